@@ -1,0 +1,1 @@
+"""Session checkpoints, step logs and results as bytes under string keys."""
