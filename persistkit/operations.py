@@ -1,0 +1,279 @@
+"""What every operation does before and after its work: check its arguments, and tell the log."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing, nullcontext
+from functools import wraps
+from typing import Any, ContextManager, Final, TypeAlias
+
+from persistkit.errors import InvalidKeyError
+
+__all__ = [
+    "MAX_KEY_BYTES",
+    "BytesLike",
+    "Trace",
+    "check_key",
+    "check_keys",
+    "check_prefix",
+    "check_value",
+    "collect_items",
+    "guard",
+    "traced",
+]
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+Items: TypeAlias = Mapping[str, BytesLike] | Iterable[tuple[str, BytesLike]]
+
+MAX_KEY_BYTES: Final = 1024
+
+_logger = logging.getLogger("persistkit")
+
+
+def check_key(key: str) -> None:
+    """Refuse what cannot be a key on every backend.
+
+    Raises:
+        InvalidKeyError: ``key`` is not text, is longer than 1,024 UTF-8 bytes, or holds NUL or a lone surrogate.
+    """
+    if not isinstance(key, str):
+        raise InvalidKeyError(f"a key must be text (str), not {type(key).__name__}: {_shortened(key)}")
+    if "\0" in key:
+        raise InvalidKeyError(f"a key must not contain NUL: {_shortened(key)}")
+    if key.isascii():
+        size_bytes = len(key)
+    else:
+        try:
+            size_bytes = len(key.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidKeyError(f"a key must be valid Unicode, without lone surrogates: {_shortened(key)}") from error
+    if size_bytes > MAX_KEY_BYTES:
+        raise InvalidKeyError(f"a key must fit {MAX_KEY_BYTES:,} UTF-8 bytes, not {size_bytes:,}: {_shortened(key)}")
+
+
+def check_keys(keys: Iterable[str]) -> list[str]:
+    """Return the keys of a batch as a list, all checked.
+
+    Raises:
+        InvalidKeyError: one of them cannot be a key.
+        TypeError: ``keys`` is one text, not several.
+    """
+    if isinstance(keys, str):
+        raise TypeError(f"a batch takes several keys, not one text: write [{_shortened(keys)}]")
+    checked = list(keys)
+    for key in checked:
+        check_key(key)
+    return checked
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that is not text.
+
+    Raises:
+        TypeError: ``prefix`` is not text.
+    """
+    if not isinstance(prefix, str):
+        raise TypeError(f"a prefix must be text (str), not {type(prefix).__name__}: {_shortened(prefix)}")
+
+
+def check_value(key: str, value: BytesLike) -> BytesLike:
+    """Return ``value`` as bytes that can be written in one piece.
+
+    Raises:
+        TypeError: ``value`` is not bytes-like.
+    """
+    if isinstance(value, (bytes, bytearray)):
+        return value
+    if isinstance(value, memoryview):
+        return value.cast("B") if value.c_contiguous else bytes(value)
+    raise TypeError(
+        f"save {_shortened(key)}: a value must be bytes, bytearray or memoryview, not {type(value).__name__}; "
+        f"{_encoding_advice(value)}"
+    )
+
+
+def collect_items(items: Items) -> dict[str, BytesLike]:
+    """Return the items of a batch by key, all checked; the last of a repeated key wins.
+
+    Raises:
+        InvalidKeyError: one of the keys cannot be a key.
+        TypeError: one of the values is not bytes-like.
+    """
+    collected: dict[str, BytesLike] = {}
+    for key, value in items.items() if isinstance(items, Mapping) else items:
+        check_key(key)
+        collected[key] = check_value(key, value)
+    return collected
+
+
+class Trace:
+    """Times one operation and writes one debug record when it ends; values never reach the log."""
+
+    __slots__ = ("_key", "_operation", "_started", "size_bytes")
+
+    def __init__(self, operation: str, key: str | None, size_bytes: int | None = None) -> None:
+        self._operation = operation
+        self._key = key
+        self.size_bytes = size_bytes
+
+    def __enter__(self) -> Trace:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        milliseconds = (time.perf_counter() - self._started) * 1000
+        extra = {
+            "operation": self._operation,
+            "key": self._key,
+            "size_bytes": self.size_bytes,
+            "milliseconds": milliseconds,
+        }
+        outcome = "" if kind is None else f" failed: {kind.__name__}"
+        _logger.debug(
+            "%s key=%r bytes=%s ms=%.3f%s",
+            self._operation,
+            self._key,
+            self.size_bytes,
+            milliseconds,
+            outcome,
+            extra=extra,
+        )
+
+
+_SILENT: Final = nullcontext(None)
+
+
+def traced(operation: str, key: str | None = None, size_bytes: int | None = None) -> ContextManager[Trace | None]:
+    """Trace a ``with`` block as one operation when the logger ``persistkit`` is at DEBUG; free otherwise."""
+    return Trace(operation, key, size_bytes) if _logger.isEnabledFor(logging.DEBUG) else _SILENT
+
+
+def guard(backend_class: type) -> None:
+    """Put the checks and the trace around each operation that ``backend_class`` itself defines.
+
+    The interface calls this for every subclass, so a backend of three plain methods refuses the same keys
+    and values, and is traced the same way, as the ones shipped here.
+    """
+    for name, around in _AROUND.items():
+        method = vars(backend_class).get(name)
+        if inspect.isfunction(method) and not getattr(method, "__isabstractmethod__", False):
+            setattr(backend_class, name, around(method))
+
+
+def _around_save(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    async def save(self: Any, key: str, value: BytesLike) -> None:
+        check_key(key)
+        value = check_value(key, value)
+        with traced("save", key, len(value)):
+            await method(self, key, value)
+
+    return save
+
+
+def _around_load(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    async def load(self: Any, key: str) -> bytes | None:
+        check_key(key)
+        with traced("load", key) as trace:
+            value: bytes | None = await method(self, key)
+            if trace is not None and value is not None:
+                trace.size_bytes = len(value)
+            return value
+
+    return load
+
+
+def _around_key(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    async def on_key(self: Any, key: str) -> Any:
+        check_key(key)
+        with traced(method.__name__, key):
+            return await method(self, key)
+
+    return on_key
+
+
+def _around_items(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    async def batch_save(self: Any, items: Items) -> None:
+        collected = collect_items(items)
+        with traced("batch_save", size_bytes=sum(map(len, collected.values()))):
+            await method(self, collected)
+
+    return batch_save
+
+
+def _around_keys(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    async def on_keys(self: Any, keys: Iterable[str]) -> Any:
+        checked = check_keys(keys)
+        with traced(method.__name__):
+            return await method(self, checked)
+
+    return on_keys
+
+
+def _around_prefix(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    async def on_prefix(self: Any, prefix: str = "") -> Any:
+        check_prefix(prefix)
+        with traced(method.__name__, prefix):
+            return await method(self, prefix)
+
+    return on_prefix
+
+
+def _around_entries(method: Callable[..., Any]) -> Callable[..., Any]:
+    async def traced_entries(entries: AsyncIterator[Any], prefix: str) -> AsyncIterator[Any]:
+        async with aclosing(entries):  # type: ignore[type-var]  # a plain iterator has nothing to close
+            with traced("entries", prefix):
+                async for entry in entries:
+                    yield entry
+
+    @wraps(method)
+    def entries(self: Any, prefix: str = "") -> AsyncIterator[Any]:
+        check_prefix(prefix)
+        listing: AsyncIterator[Any] = method(self, prefix)
+        return traced_entries(listing, prefix) if _logger.isEnabledFor(logging.DEBUG) else listing
+
+    return entries
+
+
+def _around_nothing(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    async def on_all(self: Any) -> Any:
+        with traced(method.__name__):
+            return await method(self)
+
+    return on_all
+
+
+_AROUND: Final[dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = {
+    "save": _around_save,
+    "load": _around_load,
+    "delete": _around_key,
+    "exists": _around_key,
+    "batch_save": _around_items,
+    "batch_load": _around_keys,
+    "batch_delete": _around_keys,
+    "entries": _around_entries,
+    "list_keys": _around_prefix,
+    "key_count": _around_nothing,
+}
+
+
+def _shortened(given: object, limit: int = 80) -> str:
+    text = repr(given)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _encoding_advice(value: object) -> str:
+    if isinstance(value, str):
+        return "encode text with value.encode()"
+    if isinstance(value, (dict, list, tuple, int, float)) or value is None:
+        return "encode it with json.dumps(value).encode()"
+    return "encode it to bytes first"
