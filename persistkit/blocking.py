@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from persistkit.backend import BlockingCore, BlockingReader, BlockingWriter, Entry, PersistenceBackend
+from persistkit.backend import BlockingReader, BlockingWriter, Entry, PersistenceBackend, Reader, Writer
 from persistkit.operations import (
     BytesLike,
     Items,
@@ -20,4 +21,261 @@ from persistkit.operations import (
     traced,
 )
 
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
 __all__ = ["BlockingBackend"]
+
+T = TypeVar("T")
+_PAGE = 1000
+
+
+class BlockingBackend:
+    """The operations of a backend without await: in a script, in a running notebook, from any thread.
+
+    A backend with a blocking core (files, memory) is called directly, with no event loop and no thread; any other
+    one runs on one background event loop, shared by the whole process. Each method keeps the promise of its
+    namesake in ``PersistenceBackend`` and raises the same errors.
+
+    Closing closes the wrapped backend. No thread is left at exit. After a fork the child opens a loop of its own.
+
+    Example:
+        >>> from persistkit import MemoryPersistenceBackend
+        >>> with BlockingBackend(MemoryPersistenceBackend()) as backend:
+        ...     backend.save("run:1", b"done")
+        ...     backend.list_keys()
+        ['run:1']
+    """
+
+    def __init__(self, backend: PersistenceBackend) -> None:
+        if not isinstance(backend, PersistenceBackend):
+            raise TypeError(f"BlockingBackend takes a PersistenceBackend, not {type(backend).__name__}")
+        self.backend = backend
+        self._core = backend.blocking_core
+
+    def __repr__(self) -> str:
+        return f"BlockingBackend({self.backend!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.backend,)
+
+    def save(self, key: str, value: BytesLike) -> None:
+        """Store ``value`` under ``key``, replacing what was there."""
+        if self._core is None:
+            _run(self.backend.save, key, value)
+            return
+        check_key(key)
+        value = check_value(key, value)
+        with traced("save", key, len(value)):
+            self._core.save(key, value)
+
+    def load(self, key: str) -> bytes | None:
+        """Return the value stored under ``key``, or None when there is none."""
+        if self._core is None:
+            return _run(self.backend.load, key)
+        check_key(key)
+        with traced("load", key) as trace:
+            value = self._core.load(key)
+            if trace is not None and value is not None:
+                trace.size_bytes = len(value)
+            return value
+
+    def delete(self, key: str) -> None:
+        """Remove the value stored under ``key``; no error when there is none."""
+        if self._core is None:
+            _run(self.backend.delete, key)
+            return
+        check_key(key)
+        with traced("delete", key):
+            self._core.delete(key)
+
+    def batch_save(self, items: Items) -> None:
+        """Store every value of a mapping, or of an iterable of pairs; the last of a repeated key wins."""
+        if self._core is None:
+            _run(self.backend.batch_save, items)
+            return
+        collected = collect_items(items)
+        with traced("batch_save", size_bytes=sum(map(len, collected.values()))):
+            self._core.batch_save(collected)
+
+    def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:
+        """Return the values of ``keys`` in their order, None where there is none."""
+        if self._core is None:
+            return _run(self.backend.batch_load, keys)
+        checked = check_keys(keys)
+        with traced("batch_load"):
+            return self._core.batch_load(checked)
+
+    def batch_delete(self, keys: Iterable[str]) -> None:
+        """Remove the values of ``keys``; no error for those that have none."""
+        if self._core is None:
+            _run(self.backend.batch_delete, keys)
+            return
+        checked = check_keys(keys)
+        with traced("batch_delete"):
+            self._core.batch_delete(checked)
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Iterate over everything stored whose key starts with ``prefix``, in the engine's order."""
+        check_prefix(prefix)
+        with traced("entries", prefix):
+            yield from self._paged_entries(prefix) if self._core is None else self._core.entries(prefix)
+
+    def list_keys(self, prefix: str = "") -> list[str]:
+        """Return the known keys that start with ``prefix``, sorted by their UTF-8 bytes."""
+        if self._core is None:
+            return _run(self.backend.list_keys, prefix)
+        check_prefix(prefix)
+        with traced("list_keys", prefix):
+            return self._core.list_keys(prefix)
+
+    def exists(self, key: str) -> bool:
+        """Tell whether a value is stored under ``key``."""
+        if self._core is None:
+            return _run(self.backend.exists, key)
+        check_key(key)
+        with traced("exists", key):
+            return self._core.exists(key)
+
+    def key_count(self) -> int:
+        """Return how many values are stored, those of unknown keys included."""
+        if self._core is None:
+            return _run(self.backend.key_count)
+        with traced("key_count"):
+            return self._core.key_count()
+
+    @contextmanager
+    def open_reader(self, key: str) -> Iterator[BlockingReader | None]:
+        """Open the value of ``key`` for reading in chunks; the reader is None when there is none."""
+        check_key(key)
+        if self._core is not None:
+            with self._core.open_reader(key) as core_reader:
+                yield core_reader
+            return
+        with _entered(lambda: self.backend.open_reader(key)) as reader:
+            yield None if reader is None else _PortalReader(reader)
+
+    @contextmanager
+    def open_writer(self, key: str) -> Iterator[BlockingWriter]:
+        """Open the value of ``key`` for writing in chunks; it appears, whole, when the block ends well."""
+        check_key(key)
+        if self._core is not None:
+            with self._core.open_writer(key) as core_writer:
+                yield core_writer
+            return
+        with _entered(lambda: self.backend.open_writer(key)) as writer:
+            yield _PortalWriter(writer)
+
+    def change_token(self) -> object | None:
+        """Return a cheap token of the present content: equal tokens, nothing changed; None: it cannot be told."""
+        return _run(self.backend.change_token) if self._core is None else self._core.change_token()
+
+    def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """Run an asynchronous function of the wrapped backend, such as ``check``, and return its result."""
+        return _run(function, *arguments)
+
+    def close(self) -> None:
+        """Close the wrapped backend; using it again opens it anew."""
+        _run(self.backend.aclose)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _paged_entries(self, prefix: str) -> Iterator[Entry]:
+        # A page a hop: one hop an entry would cost more than the listing itself.
+        listing = _run(_started, self.backend, prefix)
+        try:
+            while page := _run(_next_page, listing):
+                yield from page
+        finally:
+            _run(_closed, listing)
+
+
+async def _started(backend: PersistenceBackend, prefix: str) -> Any:
+    return aiter(backend.entries(prefix))
+
+
+async def _next_page(listing: Any) -> list[Entry]:
+    page: list[Entry] = []
+    async for entry in listing:
+        page.append(entry)
+        if len(page) == _PAGE:
+            break
+    return page
+
+
+async def _closed(listing: Any) -> None:
+    # Any: an AsyncIterator need not be a generator, and only a generator must be closed.
+    close = getattr(listing, "aclose", None)
+    if close is not None:
+        await close()
+
+
+class _PortalReader:
+    """A reader of the background loop, without await."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.size = reader.size
+
+    def read(self, size: int = -1) -> bytes:
+        return _run(self._reader.read, size)
+
+
+class _PortalWriter:
+    """A writer of the background loop, without await."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def write(self, chunk: BytesLike) -> None:
+        _run(self._writer.write, chunk)
+
+
+@contextmanager
+def _entered(opened: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
+    with _background.portal().wrap_async_context_manager(opened()) as entered:
+        yield entered
+
+
+def _run(function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    return _background.portal().call(function, *arguments)
+
+
+class _BackgroundLoop:
+    """The one background event loop of this process, started when first needed, stopped at exit."""
+
+    def __init__(self) -> None:
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            # A child inherits the loop's memory but not its thread: waiting for it would hang for ever.
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._portal: BlockingPortal | None = None
+
+    def portal(self) -> BlockingPortal:
+        """Return the portal into the loop, from any thread but the loop's own."""
+        if self._portal is None:
+            with self._lock:
+                if self._portal is None:
+                    self._portal = self._start()
+        return self._portal
+
+    def _start(self) -> BlockingPortal:
+        from anyio.from_thread import start_blocking_portal
+
+        running = start_blocking_portal()
+        portal = running.__enter__()
+        # Not atexit: the loop's worker threads are joined before atexit runs, and would be joined for ever.
+        threading._register_atexit(running.__exit__, None, None, None)  # type: ignore[attr-defined]
+        return portal
+
+
+_background = _BackgroundLoop()
