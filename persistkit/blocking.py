@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -269,12 +271,29 @@ class _BackgroundLoop:
         return self._portal
 
     def _start(self) -> BlockingPortal:
-        from anyio.from_thread import start_blocking_portal
+        import anyio
+        from anyio.from_thread import BlockingPortal
 
-        running = start_blocking_portal()
-        portal = running.__enter__()
-        # Not atexit: the loop's worker threads are joined before atexit runs, and would be joined for ever.
-        threading._register_atexit(running.__exit__, None, None, None)  # type: ignore[attr-defined]
+        started: Future[BlockingPortal] = Future()
+
+        async def serve() -> None:
+            async with BlockingPortal() as portal:
+                started.set_result(portal)
+                await portal.sleep_until_stopped()
+
+        # A daemon, stopped by atexit: start_blocking_portal's own thread is joined before atexit handlers run,
+        # so a loop for the whole process could never be told to stop.
+        thread = threading.Thread(target=anyio.run, args=(serve,), name="persistkit", daemon=True)
+        thread.start()
+        portal = started.result()
+        process = os.getpid()
+
+        def stop() -> None:
+            if os.getpid() == process:
+                portal.call(portal.stop, True)
+                thread.join()
+
+        atexit.register(stop)
         return portal
 
 

@@ -1,0 +1,452 @@
+"""Directory: the blocking operations on one base directory, one file a key, every write atomic."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time_ns
+from typing import Final
+
+from persistkit.backend import BlockingReader, BlockingWriter, Entry, raise_failures
+from persistkit.backends.claims import Claims
+from persistkit.errors import PersistenceError, StorageError
+from persistkit.filenames import claim_name_for, filename_for, is_filename, keys_for, needs_claim
+from persistkit.operations import BytesLike
+
+__all__ = ["TEMP_PREFIX", "TEMP_SUFFIX", "Directory"]
+
+TEMP_PREFIX: Final = ".persistkit-"
+TEMP_SUFFIX: Final = ".tmp"
+
+# Read without following a link out of the directory, and without waiting for a FIFO's writer. O_CLOEXEC is Python's
+# default; O_BINARY exists on Windows only.
+_READ: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_SYNC_WORKERS: Final = 8
+_SAME_TICK_NANOSECONDS: Final = 20_000_000
+
+
+class Directory:
+    """One directory of values, synchronous: the blocking core of ``FilePersistenceBackend``.
+
+    A save writes a temp file in the same directory, syncs it, renames it over the value and syncs the directory
+    (both syncs only with ``fsync``). Keys whose filename does not give them back are claimed first (``Claims``).
+    """
+
+    def __init__(self, base_dir: str | os.PathLike[str], *, create: bool, fsync: bool) -> None:
+        self.base_dir = Path(base_dir).absolute()
+        self.fsync = fsync
+        self._root = os.fspath(self.base_dir)
+        self.claims = Claims(self)
+        self._open(create=create)
+
+    def _open(self, *, create: bool) -> None:
+        with self.errors("open the directory"):
+            if create:
+                self.base_dir.mkdir(parents=True, exist_ok=True)
+            mode = self.base_dir.stat().st_mode
+            if not stat.S_ISDIR(mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            with os.scandir(self._root):
+                pass
+
+    def path_of(self, name: str) -> str:
+        """Return the path of the file ``name`` directly inside the directory."""
+        return f"{self._root}/{name}"
+
+    # -- single operations ---------------------------------------------------------------------------------------
+
+    def save(self, key: str, value: BytesLike) -> None:
+        """Store ``value`` under ``key``, atomically; see ``FilePersistenceBackend.save``."""
+        with self.errors("save", key), self._claimed(key) as name:
+            self.replace(name, self.write_temp(value))
+            self.sync()
+
+    def load(self, key: str) -> bytes | None:
+        """Return the value of ``key``, or None when there is none."""
+        name = filename_for(key)
+        with self.errors("load", key):
+            value = self._read(name)
+            if value is not None and needs_claim(key) and self.claims.held_by_another(key, name):
+                return None
+            return value
+
+    def load_filename(self, filename: str) -> bytes | None:
+        """Return the value in the file ``filename`` of this directory, or None when there is none.
+
+        Raises:
+            StorageError: ``filename`` is not the name of a value, or not a regular file.
+        """
+        if not is_filename(filename) or "/" in filename or os.sep in filename or "\0" in filename:
+            raise StorageError(
+                f"load the file {filename!r} in {self._root}: not the name of a value (<text>-<16 hex digits>.bin)",
+                errno=errno.EINVAL,
+            )
+        with self.errors("load the file", filename):
+            return self._read(filename)
+
+    def delete(self, key: str) -> None:
+        """Remove the value of ``key``; a claim is kept, so no other key can slip in beside a competing save."""
+        with self.errors("delete", key):
+            # Claiming is for the one who deletes a value: without one there is nothing another key could lose.
+            if needs_claim(key) and not self.exists(key):
+                return
+            with self._claimed(key) as name:
+                if self._unlink(name):
+                    self.sync()
+
+    def exists(self, key: str) -> bool:
+        """Tell whether ``key`` has a value."""
+        name = filename_for(key)
+        with self.errors("look for", key):
+            try:
+                found = stat.S_ISREG(os.lstat(self.path_of(name)).st_mode)
+            except FileNotFoundError:
+                self._still_there()
+                return False
+            return found and not (needs_claim(key) and self.claims.held_by_another(key, name))
+
+    # -- batches -------------------------------------------------------------------------------------------------
+
+    def batch_save(self, items: dict[str, BytesLike]) -> None:
+        """Store every value, made durable as one group; see ``FilePersistenceBackend.batch_save``."""
+        failures: dict[str, Exception] = {}
+        if self.fsync and len(items) > 1:
+            self._save_group(items, failures)
+        else:
+            self._attempt(items, lambda key: self.save(key, items[key]), failures)
+        raise_failures("batch_save", len(items), failures)
+
+    def batch_load(self, keys: list[str]) -> list[bytes | None]:
+        """Return the values of ``keys`` in their order, None where there is none."""
+        loaded: dict[str, bytes | None] = {}
+        failures: dict[str, Exception] = {}
+        for key in keys:
+            try:
+                loaded[key] = self.load(key)
+            except PersistenceError as error:
+                failures[key] = error
+        raise_failures("batch_load", len(keys), failures)
+        return [loaded[key] for key in keys]
+
+    def batch_delete(self, keys: list[str]) -> None:
+        """Remove the values of ``keys``; the directory is synced once for all."""
+        failures: dict[str, Exception] = {}
+        self._attempt(dict.fromkeys(keys), self.delete, failures)
+        raise_failures("batch_delete", len(keys), failures)
+
+    def _attempt(self, keys: Iterable[str], work: Callable[[str], None], failures: dict[str, Exception]) -> None:
+        for key in keys:
+            try:
+                work(key)
+            except PersistenceError as error:
+                failures[key] = error
+
+    def _save_group(self, items: dict[str, BytesLike], failures: dict[str, Exception]) -> None:
+        """Write and sync all temp files, several at a time, rename them all, sync the directory once."""
+        temps: dict[str, str] = {}
+
+        def write(key: str) -> None:
+            with self.errors("save", key):
+                temps[key] = self.write_temp(items[key])
+
+        def publish(key: str) -> None:
+            with self.errors("save", key), self._claimed(key) as name:
+                self.replace(name, temps.pop(key))
+
+        try:
+            # The syncs of several files at once share the journal's commits; one after the other they do not.
+            with ThreadPoolExecutor(_SYNC_WORKERS, "persistkit-sync") as pool:
+                for share in [pool.submit(self._attempt, keys, write, failures) for keys in _shares(list(items))]:
+                    share.result()
+            self._attempt(list(temps), publish, failures)
+        finally:
+            for temp in temps.values():
+                with suppress(OSError):
+                    os.unlink(temp)  # noqa: PTH108 - a str path, as everywhere on this path
+        written = [key for key in items if key not in failures]
+
+        def sync(key: str) -> None:
+            with self.errors("save", key):
+                self.sync()
+
+        if written:
+            try:
+                sync(written[0])
+            except PersistenceError as error:
+                failures.update(dict.fromkeys(written, error))
+
+    # -- listings ------------------------------------------------------------------------------------------------
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Iterate over the values whose key starts with ``prefix``, in the directory's order."""
+        with self.errors("list"):
+            files, companions = self._scan()
+            readings = self._read_keys([file.name for file in files], companions)
+        for file, (key, ambiguous) in zip(files, readings, strict=True):
+            if prefix and (key is None or not key.startswith(prefix)):
+                continue
+            try:
+                status = file.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
+            yield Entry(key, status.st_size, modified, file.name, ambiguous)
+
+    def list_keys(self, prefix: str = "") -> list[str]:
+        """Return the known keys that start with ``prefix``, sorted: one directory scan, no stat."""
+        with self.errors("list"):
+            files, companions = self._scan()
+            readings = self._read_keys([file.name for file in files], companions)
+        return sorted(key for key, _ in readings if key is not None and key.startswith(prefix))
+
+    def key_count(self) -> int:
+        """Return how many values are stored."""
+        with self.errors("count"):
+            return len(self._scan()[0])
+
+    def change_token(self) -> object:
+        """Return a token of the directory's time, which every rename and removal in it moves."""
+        with self.errors("look at"):
+            status = os.stat(self._root)  # noqa: PTH116 - a str path, as everywhere on this path
+        # Two changes within one tick of the file system's clock leave the same time: a young time proves nothing.
+        now = time_ns()
+        young = now if abs(now - status.st_mtime_ns) < _SAME_TICK_NANOSECONDS else None
+        return status.st_ino, status.st_mtime_ns, young
+
+    def _scan(self) -> tuple[list[os.DirEntry[str]], set[str]]:
+        files: list[os.DirEntry[str]] = []
+        companions: set[str] = set()
+        with os.scandir(self._root) as scan:
+            for found in scan:
+                name = found.name
+                if name.endswith(".key"):
+                    companions.add(name)
+                elif is_filename(name) and found.is_file(follow_symlinks=False):
+                    files.append(found)
+        return files, companions
+
+    def _read_keys(self, names: list[str], companions: set[str]) -> list[tuple[str | None, bool]]:
+        """Return key and ambiguity of each name: a companion's key, else the only or the smallest solution."""
+        claimed: dict[str, str] = {}
+        if companions:
+            for name in names:
+                companion = claim_name_for(name)
+                if companion in companions:
+                    key = self.claims.key_in(companion, name)
+                    if key is not None:
+                        claimed[name] = key
+        readings = iter(keys_for([name for name in names if name not in claimed]))
+        keys: list[tuple[str | None, bool]] = []
+        for name in names:
+            if name in claimed:
+                keys.append((claimed[name], False))
+                continue
+            found = next(readings).keys
+            keys.append((found[0], len(found) > 1) if found else (None, False))
+        return keys
+
+    # -- streams -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def open_reader(self, key: str) -> Iterator[BlockingReader | None]:
+        """Open the value of ``key`` for reading in chunks; None when there is none."""
+        descriptor = self.open_value(key)
+        if descriptor is None:
+            yield None
+            return
+        with os.fdopen(descriptor, "rb") as file:
+            yield _FileReader(file.read, os.fstat(descriptor).st_size)
+
+    def open_value(self, key: str) -> int | None:
+        """Return an open descriptor of the value of ``key``, or None when there is none."""
+        name = filename_for(key)
+        with self.errors("open", key):
+            opened = self._open_regular(name)
+            if opened is None:
+                return None
+            if needs_claim(key) and self.claims.held_by_another(key, name):
+                os.close(opened[0])
+                return None
+            return opened[0]
+
+    @contextmanager
+    def open_writer(self, key: str) -> Iterator[BlockingWriter]:
+        """Open the value of ``key`` for writing in chunks; it appears when the block ends well."""
+        temp = self.new_temp()
+        try:
+            with self.errors("save", key):
+                file = open(temp, "xb")  # noqa: SIM115, PTH123 - closed below, before the rename
+            with file:
+                yield file
+            self.publish(key, temp)
+        except BaseException:
+            self.discard(temp)
+            raise
+
+    def publish(self, key: str, temp: str) -> None:
+        """Make the finished temp file ``temp`` the value of ``key``."""
+        with self.errors("save", key), self._claimed(key) as name:
+            if self.fsync:
+                descriptor = os.open(temp, os.O_RDWR)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            self.replace(name, temp)
+            self.sync()
+
+    def discard(self, temp: str) -> None:
+        """Remove a temp file that will not become a value, if it is there."""
+        with suppress(FileNotFoundError):
+            os.unlink(temp)  # noqa: PTH108
+
+    # -- the steps of an atomic write ------------------------------------------------------------------------------
+
+    def new_temp(self) -> str:
+        """Return the path of a temp file nobody else uses."""
+        return f"{self._root}/{TEMP_PREFIX}{os.urandom(16).hex()}{TEMP_SUFFIX}"
+
+    def write_temp(self, content: BytesLike) -> str:
+        """Write a new temp file, synced if ``fsync``, and return its path; nothing is left when it fails."""
+        temp = self.new_temp()
+        # 0666, so that the umask decides; tempfile would leave 0600, unreadable for the others of a shared directory.
+        descriptor = os.open(temp, _CREATE, 0o666)
+        try:
+            try:
+                written = os.write(descriptor, content)
+                while written < len(content):
+                    written += os.write(descriptor, memoryview(content)[written:])
+                if self.fsync:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            self.discard(temp)
+            raise
+        return temp
+
+    def replace(self, name: str, temp: str) -> None:
+        """Rename ``temp`` over the file ``name``; the temp file is removed when that fails."""
+        try:
+            os.replace(temp, f"{self._root}/{name}")  # noqa: PTH105
+        except BaseException:
+            self.discard(temp)
+            raise
+
+    def sync(self) -> None:
+        """Make renames and removals in the directory durable, if ``fsync``."""
+        if not self.fsync:
+            return
+        descriptor = os.open(self._root, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    # -- one file --------------------------------------------------------------------------------------------------
+
+    def _open_regular(self, name: str) -> tuple[int, int] | None:
+        """Return descriptor and size of the regular file ``name``, or None when it does not exist."""
+        try:
+            descriptor = os.open(f"{self._root}/{name}", _READ)
+        except FileNotFoundError:
+            self._still_there()
+            return None
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, f"{name} is not a regular file")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor, status.st_size
+
+    def open_file(self, name: str) -> int | None:
+        """Return an open descriptor of the regular file ``name``, or None when it does not exist."""
+        opened = self._open_regular(name)
+        return None if opened is None else opened[0]
+
+    def _read(self, name: str) -> bytes | None:
+        opened = self._open_regular(name)
+        if opened is None:
+            return None
+        descriptor, size = opened
+        try:
+            # One byte more than expected: a short answer is the end of the file, without a second call to see it.
+            value = os.read(descriptor, size + 1)
+            if len(value) == size:
+                return value
+            chunks = [value]
+            while chunk := os.read(descriptor, 1 << 20):
+                chunks.append(chunk)
+            return b"".join(chunks)
+        finally:
+            os.close(descriptor)
+
+    def _unlink(self, name: str) -> bool:
+        try:
+            os.unlink(f"{self._root}/{name}")  # noqa: PTH108
+        except FileNotFoundError:
+            self._still_there()
+            return False
+        return True
+
+    def _still_there(self) -> None:
+        """Tell a missing file from a missing directory: the second is an error, never an absent key."""
+        os.stat(self._root)  # noqa: PTH116
+
+    @contextmanager
+    def _claimed(self, key: str) -> Iterator[str]:
+        """Hold the claim of ``key``, if it needs one, and give its filename."""
+        name = filename_for(key)
+        if not needs_claim(key):
+            yield name
+            return
+        with self.claims.hold(key, name):
+            yield name
+
+    @contextmanager
+    def errors(self, action: str, subject: str | None = None) -> Iterator[None]:
+        """Raise what the system refuses as one ``StorageError`` that says what was tried, on what, and where."""
+        try:
+            yield
+        except PersistenceError:
+            raise
+        except OSError as error:
+            tried = action if subject is None else f"{action} {subject!r}"
+            raise StorageError(f"{tried} in {self._root}: {self._reason(error)}", errno=error.errno) from error
+
+    def _reason(self, error: OSError) -> str:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            try:
+                is_directory = stat.S_ISDIR(os.stat(self._root).st_mode)  # noqa: PTH116
+            except OSError:
+                return "the directory does not exist; check the path, or pass create=True to make it"
+            if not is_directory:
+                return "this is not a directory"
+        if error.errno == errno.ELOOP:
+            return "the file is a symbolic link, which is never followed"
+        return reason
+
+
+class _FileReader:
+    """An open value, read in chunks."""
+
+    def __init__(self, read: Callable[[int], bytes], size: int) -> None:
+        self.read_chunk = read
+        self.size = size
+
+    def read(self, size: int = -1) -> bytes:
+        return self.read_chunk(size)
+
+
+def _shares(keys: list[str]) -> list[list[str]]:
+    return [share for worker in range(_SYNC_WORKERS) if (share := keys[worker::_SYNC_WORKERS])]
