@@ -114,7 +114,7 @@ async def test_unsolved_names_are_listed_and_readable(backend: FilePersistenceBa
 
 async def test_hard_keys_are_claimed_and_listed(backend: FilePersistenceBackend) -> None:
     """A key with many kinds of special characters is listed through its claim."""
-    key = "https://example.com:80/a_b?c=\"d\"|e*f/g_h?i<j>k_l"
+    key = 'https://example.com:80/a_b?c="d"|e*f/g_h?i<j>k_l'
     assert needs_claim(key)
     assert alternatives(key) == ()
     await backend.save(key, b"page")
@@ -193,7 +193,7 @@ def test_every_crash_point_leaves_what_the_next_call_handles(tmp_path: Path, old
         assert backend.load("a?>") == b"after"
         assert sorted(os.listdir(base)) == sorted([filename_for("a?>"), claim_name_for(filename_for("a?>"))])
         stop_at += 1
-    assert killed >= 12
+    assert killed >= (12 if old is None else 10)
     assert backend.load("a?>") == b"new"
 
 
@@ -361,7 +361,7 @@ def contend(base: str, key: str, rounds: int, results: multiprocessing.Queue[tup
 @pytest.fixture
 def spawn() -> Iterator[multiprocessing.context.SpawnContext]:
     """Processes that begin anew, as on every platform."""
-    yield multiprocessing.get_context("spawn")
+    return multiprocessing.get_context("spawn")
 
 
 def test_processes_contending_for_a_collision_lose_nothing(

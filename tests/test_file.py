@@ -12,6 +12,7 @@ import shutil
 import socket
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,9 +37,7 @@ async def test_the_sample_directory_opens_with_true_keys_and_whole_values() -> N
     backend = FilePersistenceBackend(DATA / "agent-state")
     assert await backend.list_keys() == sorted(hashes)
     values = await backend.batch_load(hashes)
-    assert {
-        key: hashlib.sha256(value or b"").hexdigest() for key, value in zip(hashes, values, strict=True)
-    } == hashes
+    assert {key: hashlib.sha256(value or b"").hexdigest() for key, value in zip(hashes, values, strict=True)} == hashes
     assert await backend.key_count() == len(hashes) == 174
     assert await backend.check() == []
 
@@ -158,7 +157,9 @@ async def test_a_working_directory_that_changes_does_not_matter(
     assert backend.base_dir == tmp_path / "relative"
 
 
-async def test_links_and_other_files_are_never_followed(backend: FilePersistenceBackend, tmp_path: Path) -> None:
+async def test_links_and_other_files_are_never_followed(
+    backend: FilePersistenceBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is named like a value and is no regular file is not listed, not read and not followed; a save replaces it."""
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     outside.write_bytes(b"secret")
@@ -166,7 +167,7 @@ async def test_links_and_other_files_are_never_followed(backend: FilePersistence
     backend.path_for("directory").mkdir()
     os.mkfifo(backend.path_for("fifo"))
     with socket.socket(socket.AF_UNIX) as listening:
-        os.chdir(tmp_path)
+        monkeypatch.chdir(tmp_path)  # a socket's path is short
         listening.bind(filename_for("socket"))
     for key in ("link", "directory", "fifo", "socket"):
         assert not await backend.exists(key)
@@ -286,29 +287,19 @@ async def test_cancelling_waits_and_nothing_changes_afterwards(
 
 
 async def test_work_not_begun_is_dropped(backend: FilePersistenceBackend) -> None:
-    """A save cancelled while all worker threads are busy is never carried out."""
-    busy, started = threading.Event(), threading.Semaphore(0)
-
-    def occupy() -> None:
-        started.release()
-        busy.wait(10)
-
+    """A save cancelled while the only worker thread is busy is never carried out."""
+    busy = threading.Event()
     loop = asyncio.get_running_loop()
-    workers = min(32, (os.cpu_count() or 1) + 4)
-    blocked = [loop.run_in_executor(None, occupy) for _ in range(workers)]
-    for _ in range(workers):
-        await asyncio.to_thread(lambda: None) if started.acquire(blocking=False) else None
+    with ThreadPoolExecutor(1) as only:
+        loop.set_default_executor(only)
+        blocked = loop.run_in_executor(None, busy.wait, 10)
+        task = asyncio.ensure_future(backend.save("key", b"value"))
         await asyncio.sleep(0)
-        if len(blocked) == workers:
-            break
-    task = asyncio.ensure_future(backend.save("key", b"value"))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    busy.set()
-    await asyncio.gather(*blocked)
-    await asyncio.to_thread(lambda: None)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        busy.set()
+        assert await blocked
     assert os.listdir(backend.base_dir) == []
 
 

@@ -448,12 +448,10 @@ class Directory:
     def _reason(self, error: OSError) -> str:
         reason = error.strerror or str(error)
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            try:
-                is_directory = stat.S_ISDIR(os.stat(self._root).st_mode)  # noqa: PTH116
-            except OSError:
+            if any(parent.is_file() for parent in (self.base_dir, *self.base_dir.parents)):
+                return "this is a file, or lies below one: not a directory"
+            if not self.base_dir.exists():
                 return "the directory does not exist; check the path, or pass create=True to make it"
-            if not is_directory:
-                return "this is not a directory"
         if error.errno == errno.ELOOP:
             return "the file is a symbolic link, which is never followed"
         return reason
