@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -360,7 +359,7 @@ def contend(base: str, key: str, rounds: int, results: multiprocessing.Queue[tup
 
 
 @pytest.fixture
-def spawn() -> Iterator[multiprocessing.context.SpawnContext]:
+def spawn() -> multiprocessing.context.SpawnContext:
     """Processes that begin anew, as on every platform."""
     return multiprocessing.get_context("spawn")
 
