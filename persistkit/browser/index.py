@@ -280,7 +280,7 @@ def _text_order(block: Bytes, starts: Long) -> Long:
     """Return the order of the texts by their bytes: eight bytes at a time, and only where texts still tie."""
     words_at: npt.NDArray[np.uint64] = np.ndarray((max(block.size - 7, 0),), ">u8", block, strides=(1,))
     order = np.arange(starts.size - 1, dtype=np.int64)
-    tied = order  # places in the order that are not decided yet
+    tied = order.copy()  # places in the order that are not decided yet
     groups = np.zeros(tied.size, dtype=np.int64)
     depth = 0
     while tied.size:
