@@ -53,7 +53,7 @@ class Reader(Protocol):
 class Writer(Protocol):
     """Takes the chunks of one value, in order; nothing is visible before the ``async with`` block ends well."""
 
-    async def write(self, chunk: BytesLike) -> None:
+    async def write(self, chunk: BytesLike, /) -> object:
         """Append ``chunk`` to the value."""
 
 
@@ -71,7 +71,7 @@ class BlockingReader(Protocol):
 class BlockingWriter(Protocol):
     """Takes the chunks of one value, in order, without await."""
 
-    def write(self, chunk: BytesLike) -> None:
+    def write(self, chunk: BytesLike, /) -> object:
         """Append ``chunk`` to the value."""
 
 
@@ -327,7 +327,7 @@ class PersistenceBackend(ABC):
         import aiofiles.tempfile
 
         async with aiofiles.tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
-            yield spool  # type: ignore[misc]  # write() returns a count here, and nobody looks at it
+            yield spool
             await spool.seek(0)
             await self.save(key, await spool.read())
 

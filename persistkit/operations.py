@@ -6,15 +6,16 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import wraps
-from typing import Any, ContextManager, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from persistkit.errors import InvalidKeyError, ValueTooLargeError
 
 __all__ = [
     "MAX_KEY_BYTES",
     "BytesLike",
+    "Items",
     "Trace",
     "check_key",
     "check_keys",
@@ -160,7 +161,9 @@ class Trace:
 _SILENT: Final = nullcontext(None)
 
 
-def traced(operation: str, key: str | None = None, size_bytes: int | None = None) -> ContextManager[Trace | None]:
+def traced(
+    operation: str, key: str | None = None, size_bytes: int | None = None
+) -> AbstractContextManager[Trace | None]:
     """Trace a ``with`` block as one operation when the logger ``persistkit`` is at DEBUG; free otherwise."""
     return Trace(operation, key, size_bytes) if _logger.isEnabledFor(logging.DEBUG) else _SILENT
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import time
@@ -15,12 +16,12 @@ from persistkit.filenames import claim_name_for, filename_for, keys_for
 if TYPE_CHECKING:
     from persistkit.backends.directory import Directory
 
-try:
+if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
-except ImportError:  # Windows has no advisory locks on files; there the hour of grace alone protects a claim
+else:  # no advisory locks on files there; the hour of grace alone protects a claim
     LOCK_EX = LOCK_NB = LOCK_SH = 0
 
-    def flock(_descriptor: int, _operation: int) -> None:  # type: ignore[misc]
+    def flock(_descriptor: int, _operation: int) -> None:
         """Do nothing."""
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from time import time_ns
 from typing import Final
@@ -44,11 +43,11 @@ class Directory:
         self.base_dir = Path(base_dir).absolute()
         self.fsync = fsync
         self._root = os.fspath(self.base_dir)
-        self._claims = Claims(self)
+        self.claims = Claims(self)
         self._open(create=create)
 
     def _open(self, *, create: bool) -> None:
-        with self._errors("open the directory"):
+        with self.errors("open the directory"):
             if create:
                 self.base_dir.mkdir(parents=True, exist_ok=True)
             mode = self.base_dir.stat().st_mode
@@ -65,16 +64,16 @@ class Directory:
 
     def save(self, key: str, value: BytesLike) -> None:
         """Store ``value`` under ``key``, atomically; see ``FilePersistenceBackend.save``."""
-        with self._errors("save", key), self._claimed(key) as name:
+        with self.errors("save", key), self._claimed(key) as name:
             self.replace(name, self.write_temp(value))
             self.sync()
 
     def load(self, key: str) -> bytes | None:
         """Return the value of ``key``, or None when there is none."""
         name = filename_for(key)
-        with self._errors("load", key):
+        with self.errors("load", key):
             value = self._read(name)
-            if value is not None and needs_claim(key) and self._claims.held_by_another(key, name):
+            if value is not None and needs_claim(key) and self.claims.held_by_another(key, name):
                 return None
             return value
 
@@ -89,13 +88,14 @@ class Directory:
                 f"load the file {filename!r} in {self._root}: not the name of a value (<text>-<16 hex digits>.bin)",
                 errno=errno.EINVAL,
             )
-        with self._errors("load the file", filename):
+        with self.errors("load the file", filename):
             return self._read(filename)
 
     def delete(self, key: str) -> None:
         """Remove the value of ``key``; a claim is kept, so no other key can slip in beside a competing save."""
-        with self._errors("delete", key):
-            if needs_claim(key) and (not self.exists(key)):
+        with self.errors("delete", key):
+            # Claiming is for the one who deletes a value: without one there is nothing another key could lose.
+            if needs_claim(key) and not self.exists(key):
                 return
             with self._claimed(key) as name:
                 if self._unlink(name):
@@ -104,13 +104,13 @@ class Directory:
     def exists(self, key: str) -> bool:
         """Tell whether ``key`` has a value."""
         name = filename_for(key)
-        with self._errors("look for", key):
+        with self.errors("look for", key):
             try:
                 found = stat.S_ISREG(os.lstat(self.path_of(name)).st_mode)
             except FileNotFoundError:
                 self._still_there()
                 return False
-            return found and not (needs_claim(key) and self._claims.held_by_another(key, name))
+            return found and not (needs_claim(key) and self.claims.held_by_another(key, name))
 
     # -- batches -------------------------------------------------------------------------------------------------
 
@@ -153,11 +153,11 @@ class Directory:
         temps: dict[str, str] = {}
 
         def write(key: str) -> None:
-            with self._errors("save", key):
+            with self.errors("save", key):
                 temps[key] = self.write_temp(items[key])
 
         def publish(key: str) -> None:
-            with self._errors("save", key), self._claimed(key) as name:
+            with self.errors("save", key), self._claimed(key) as name:
                 self.replace(name, temps.pop(key))
 
         try:
@@ -173,7 +173,7 @@ class Directory:
         written = [key for key in items if key not in failures]
 
         def sync(key: str) -> None:
-            with self._errors("save", key):
+            with self.errors("save", key):
                 self.sync()
 
         if written:
@@ -186,7 +186,7 @@ class Directory:
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """Iterate over the values whose key starts with ``prefix``, in the directory's order."""
-        with self._errors("list"):
+        with self.errors("list"):
             files, companions = self._scan()
             readings = self._read_keys([file.name for file in files], companions)
         for file, (key, ambiguous) in zip(files, readings, strict=True):
@@ -201,19 +201,19 @@ class Directory:
 
     def list_keys(self, prefix: str = "") -> list[str]:
         """Return the known keys that start with ``prefix``, sorted: one directory scan, no stat."""
-        with self._errors("list"):
+        with self.errors("list"):
             files, companions = self._scan()
             readings = self._read_keys([file.name for file in files], companions)
         return sorted(key for key, _ in readings if key is not None and key.startswith(prefix))
 
     def key_count(self) -> int:
         """Return how many values are stored."""
-        with self._errors("count"):
+        with self.errors("count"):
             return len(self._scan()[0])
 
     def change_token(self) -> object:
         """Return a token of the directory's time, which every rename and removal in it moves."""
-        with self._errors("look at"):
+        with self.errors("look at"):
             status = os.stat(self._root)  # noqa: PTH116 - a str path, as everywhere on this path
         # Two changes within one tick of the file system's clock leave the same time: a young time proves nothing.
         now = time_ns()
@@ -239,7 +239,7 @@ class Directory:
             for name in names:
                 companion = claim_name_for(name)
                 if companion in companions:
-                    key = self._claims.key_in(companion, name)
+                    key = self.claims.key_in(companion, name)
                     if key is not None:
                         claimed[name] = key
         readings = iter(keys_for([name for name in names if name not in claimed]))
@@ -267,11 +267,11 @@ class Directory:
     def open_value(self, key: str) -> int | None:
         """Return an open descriptor of the value of ``key``, or None when there is none."""
         name = filename_for(key)
-        with self._errors("open", key):
+        with self.errors("open", key):
             opened = self._open_regular(name)
             if opened is None:
                 return None
-            if needs_claim(key) and self._claims.held_by_another(key, name):
+            if needs_claim(key) and self.claims.held_by_another(key, name):
                 os.close(opened[0])
                 return None
             return opened[0]
@@ -281,10 +281,10 @@ class Directory:
         """Open the value of ``key`` for writing in chunks; it appears when the block ends well."""
         temp = self.new_temp()
         try:
-            with self._errors("save", key):
+            with self.errors("save", key):
                 file = open(temp, "xb")  # noqa: SIM115, PTH123 - closed below, before the rename
             with file:
-                yield _FileWriter(file.write)
+                yield file
             self.publish(key, temp)
         except BaseException:
             self.discard(temp)
@@ -292,7 +292,7 @@ class Directory:
 
     def publish(self, key: str, temp: str) -> None:
         """Make the finished temp file ``temp`` the value of ``key``."""
-        with self._errors("save", key), self._claimed(key) as name:
+        with self.errors("save", key), self._claimed(key) as name:
             if self.fsync:
                 descriptor = os.open(temp, os.O_RDWR)
                 try:
@@ -368,6 +368,11 @@ class Directory:
             raise
         return descriptor, status.st_size
 
+    def open_file(self, name: str) -> int | None:
+        """Return an open descriptor of the regular file ``name``, or None when it does not exist."""
+        opened = self._open_regular(name)
+        return None if opened is None else opened[0]
+
     def _read(self, name: str) -> bytes | None:
         opened = self._open_regular(name)
         if opened is None:
@@ -404,11 +409,11 @@ class Directory:
         if not needs_claim(key):
             yield name
             return
-        with self._claims.hold(key, name):
+        with self.claims.hold(key, name):
             yield name
 
     @contextmanager
-    def _errors(self, action: str, subject: str | None = None) -> Iterator[None]:
+    def errors(self, action: str, subject: str | None = None) -> Iterator[None]:
         """Raise what the system refuses as one ``StorageError`` that says what was tried, on what, and where."""
         try:
             yield
@@ -441,16 +446,6 @@ class _FileReader:
 
     def read(self, size: int = -1) -> bytes:
         return self.read_chunk(size)
-
-
-class _FileWriter:
-    """A value being written, in chunks."""
-
-    def __init__(self, write: Callable[[BytesLike], int]) -> None:
-        self._write = write
-
-    def write(self, chunk: BytesLike) -> None:
-        self._write(chunk)
 
 
 def _shares(keys: list[str]) -> list[list[str]]:

@@ -1,0 +1,285 @@
+"""FilePersistenceBackend: one file a key in one directory, byte for byte as the Rust runtime writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from itertools import islice
+from os import PathLike, fstat
+from pathlib import Path
+from typing import Final, TypeVar
+
+import aiofiles
+
+from persistkit.backend import Entry, PersistenceBackend, Reader, Writer, raise_failures
+from persistkit.backends.check import Finding, check
+from persistkit.backends.directory import Directory
+from persistkit.errors import BatchError
+from persistkit.filenames import filename_for
+from persistkit.operations import BytesLike, Items, check_key
+
+__all__ = ["FilePersistenceBackend"]
+
+T = TypeVar("T")
+
+# One hop costs about 100 microseconds, one item 10 to 30: a chunk hides the hop and can still be cancelled soon.
+_CHUNK: Final = 500
+_CHUNK_BYTES: Final = 32 * 1024 * 1024
+
+
+class FilePersistenceBackend(PersistenceBackend):
+    """One file a key, named ``<sanitized key>-<djb2 hash>.bin``, in the directory ``base_dir``.
+
+    Byte for byte compatible on disk with ``FilePersistenceBackend`` of the Rust crate llm-agent-runtime 1.74.0: a
+    directory written there opens here, and the other way round.
+
+    Promises, beyond ``PersistenceBackend``:
+
+    * With ``fsync`` (the default) a save that returned survives a crash of the process, of the system, and a power
+      cut: the file is synced, renamed over the old value, and the directory is synced. When that last sync fails,
+      the caller sees a ``StorageError`` while the new value is in place. ``fsync=False`` leaves the moment of
+      writing to the system, as the reference does.
+    * A batch is made durable as one group: when it returned, all of it survives; when the power goes in the middle,
+      each key has its old value or its new one, whole, independently of the others.
+    * Two keys never share a value. Keys whose filename could be another key's, or does not give them back, hold a
+      *claim*: a companion file ``<sanitized>-<hash>.key``. This holds among persistkit writers; where a Rust runtime
+      writes the same directory at the same time, the last writer of such a name wins, as it does there.
+    * Nothing outside ``base_dir`` is read or written; symbolic links, directories and devices named like values are
+      never followed.
+    * Cancelling waits until the system calls that have begun have ended.
+
+    Args:
+        base_dir: the directory; made absolute here, so a later change of the working directory does not matter.
+        create: make the directory, and its parents, if it does not exist.
+        fsync: make every save durable before it returns.
+
+    Raises:
+        StorageError: the directory does not exist (and ``create`` is False), is a file, or is not readable.
+
+    Example:
+        >>> import asyncio, tempfile
+        >>> backend = FilePersistenceBackend(tempfile.mkdtemp())
+        >>> asyncio.run(backend.save("session:1", b"state"))
+        >>> backend.path_for("session:1").name
+        'session_1-5bafb7f28fa82e42.bin'
+    """
+
+    def __init__(self, base_dir: str | PathLike[str], *, create: bool = False, fsync: bool = True) -> None:
+        self._directory = Directory(base_dir, create=create, fsync=fsync)
+
+    def __repr__(self) -> str:
+        unsynced = "" if self.fsync else ", fsync=False"
+        return f"FilePersistenceBackend({str(self.base_dir)!r}{unsynced})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(type(self), fsync=self.fsync), (str(self.base_dir),)
+
+    @property
+    def base_dir(self) -> Path:
+        """The directory, as an absolute path."""
+        return self._directory.base_dir
+
+    @property
+    def fsync(self) -> bool:
+        """Whether every save is made durable before it returns."""
+        return self._directory.fsync
+
+    @property
+    def blocking_core(self) -> Directory:
+        """The same operations without await: plain system calls."""
+        return self._directory
+
+    def path_for(self, key: str) -> Path:
+        """Return the path of the file that holds, or would hold, the value of ``key``.
+
+        Raises:
+            InvalidKeyError: the key cannot be a key.
+        """
+        check_key(key)
+        return self.base_dir / filename_for(key)
+
+    async def save(self, key: str, value: BytesLike) -> None:
+        """Store ``value`` under ``key``: temp file, fsync, rename, fsync of the directory."""
+        await _hop(self._directory.save, key, value)
+
+    async def load(self, key: str) -> bytes | None:
+        """Return the value stored under ``key``, or None when there is none."""
+        return await _hop(self._directory.load, key)
+
+    async def load_filename(self, filename: str) -> bytes | None:
+        """Return the value in the file ``filename``, for entries whose key is not known; None when there is none.
+
+        Raises:
+            StorageError: ``filename`` is not the name of a value in this directory, or not a regular file.
+        """
+        return await _hop(self._directory.load_filename, filename)
+
+    async def delete(self, key: str) -> None:
+        """Remove the value stored under ``key``; its claim, if it has one, stays."""
+        await _hop(self._directory.delete, key)
+
+    async def batch_save(self, items: Items) -> None:
+        """Store every value, in chunks of 500 or 32 MiB: one thread hop and, with ``fsync``, one group each."""
+        failures: dict[str, Exception] = {}
+        pending = dict(items)
+        for chunk in _chunks_by_size(pending):
+            await _collect(failures, self._directory.batch_save, chunk)
+        raise_failures("batch_save", len(pending), failures)
+
+    async def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:
+        """Return the values of ``keys`` in their order, None where there is none; one thread hop for 500 keys."""
+        ordered = list(keys)
+        failures: dict[str, Exception] = {}
+        loaded: list[bytes | None] = []
+        for chunk in _chunks(ordered):
+            loaded += await _collect(failures, self._directory.batch_load, chunk) or []
+        raise_failures("batch_load", len(ordered), failures)
+        return loaded
+
+    async def batch_delete(self, keys: Iterable[str]) -> None:
+        """Remove the values of ``keys``; one thread hop and, with ``fsync``, one sync for 500 keys."""
+        ordered = list(keys)
+        failures: dict[str, Exception] = {}
+        for chunk in _chunks(ordered):
+            await _collect(failures, self._directory.batch_delete, chunk)
+        raise_failures("batch_delete", len(ordered), failures)
+
+    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
+        """Iterate over what is stored: one scan of the directory, then the files' sizes and times in chunks."""
+        listing = await _hop(self._directory.entries, prefix)
+        while page := await _hop(_page, listing):
+            for entry in page:
+                yield entry
+
+    async def list_keys(self, prefix: str = "") -> list[str]:
+        """Return the known keys that start with ``prefix``, sorted: one scan of the directory, no stat."""
+        return await _hop(self._directory.list_keys, prefix)
+
+    async def exists(self, key: str) -> bool:
+        """Tell whether a value is stored under ``key``; the value is not read."""
+        return await _hop(self._directory.exists, key)
+
+    async def key_count(self) -> int:
+        """Return how many values are stored, those of unknown keys included: one scan of the directory."""
+        return await _hop(self._directory.key_count)
+
+    async def change_token(self) -> object:
+        """Return a token of the directory's modification time, which every save and delete moves."""
+        return await _hop(self._directory.change_token)
+
+    async def check(self, *, repair: bool = False) -> list[Finding]:
+        """Look for everything in the directory that is not a whole value under a known key.
+
+        With ``repair`` what is certainly dead is removed: temp files of persistkit and of the Rust runtime older than
+        an hour, and claims that have no value and were not used for an hour. A value is never touched.
+
+        Returns:
+            One finding a problem, sorted by filename; ``persistkit.frames.findings_frame`` makes a table of them.
+
+        Raises:
+            StorageError: the directory cannot be read, or a repair was refused.
+        """
+        return await _hop(check, self._directory, repair)
+
+    def open_reader(self, key: str) -> AbstractAsyncContextManager[Reader | None]:
+        """Open the value of ``key`` for reading in chunks, in constant memory; None when there is none."""
+        check_key(key)
+        return self._reader(key)
+
+    def open_writer(self, key: str) -> AbstractAsyncContextManager[Writer]:
+        """Open the value of ``key`` for writing in chunks, in constant memory; it appears when the block ends."""
+        check_key(key)
+        return self._writer(key)
+
+    @asynccontextmanager
+    async def _reader(self, key: str) -> AsyncIterator[Reader | None]:
+        descriptor = await _hop(self._directory.open_value, key)
+        if descriptor is None:
+            yield None
+            return
+        async with aiofiles.open(descriptor, "rb") as file:
+            yield _StreamReader(file.read, fstat(descriptor).st_size)
+
+    @asynccontextmanager
+    async def _writer(self, key: str) -> AsyncIterator[Writer]:
+        temp = await _hop(self._directory.write_temp, b"")
+        try:
+            async with aiofiles.open(temp, "r+b") as file:
+                yield file
+            await _hop(self._directory.publish, key, temp)
+        except BaseException:
+            await _hop(self._directory.discard, temp)
+            raise
+
+
+class _StreamReader:
+    """An open value, read in chunks."""
+
+    def __init__(self, read: Callable[[int], object], size: int) -> None:
+        self._read = read
+        self.size = size
+
+    async def read(self, size: int = -1) -> bytes:
+        return await self._read(size)  # type: ignore[misc,no-any-return]  # aiofiles' stubs hide its coroutine
+
+
+async def _hop(function: Callable[..., T], *arguments: object) -> T:
+    """Run blocking work in one hop to a worker thread; a cancelled caller waits for it, unless it has not begun.
+
+    aiofiles' own wrapper gives the caller back at once when cancelled, and the work would go on behind its back.
+    """
+    begun = threading.Lock()
+
+    def work() -> T:
+        if not begun.acquire(blocking=False):
+            raise asyncio.CancelledError
+        return function(*arguments)
+
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if begun.acquire(blocking=False):
+            future.cancel()
+            raise
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError:
+                continue
+        # Looked at, so that a failure nobody can receive any more is not reported as never retrieved.
+        future.exception()
+        raise
+
+
+async def _collect(failures: dict[str, Exception], function: Callable[..., T], chunk: object) -> T | None:
+    try:
+        return await _hop(function, chunk)
+    except BatchError as error:
+        failures.update(error.failures)
+        return None
+
+
+def _page(listing: Iterator[Entry]) -> list[Entry]:
+    return list(islice(listing, 4 * _CHUNK))
+
+
+def _chunks(keys: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(keys), _CHUNK):
+        yield keys[start : start + _CHUNK]
+
+
+def _chunks_by_size(items: dict[str, BytesLike]) -> Iterator[dict[str, BytesLike]]:
+    chunk: dict[str, BytesLike] = {}
+    size_bytes = 0
+    for key, value in items.items():
+        if chunk and (len(chunk) == _CHUNK or size_bytes + len(value) > _CHUNK_BYTES):
+            yield chunk
+            chunk, size_bytes = {}, 0
+        chunk[key] = value
+        size_bytes += len(value)
+    if chunk:
+        yield chunk
