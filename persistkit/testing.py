@@ -185,7 +185,8 @@ class BackendContract:
         """Bytearrays and memory views are stored, and what becomes of them later does not matter."""
         value = bytearray(b"before")
         await backend.save("array", value)
-        await backend.batch_save({"view": memoryview(b"b.f.r.")[::2], "array in a batch": value})
+        spaced: memoryview[int] = memoryview(bytes(value))[::2]
+        await backend.batch_save([("view", spaced), ("array in a batch", value)])
         value[:] = b"after."
         await self._check(backend, "array", b"before")
         await self._check(backend, "array in a batch", b"before")
