@@ -125,7 +125,7 @@ def shutdown_time(store: Store) -> pd.Timestamp:
         moment = pd.Timestamp(data.decode())
     except ValueError as error:
         raise FormatError(f"load 'runtime:shutdown': no RFC 3339 time: {data[:60]!r}") from error
-    if moment is pd.NaT or moment.tzinfo is None:
+    if pd.isna(moment) or moment.tzinfo is None:
         raise FormatError(f"load 'runtime:shutdown': a time without offset: {data[:60]!r}")
     return moment
 

@@ -148,7 +148,7 @@ def _checked_dict(value: dict[object, object], path: str, depth: int) -> dict[st
     checked = {}
     for key, item in value.items():
         if type(key) is not str:
-            _refuse(path, f"the key {key!r} is {_kind(key)}; JSON keys are text, write str({key!r})")
+            _refuse(path, f"the key {_shown(key)} is {_kind(key)}; JSON keys are text, write str(key)")
         checked[key] = check_json(item, f"{path}{_step(key)}", depth + 1)
     return checked
 
@@ -255,6 +255,13 @@ def _is_array(value: object) -> bool:
 
 def _step(key: str) -> str:
     return f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]"
+
+
+def _shown(key: object) -> str:
+    try:
+        return repr(key)[:60]
+    except ValueError:  # an integer of more digits than Python prints
+        return f"<{_kind(key)}>"
 
 
 def _kind(value: object) -> str:

@@ -37,7 +37,7 @@ def table(**columns: object) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-JSON_VALUES = [
+JSON_VALUES: list[object] = [
     None,
     True,
     False,
@@ -61,6 +61,7 @@ REFUSED: list[tuple[object, str]] = [
     (float("nan"), r"^\$: JSON has no nan"),
     ({"runs": [0, 1, 2, {"loss": float("inf")}]}, r"^\$\.runs\[3\]\.loss: JSON has no inf"),
     ({1: "a"}, r"^\$: the key 1 is int"),
+    ({10**5000: 1}, r"^\$: the key <int>"),
     ({"a": {None: 1}}, r"^\$\.a: the key None"),
     ({"a b": {1, 2}}, r'^\$\["a b"\]: set'),
     ([frozenset()], r"^\$\[0\]: frozenset"),
@@ -83,10 +84,10 @@ REFUSED: list[tuple[object, str]] = [
     (b'{"\xff', "put_bytes"),
     (b"PAR1\xff", "put_bytes"),
     (b"\x93NUMPY\xff", "put_bytes"),
-    (memoryview(np.arange(3)), "memoryview"),
+    (memoryview(np.arange(3).data), "memoryview"),
     (np.array([None]), "pickle"),
     (np.array(["a"], dtype=np.dtypes.StringDType()), "pickle"),
-    (np.ma.array([1, 2], mask=[0, 1]), "MaskedArray"),
+    (np.ma.array([1, 2], mask=[False, True]), "MaskedArray"),
     (np.rec.array([(1,)], dtype=[("a", "i4")]), "recarray"),
     (np.zeros(2, np.dtype("i4", metadata={"a": 1})), "come back"),
     (masked_by_title(), "come back"),
@@ -142,7 +143,7 @@ SERIES = [
 ]
 
 
-@pytest.mark.parametrize("value", JSON_VALUES, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize("value", JSON_VALUES, ids=range(len(JSON_VALUES)))
 def test_json_values_come_back_equal_and_of_the_same_type(value: object) -> None:
     """Python's plain values come back as they were, signs and types included."""
     back = decode(bytes(encode(value)))
@@ -150,7 +151,7 @@ def test_json_values_come_back_equal_and_of_the_same_type(value: object) -> None
     assert repr(back) == repr(value) if not isinstance(value, int) else type(back) is type(value)
 
 
-@pytest.mark.parametrize(("value", "message"), REFUSED, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("value", "message"), REFUSED, ids=range(len(REFUSED)))
 def test_what_would_change_is_refused_with_its_path(value: object, message: str) -> None:
     """A value that would come back changed is a FormatError that names where the culprit is."""
     with pytest.raises(FormatError, match=message):
