@@ -92,7 +92,7 @@ def filename_for(key: str) -> str:
 
     Example:
         >>> filename_for("session:1/step:2")
-        'session_1_step_2-c86ec79cd4df36a6.bin'
+        'session_1_step_2-e714ac94615d5a8b.bin'
     """
     data = key.encode()
     text = data.translate(_SANITIZED)

@@ -64,18 +64,28 @@ class Directory:
 
     def save(self, key: str, value: BytesLike) -> None:
         """Store ``value`` under ``key``, atomically; see ``FilePersistenceBackend.save``."""
-        with self.errors("save", key), self._claimed(key) as name:
-            self.replace(name, self.write_temp(value))
-            self.sync()
+        name = filename_for(key)
+        try:
+            temp = self.write_temp(value)
+            if needs_claim(key):
+                self._replace_claimed(key, name, temp)
+            else:
+                self.replace(name, temp)
+            if self.fsync:
+                self.sync()
+        except OSError as error:
+            raise self.refused("save", key, error) from error
 
     def load(self, key: str) -> bytes | None:
         """Return the value of ``key``, or None when there is none."""
         name = filename_for(key)
-        with self.errors("load", key):
+        try:
             value = self._read(name)
             if value is not None and needs_claim(key) and self.claims.held_by_another(key, name):
                 return None
             return value
+        except OSError as error:
+            raise self.refused("load", key, error) from error
 
     def load_filename(self, filename: str) -> bytes | None:
         """Return the value in the file ``filename`` of this directory, or None when there is none.
@@ -402,6 +412,14 @@ class Directory:
         """Tell a missing file from a missing directory: the second is an error, never an absent key."""
         os.stat(self._root)  # noqa: PTH116
 
+    def _replace_claimed(self, key: str, name: str, temp: str) -> None:
+        try:
+            with self.claims.hold(key, name):
+                self.replace(name, temp)
+        except BaseException:
+            self.discard(temp)
+            raise
+
     @contextmanager
     def _claimed(self, key: str) -> Iterator[str]:
         """Hold the claim of ``key``, if it needs one, and give its filename."""
@@ -420,18 +438,20 @@ class Directory:
         except PersistenceError:
             raise
         except OSError as error:
-            tried = action if subject is None else f"{action} {subject!r}"
-            raise StorageError(f"{tried} in {self._root}: {self._reason(error)}", errno=error.errno) from error
+            raise self.refused(action, subject, error) from error
+
+    def refused(self, action: str, subject: str | None, error: OSError) -> StorageError:
+        """Return the error to raise for what the system refused."""
+        tried = action if subject is None else f"{action} {subject!r}"
+        return StorageError(f"{tried} in {self._root}: {self._reason(error)}", errno=error.errno)
 
     def _reason(self, error: OSError) -> str:
         reason = error.strerror or str(error)
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            try:
-                is_directory = stat.S_ISDIR(os.stat(self._root).st_mode)  # noqa: PTH116
-            except OSError:
+            if any(parent.is_file() for parent in (self.base_dir, *self.base_dir.parents)):
+                return "this is a file, or lies below one: not a directory"
+            if not self.base_dir.exists():
                 return "the directory does not exist; check the path, or pass create=True to make it"
-            if not is_directory:
-                return "this is not a directory"
         if error.errno == errno.ELOOP:
             return "the file is a symbolic link, which is never followed"
         return reason

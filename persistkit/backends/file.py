@@ -64,7 +64,7 @@ class FilePersistenceBackend(PersistenceBackend):
         >>> backend = FilePersistenceBackend(tempfile.mkdtemp())
         >>> asyncio.run(backend.save("session:1", b"state"))
         >>> backend.path_for("session:1").name
-        'session_1-5bafb7f28fa82e42.bin'
+        'session_1-0377d88a24519c74.bin'
     """
 
     def __init__(self, base_dir: str | PathLike[str], *, create: bool = False, fsync: bool = True) -> None:

@@ -1,0 +1,26 @@
+"""The key browser: every key of a backend in a notebook, paged, searched, sorted and previewed."""
+
+from __future__ import annotations
+
+from persistkit.backend import PersistenceBackend
+from persistkit.browser.widget import KeyBrowser
+
+__all__ = ["KeyBrowser", "browse"]
+
+
+def browse(backend: PersistenceBackend, *, read_only: bool = True) -> KeyBrowser:
+    """Show every key of ``backend`` in a notebook.
+
+    Args:
+        backend: what to browse; it is listed in the background.
+        read_only: refuse every deletion, whatever the page asks for.
+
+    Example:
+        >>> from persistkit import MemoryPersistenceBackend
+        >>> browser = browse(MemoryPersistenceBackend())
+        >>> browser.wait(timeout_seconds=10)
+        True
+        >>> browser
+        KeyBrowser(MemoryPersistenceBackend(): 0 keys, 0 B)
+    """
+    return KeyBrowser(backend, read_only=read_only)

@@ -1,0 +1,52 @@
+"""The browser where no kernel is: a table of the first rows, for saved notebooks, nbconvert and code hosts."""
+
+from __future__ import annotations
+
+from html import escape
+
+from persistkit.browser.index import KeyIndex
+from persistkit.browser.preview import visible
+
+__all__ = ["human_size", "static_table"]
+
+_ROWS = 20
+_KEY_CHARACTERS = 120
+
+
+def human_size(size_bytes: int) -> str:
+    """Return a size as people read it.
+
+    Example:
+        >>> human_size(1536)
+        '1.5 KiB'
+    """
+    size, unit = float(size_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size_bytes:,} B" if unit == "B" else f"{size:,.1f} {unit}"
+
+
+def static_table(index: KeyIndex, summary: str) -> str:
+    """Return the first rows as HTML that needs no script and no style sheet; keys are escaped."""
+    cell = "padding:2px 12px 2px 0;text-align:"
+    head = "".join(
+        f'<th style="{cell}{side}">{name}</th>'
+        for name, side in (("Key", "left"), ("Size", "right"), ("Modified (UTC)", "left"))
+    )
+    lines = []
+    for row in range(min(len(index), _ROWS)):
+        entry = index.entry(row)
+        key = visible(entry.filename if entry.key is None else entry.key)
+        shown = key if len(key) <= _KEY_CHARACTERS else f"{key[: _KEY_CHARACTERS - 1]}…"
+        time = "" if entry.modified is None else f"{entry.modified:%Y-%m-%d %H:%M:%S}"
+        lines.append(
+            f'<tr><td style="{cell}left"><code>{escape(shown)}</code></td>'
+            f'<td style="{cell}right" title="{entry.size:,} bytes">{human_size(entry.size)}</td>'
+            f'<td style="{cell}left">{time}</td></tr>'
+        )
+    rest = len(index) - len(lines)
+    more = f"<p>… and {rest:,} more: run the cell to browse them.</p>" if rest > 0 else ""
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>" if lines else ""
+    return f"<div><p>{escape(summary)}</p>{table}{more}</div>"

@@ -1,0 +1,93 @@
+"""Listing: the index of a backend, made in a background thread and made again when asked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from persistkit.blocking import BlockingBackend
+from persistkit.browser.index import IndexBuilder, KeyIndex
+from persistkit.errors import PersistenceError
+
+__all__ = ["Listing", "Snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one complete listing found.
+
+    Attributes:
+        index: every entry.
+        revision: grows by one with each complete listing; 0 before the first.
+        token: the backend's change token when the listing began, None where it has none.
+    """
+
+    index: KeyIndex
+    revision: int
+    token: object | None
+
+
+class Listing:
+    """Lists a backend beside the running cell; the last complete snapshot stays while a new one is made."""
+
+    def __init__(self, backend: BlockingBackend, on_complete: Callable[[], None]) -> None:
+        self._backend = backend
+        self._on_complete = on_complete
+        self._lock = threading.Lock()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._closed = False
+        self.snapshot = Snapshot(KeyIndex.of([]), 0, None)
+        self.error: str | None = None
+        self.listed = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether a listing is going on."""
+        return not self._idle.is_set()
+
+    def start(self) -> None:
+        """List again in the background; nothing when a listing is already going on."""
+        with self._lock:
+            if self.running or self._closed:
+                return
+            self.listed, self.error = 0, None
+            self._idle.clear()
+        threading.Thread(target=self._run, name="persistkit-listing", daemon=True).start()
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until no listing is going on; tell whether that came in time."""
+        return self._idle.wait(timeout_seconds)
+
+    def close(self) -> None:
+        """Stop a listing that is going on, and start no other."""
+        self._closed = True
+
+    def _run(self) -> None:
+        try:
+            self._list()
+        except (PersistenceError, OSError) as error:
+            self.error = str(error)
+        except BaseException as error:
+            # The page is the only one to see what ends this thread: say it there, then let it go its way.
+            self.error = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._idle.set()
+            if not self._closed:
+                self._on_complete()
+
+    def _list(self) -> None:
+        # Before the listing: a change made during it must count as a change.
+        token = self._backend.change_token()
+        builder = IndexBuilder()
+        for entry in self._backend.entries():
+            if self._closed:
+                return
+            builder.add(entry)
+            self.listed = len(builder)
+            if self.listed % 4096 == 0:
+                time.sleep(0)  # lets a running cell and the page's requests have the interpreter
+        self.snapshot = Snapshot(builder.finish(), self.snapshot.revision + 1, token)

@@ -1,0 +1,277 @@
+"""What a value looks like: bounded previews made from its first bytes, chosen by its content. Nothing is executed."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+__all__ = ["FIRST_BYTES", "MORE_BYTES", "WHOLE_BYTES", "Preview", "detect", "make_preview", "needs_whole", "visible"]
+
+FIRST_BYTES: Final = 64 * 1024
+MORE_BYTES: Final = 1024 * 1024
+WHOLE_BYTES: Final = 16 * 1024 * 1024  # images and Parquet cannot be shown from a part; larger ones stay bytes
+
+_ITEMS: Final = 100
+_NODES: Final = 3000
+_DEPTH: Final = 60
+_NESTING: Final = 400
+_STRING: Final = 2000
+_TABLE_ROWS: Final = 50
+_TABLE_COLUMNS: Final = 30
+_CELL: Final = 200
+
+_IMAGES: Final = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
+    (re.compile(rb"GIF8[79]a"), "image/gif"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
+)
+_STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+# C0 and C1 controls, bidirectional overrides and marks, zero width characters, lone surrogates.
+_HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One way to show a value.
+
+    Attributes:
+        kind: ``json``, ``text``, ``hex``, ``image`` or ``table``.
+        choices: every kind this value can be shown as.
+        note: what is wrong or left out, in words; empty when nothing is.
+        body: what the kind needs, plain data for a message.
+        data: the bytes of an image or a dump, else empty.
+    """
+
+    kind: str
+    choices: tuple[str, ...]
+    note: str = ""
+    body: dict[str, Any] = field(default_factory=dict)  # plain JSON data, as deep as the kind needs
+    data: bytes = b""
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """Return ``text`` with what a page would hide or obey written out: controls, ANSI escapes, direction overrides.
+
+    Args:
+        text: anything, lone surrogates included.
+        lines: keep line ends and tabs.
+
+    Example:
+        >>> visible("a\x1b[31m\u202eb")
+        'a␛[31m⟨U+202E⟩b'
+    """
+    if not lines:
+        text = text.replace("\n", "␊").replace("\t", "␉")
+    return _HIDDEN.sub(_written_out, text.replace("\r\n", "\n") if lines else text)
+
+
+def detect(data: bytes) -> str:
+    """Tell the kind of a value by its first bytes."""
+    if any(magic.match(data) for magic, _ in _IMAGES):
+        return "image"
+    if data.startswith((b"PAR1", b"\x93NUMPY")):
+        return "table"
+    if _decoded(data) is None:
+        return "hex"
+    return "json" if data.lstrip()[:1] in (b"{", b"[", b'"') or _is_scalar(data) else "text"
+
+
+def needs_whole(data: bytes) -> bool:
+    """Tell whether a value that begins with ``data`` can only be shown from all its bytes."""
+    return detect(data) == "image" or data.startswith(b"PAR1")
+
+
+def make_preview(data: bytes, size: int, kind: str | None = None) -> Preview:
+    """Show the value of ``size`` bytes that begins with ``data``.
+
+    Args:
+        data: the first bytes of the value, or all of them.
+        size: of the whole value, in bytes.
+        kind: how to show it; by its content when None. What cannot be shown so is shown as text or hex, with a note.
+    """
+    best = detect(data)
+    choices = tuple(name for name in ("json", "image", "table") if name == best) + ("text", "hex")
+    wanted = kind if kind in choices else best
+    note = ""
+    shower = _SHOWERS.get(wanted)
+    if shower is not None:
+        try:
+            body, raw = shower(data, size)
+            return Preview(wanted, choices, body=body, data=raw)
+        except _CannotShowError as error:
+            note = str(error)
+    if wanted == "text" or (wanted == "json" and _decoded(data) is not None):
+        text = _decoded(data)
+        if text is None:
+            note = "not UTF-8 text: bytes that are none show as �"
+            text = data.decode("utf-8", "replace")
+        return Preview("text", choices, note, {"text": visible(text, lines=True)})
+    return Preview("hex", choices, note, data=data)
+
+
+class _CannotShowError(Exception):
+    """The value cannot be shown this way; the text says why."""
+
+
+class _Number(str):
+    """A number as it is written: no digit lost, however long."""
+
+    __slots__ = ()
+
+
+class _Pairs(list[tuple[str, object]]):
+    """The members of an object, repeated names kept."""
+
+
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def _decoded(data: bytes) -> str | None:
+    """Return the text of ``data``, a character cut at its end left out; None when it is no UTF-8 text."""
+    if b"\0" in data:
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        if error.reason != "unexpected end of data" or len(data) - error.start > 3:
+            return None
+        return data[: error.start].decode()
+
+
+def _is_scalar(data: bytes) -> bool:
+    return len(data) < 100 and re.fullmatch(rb"\s*(null|true|false|NaN|-?[0-9.]+(?:[eE][-+]?\d+)?)\s*", data) is not None
+
+
+def _show_json(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
+    if len(data) < size:
+        raise _CannotShowError("too large for a tree: shown as text")
+    text = data.decode("utf-8", "replace")
+    nesting = np.array([(c in "[{") - (c in "]}") for c in re.sub(r"[^][{}]", "", _STRINGS.sub("", text))], dtype=np.int64)
+    if nesting.size and int(nesting.cumsum().max()) > _NESTING:
+        raise _CannotShowError(f"nested {int(nesting.cumsum().max()):,} levels deep: shown as text")
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number, parse_constant=_Number
+        )
+    except (ValueError, RecursionError) as error:
+        raise _CannotShowError(f"damaged JSON: {error}") from error
+    return {"tree": _Tree().node(value, 0)}, b""
+
+
+class _Tree:
+    """Turns parsed JSON into a message of bounded size."""
+
+    def __init__(self) -> None:
+        self._left = _NODES
+        self._characters = 2 * FIRST_BYTES
+
+    def node(self, value: object, depth: int) -> list[Any]:
+        """Return ``value`` as [kind, ...]; containers carry their true count."""
+        self._left -= 1
+        if isinstance(value, _Pairs):
+            shown = self._children(value, depth)
+            return ["object", len(value), [[self._text(name)[0], self.node(child, depth + 1)] for name, child in shown]]
+        if isinstance(value, list):
+            shown = self._children(value, depth)
+            return ["array", len(value), [self.node(child, depth + 1) for child in shown]]
+        if isinstance(value, _Number):
+            return ["number", *self._text(value)]
+        if isinstance(value, str):
+            return ["string", *self._text(value)]
+        return ["literal", json.dumps(value)]
+
+    def _children(self, values: list[Any], depth: int) -> list[Any]:
+        return values[: max(0, min(_ITEMS, self._left))] if depth < _DEPTH and self._characters > 0 else []
+
+    def _text(self, text: str) -> tuple[str, int]:
+        """Return as much as is shown, and how many characters are not."""
+        shown = text[: max(20, min(_STRING, self._characters))]
+        self._characters -= len(shown)
+        return visible(shown, lines=True), len(text) - len(shown)
+
+
+def _show_image(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
+    if len(data) < size:
+        raise _CannotShowError(f"an image of more than {WHOLE_BYTES // 2**20} MiB is not shown: its first bytes")
+    return {"mime": next(mime for magic, mime in _IMAGES if magic.match(data))}, data
+
+
+def _show_table(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
+    try:
+        return (_npy_table(data) if data.startswith(b"\x93NUMPY") else _parquet_table(data, size)), b""
+    except (ValueError, OSError, TypeError, OverflowError, SyntaxError, EOFError) as error:
+        raise _CannotShowError(f"damaged table: {visible(str(error))[:300]}") from error
+
+
+def _npy_table(data: bytes) -> dict[str, Any]:
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if dtype.hasobject:
+        raise _CannotShowError("an array of Python objects holds pickled code, which is never opened")
+    columns = dtype.names or tuple(str(number) for number in range(shape[1] if len(shape) > 1 else 1))
+    whole = max(1, int(np.prod(shape[1:], dtype=object)))
+    summary = f"{dtype} · {' × '.join(f'{length:,}' for length in shape) or 'scalar'}"
+    if fortran and len(shape) > 1:
+        values = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        rows = values[:_TABLE_ROWS].reshape(min(_TABLE_ROWS, shape[0]), -1)
+    else:
+        stored = (len(data) - stream.tell()) // max(1, dtype.itemsize * whole)
+        count = min(shape[0] if shape else 1, _TABLE_ROWS, stored)
+        if count < min(shape[0] if shape else 1, 1):
+            raise _CannotShowError("the array's first row is not there: damaged, or wider than the preview")
+        rows = np.frombuffer(data, dtype, count * whole, stream.tell()).reshape(count, -1)
+    cells = [list(row) if dtype.names is None else list(row[0]) for row in rows[:, :_TABLE_COLUMNS]]
+    total = int(shape[0]) if shape else 1
+    kinds = [str(dtype[name]) for name in dtype.names] if dtype.names else [str(dtype)] * len(columns[:_TABLE_COLUMNS])
+    return _table(columns, kinds, cells, total, summary)
+
+
+def _parquet_table(data: bytes, size: int) -> dict[str, Any]:
+    if len(data) < size:
+        raise _CannotShowError(f"a Parquet table of more than {WHOLE_BYTES // 2**20} MiB is not shown: its first bytes")
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise _CannotShowError('a Parquet table: install "persistkit[arrow]" to see its rows') from None
+    file = pq.ParquetFile(pa.BufferReader(data))
+    names = file.schema_arrow.names
+    shown = names[:_TABLE_COLUMNS]
+    batch = next(file.iter_batches(batch_size=_TABLE_ROWS, columns=shown), None)
+    columns = [[] if batch is None else batch.column(number).to_pylist() for number in range(len(shown))]
+    kinds = [str(file.schema_arrow.field(number).type) for number in range(len(shown))]
+    summary = f"Parquet · {file.metadata.num_rows:,} × {len(names):,}"
+    return _table(names, kinds, [list(row) for row in zip(*columns, strict=True)], file.metadata.num_rows, summary)
+
+
+def _table(columns: Any, kinds: list[str], cells: list[list[Any]], total: int, summary: str) -> dict[str, Any]:
+    shown = [visible(str(name))[:_CELL] for name in columns[:_TABLE_COLUMNS]]
+    return {
+        "summary": summary,
+        "columns": shown,
+        "kinds": kinds[: len(shown)],
+        "hidden": max(0, len(columns) - len(shown)),
+        "rows": [["" if cell is None else visible(str(cell)[:_CELL]) for cell in row] for row in cells],
+        "numeric": [all(isinstance(row[i], (int, float, np.number)) for row in cells) for i in range(len(shown))],
+        "total": total,
+    }
+
+
+_SHOWERS: Final[dict[str, Callable[[bytes, int], tuple[dict[str, Any], bytes]]]] = {
+    "json": _show_json,
+    "image": _show_image,
+    "table": _show_table,
+}

@@ -1,0 +1,617 @@
+// The page's side of the key browser. Python makes every page, preview and decision; this file draws and asks.
+// Keys and values are untrusted: they reach the page through textContent only.
+
+const WAIT_MS = 400;
+const POLL_MS = 2000;
+const SIZES = [25, 50, 100, 250];
+
+/** Make an element: h("td.size", {title: "…"}, child, …). Functions are listeners, null is left out. */
+function h(name, options = {}, ...children) {
+  const [tag, ...classes] = name.split(".");
+  const node = document.createElement(tag);
+  node.className = classes.map((c) => `pk-${c}`).join(" ");
+  for (const [key, value] of Object.entries(options)) {
+    if (typeof value === "function") node.addEventListener(key, value);
+    else if (value !== null && value !== undefined && value !== false) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+const count = (n) => n.toLocaleString("en-US");
+const plural = (n, one) => `${count(n)} ${one}${n === 1 ? "" : "s"}`;
+
+function humanSize(bytes) {
+  let size = bytes;
+  let unit = "B";
+  for (const larger of ["KiB", "MiB", "GiB", "TiB"]) {
+    if (size < 1024) break;
+    size /= 1024;
+    unit = larger;
+  }
+  return unit === "B" ? `${count(bytes)} B` : `${size.toFixed(1)} ${unit}`;
+}
+
+/** A key keeps its telling end when it is cut: only its middle may give way. */
+function keyParts(label) {
+  if (!label) return [h("span.dim", {}, "(empty key)")];
+  const cut = label.length > 30 ? label.length - 12 : label.length;
+  return [h("bdi.start", {}, label.slice(0, cut)), h("bdi", {}, label.slice(cut))];
+}
+
+const isoTime = (seconds) => new Date(seconds * 1000).toISOString();
+
+function relativeTime(seconds) {
+  const ago = Date.now() / 1000 - seconds;
+  const steps = [[60, "second", 1], [3600, "minute", 60], [86400, "hour", 3600], [31557600, "day", 86400], [Infinity, "year", 31557600]];
+  const [, unit, length] = steps.find(([limit]) => Math.abs(ago) < limit);
+  return new Intl.RelativeTimeFormat("en", { numeric: "auto" }).format(-Math.round(ago / length), unit);
+}
+
+async function copyText(text) {
+  if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+  const area = h("textarea");
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  return area.remove();
+}
+
+/** Requests and answers of one view; of several questions of one kind only the newest answer counts. */
+class Line {
+  constructor(model, onBroadcast, onWaiting) {
+    this.model = model;
+    this.view = Math.floor(Math.random() * 2 ** 31);
+    this.next = 1;
+    this.open = new Map();
+    this.listener = (message, buffers) => {
+      if (message.view === undefined) return onBroadcast(message);
+      const asked = message.view === this.view ? this.open.get(message.id) : undefined;
+      if (!asked) return undefined;
+      this.open.delete(message.id);
+      clearTimeout(asked.timer);
+      if (![...this.open.values()].some((other) => other.late)) onWaiting(false);
+      return asked.newest() ? asked.draw(message, buffers) : undefined;
+    };
+    this.onWaiting = onWaiting;
+    this.latest = {};
+    model.on("msg:custom", this.listener);
+  }
+
+  ask(op, content, draw) {
+    const id = this.next++;
+    this.latest[op] = id;
+    const asked = { draw, newest: () => this.latest[op] === id, late: false };
+    asked.timer = setTimeout(() => {
+      asked.late = true;
+      this.onWaiting(true);
+    }, WAIT_MS);
+    this.open.set(id, asked);
+    this.model.send({ ...content, op, id, view: this.view });
+  }
+
+  close() {
+    this.model.off("msg:custom", this.listener);
+    for (const asked of this.open.values()) clearTimeout(asked.timer);
+    this.open.clear();
+  }
+}
+
+/** A tree of parsed JSON; containers open on demand. */
+function jsonTree(node, name, depth = 0) {
+  const [kind, value, rest] = node;
+  const label = name === undefined ? null : h("span.name", {}, name, h("span.dim", {}, ": "));
+  if (kind !== "object" && kind !== "array") {
+    const text = kind === "string" ? `"${value}"` : value;
+    const left = kind !== "literal" && rest > 0 ? h("span.dim", {}, ` … ${count(rest)} more characters`) : null;
+    return h("div.leaf", {}, label, h(`span.${kind}`, {}, text), left);
+  }
+  const [open, close] = kind === "object" ? "{}" : "[]";
+  const counted = kind === "object" ? plural(value, "member") : plural(value, "item");
+  if (value === 0) return h("div.leaf", {}, label, h("span.dim", {}, open + close));
+  const summary = h("summary", {}, label, h("span.dim", {}, `${open} ${counted} ${close}`));
+  const inner = h("div.inner");
+  const details = h("details", {}, summary, inner);
+  const fill = () => {
+    if (inner.firstChild) return;
+    rest.forEach((child, i) => inner.append(kind === "object" ? jsonTree(child[1], child[0], depth + 1) : jsonTree(child, String(i), depth + 1)));
+    if (rest.length < value) inner.append(h("div.leaf.dim", {}, `… ${count(value - rest.length)} more not shown`));
+  };
+  details.addEventListener("toggle", () => details.open && fill());
+  if (depth < 2 || value === 1) {
+    fill();
+    details.open = true;
+  }
+  return details;
+}
+
+function hexDump(view) {
+  const lines = [];
+  for (let at = 0; at < view.byteLength; at += 16) {
+    const bytes = [];
+    for (let i = at; i < Math.min(at + 16, view.byteLength); i += 1) bytes.push(view.getUint8(i));
+    const hex = bytes.map((b) => b.toString(16).padStart(2, "0"));
+    const text = bytes.map((b) => (b > 31 && b < 127 ? String.fromCharCode(b) : "·")).join("");
+    lines.push(`${at.toString(16).padStart(8, "0")}  ${hex.slice(0, 8).join(" ").padEnd(23)}  ${hex.slice(8).join(" ").padEnd(23)}  ${text}`);
+  }
+  return lines.join("\n");
+}
+
+function dataTable(table) {
+  const side = (i) => (table.numeric[i] ? "td.num" : "td");
+  const head = table.columns.map((name, i) => h(table.numeric[i] ? "th.num" : "th", { scope: "col" }, name, h("span.dtype", {}, table.kinds[i] || "")));
+  const rows = table.rows.map((row, n) => h("tr", {}, h("th.rownum", { scope: "row" }, String(n)), ...row.map((cell, i) => h(side(i), {}, cell))));
+  const more = [
+    table.total > table.rows.length ? `first ${count(table.rows.length)} of ${plural(table.total, "row")}` : null,
+    table.hidden ? `${plural(table.hidden, "column")} not shown` : null,
+  ].filter(Boolean);
+  return h("div", {}, h("div.caption", {}, [table.summary, ...more].join(" · ")),
+    h("table.data", {}, h("thead", {}, h("tr", {}, h("th"), ...head)), h("tbody", {}, ...rows)));
+}
+
+/** One view of the browser. */
+class View {
+  constructor(model, el) {
+    this.state = { revision: -1, total: 0, listing: true, listed: 0, readOnly: true, selected: null };
+    this.sort = "key";
+    this.descending = false;
+    this.folder = "";
+    this.offset = 0;
+    this.limit = 50;
+    this.found = 0;
+    this.live = "off";
+    this.timers = new Set();
+    this.urls = [];
+    this.build(el);
+    this.line = new Line(model, (message) => this.hear(message), (waiting) => this.root.classList.toggle("pk-late", waiting));
+    this.visible = true;
+    this.watcher = new IntersectionObserver((seen) => { this.visible = seen.some((one) => one.isIntersecting); });
+    this.watcher.observe(this.root);
+    this.poller = setInterval(() => this.poll(), POLL_MS);
+    this.load({ follow: true });
+  }
+
+  close() {
+    clearInterval(this.poller);
+    for (const timer of this.timers) clearTimeout(timer);
+    this.watcher.disconnect();
+    this.line.close();
+    this.urls.forEach((url) => URL.revokeObjectURL(url));
+    this.root.remove();
+  }
+
+  later(name, ms, act) {
+    clearTimeout(this[name]);
+    this.timers.delete(this[name]);
+    this[name] = setTimeout(act, ms);
+    this.timers.add(this[name]);
+  }
+
+  build(el) {
+    const button = (label, title, click, more = {}) => h("button", { type: "button", title, "aria-label": title, click, ...more }, label);
+    this.search = h("input.search", { type: "search", placeholder: "Search keys", "aria-label": "Search keys", spellcheck: "false", autocomplete: "off",
+      input: () => this.later("typing", 120, () => this.find()) });
+    this.match = h("select", { "aria-label": "How to search", change: () => this.find() },
+      h("option", { value: "substring" }, "contains"), h("option", { value: "prefix" }, "starts with"), h("option", { value: "glob" }, "glob * ?"));
+    this.summary = h("span.summary", { role: "status" }, "…");
+    this.changed = h("button.changed", { type: "button", hidden: true, click: () => this.refresh() }, "Changed – refresh");
+    this.liveChoice = h("select", { "aria-label": "Live view", hidden: true, change: () => { this.live = this.liveChoice.value; this.poll(); } },
+      h("option", { value: "off" }, "Live: off"), h("option", { value: "tell" }, "Live: tell me"), h("option", { value: "auto" }, "Live: refresh"));
+    this.treeToggle = button("☰", "Folders", () => this.showTree(this.tree.hidden), { "aria-expanded": "false" });
+    const bar = h("div.bar", {}, this.treeToggle, this.search, this.match, this.summary, this.changed, this.liveChoice, button("↻", "List again", () => this.refresh()));
+    this.tree = h("div.tree", { role: "tree", "aria-label": "Folders", hidden: true, keydown: (e) => this.treeKey(e) });
+    this.columns = [["key", "Key"], ["size", "Size"], ["modified", "Modified (UTC)"]].map(([name, text]) =>
+      h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name }, button(text, `Sort by ${name}`, () => this.sortBy(name))));
+    this.markHead = h("th.mark", { scope: "col", role: "columnheader", hidden: true, "aria-label": "Marked" });
+    this.rows = h("tbody");
+    this.grid = h("table.keys", { role: "grid", "aria-label": "Keys" }, h("thead", {}, h("tr", { role: "row" }, this.markHead, ...this.columns)), this.rows);
+    this.empty = h("div.empty", { hidden: true });
+    this.scroller = h("div.scroll", { keydown: (e) => this.gridKey(e) }, this.grid, this.empty);
+    this.marks = h("span.marks", { hidden: true });
+    this.pageInput = h("input.page", { type: "number", min: "1", "aria-label": "Page", change: () => this.turn((Number(this.pageInput.value) || 1) - 1) });
+    this.pages = h("span.dim");
+    this.first = button("«", "First page", () => this.turn(0));
+    this.previous = button("‹", "Previous page", () => this.turn(this.page - 1));
+    this.nextPage = button("›", "Next page", () => this.turn(this.page + 1));
+    this.last = button("»", "Last page", () => this.turn(Infinity));
+    this.limitChoice = h("select", { "aria-label": "Rows a page", change: () => { this.limit = Number(this.limitChoice.value); this.load({ follow: true }); } },
+      ...SIZES.map((n) => h("option", { value: n, selected: n === 50 }, `${n} rows`)));
+    const pager = h("div.pager", {}, this.marks, h("span.grow"), this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last, this.limitChoice);
+    this.preview = h("section.preview", { "aria-label": "Preview", tabindex: "-1" }, h("div.empty", {}, "Select a key to see its value."));
+    this.dialog = h("div.veil", { hidden: true });
+    this.root = h("div.root", { role: "region", "aria-label": "Key browser" }, bar,
+      h("div.body", {}, this.tree, h("div.list", {}, this.scroller, pager), this.preview), this.dialog);
+    this.root.classList.add("pk");
+    // JupyterLab's shortcuts must not see what is typed here: "x" would cut the cell.
+    this.root.addEventListener("keydown", (e) => {
+      if (e.key === "Escape") this.escape(e);
+      if (!e.ctrlKey && !e.metaKey) e.stopPropagation();
+    });
+    el.append(this.root);
+  }
+
+  // What Python says
+
+  hear(message) {
+    if (message.op !== "state") return;
+    const before = this.state;
+    this.state = message;
+    this.drawBar();
+    const outside = message.cause === "selected" && message.selected !== before.selected;
+    const asked = (message.cause === "query" || message.cause === "match") && (this.search.value !== message.query || this.match.value !== message.match);
+    if (asked && !this.root.contains(document.activeElement)) {
+      this.search.value = message.query;
+      this.match.value = message.match;
+    }
+    if (message.revision !== before.revision) {
+      this.changed.hidden = true;
+      this.load({ follow: message.selected !== null });
+      if (!this.tree.hidden) this.showTree(true);
+    } else if (outside || asked) this.load({ follow: outside && message.selected !== null });
+    else if (message.cause === "marked") this.load({});
+    if (outside || (message.revision !== before.revision && message.selected !== null)) this.askPreview({});
+    if (outside && message.selected === null) this.drawNothing();
+  }
+
+  load({ follow = false, query = false, focus = null }) {
+    const asked = { sort: this.sort, descending: this.descending, folder: this.folder, offset: this.offset, limit: this.limit, follow };
+    if (query) Object.assign(asked, { query: this.search.value, match: this.match.value });
+    this.line.ask("page", asked, (answer) => {
+      if (answer.error) return this.say(answer.error);
+      const fresh = answer.revision !== this.state.revision;
+      this.state = answer;
+      if (!this.root.contains(document.activeElement)) {
+        this.search.value = answer.query;
+        this.match.value = answer.match;
+      }
+      Object.assign(this, { offset: answer.offset, found: answer.found, limit: answer.limit });
+      this.drawBar();
+      this.drawRows(answer.rows, focus);
+      if (fresh && answer.selected !== null) this.askPreview({});
+      if (answer.listing) this.later("listing", 300, () => this.load({ follow }));
+      return undefined;
+    });
+  }
+
+  say(text) {
+    this.empty.hidden = false;
+    this.empty.className = "pk-empty pk-problem";
+    this.empty.textContent = text;
+  }
+
+  // The bar and the rows
+
+  get page() { return Math.floor(this.offset / this.limit); }
+
+  drawBar() {
+    const s = this.state;
+    const narrowed = this.search.value !== "" || this.folder !== "";
+    const all = `${plural(s.total, "key")} · ${humanSize(s.bytes || 0)}`;
+    this.summary.textContent = s.listing ? `Listing… ${count(s.listed)}` : narrowed && this.foundText ? this.foundText : all;
+    this.summary.title = s.place ? `${s.place}: ${all}` : all;
+    this.root.classList.toggle("pk-listing", Boolean(s.listing));
+    this.liveChoice.hidden = !s.live;
+    this.markHead.hidden = s.readOnly;
+    this.marks.hidden = s.readOnly || !s.marked;
+    this.marks.replaceChildren(`${count(s.marked || 0)} marked `,
+      h("button.danger", { type: "button", click: () => this.confirm() }, "Delete…"),
+      h("button", { type: "button", click: () => this.mark([], false) }, "Unmark"));
+  }
+
+  drawRows(rows, focus) {
+    const { state } = this;
+    const hadFocus = this.rows.contains(document.activeElement);
+    this.foundText = `${count(this.found)} of ${plural(state.total, "key")}`;
+    this.drawBar();
+    this.rows.replaceChildren(...rows.map((row, i) => this.rowOf(row, i)));
+    this.grid.setAttribute("aria-rowcount", this.found);
+    const pages = Math.max(1, Math.ceil(this.found / this.limit));
+    this.pageInput.value = this.page + 1;
+    this.pageInput.max = pages;
+    this.pages.textContent = `of ${count(pages)}`;
+    this.first.disabled = this.previous.disabled = this.page === 0;
+    this.last.disabled = this.nextPage.disabled = this.page >= pages - 1;
+    for (const th of this.columns) {
+      const on = th.dataset.column === this.sort;
+      th.setAttribute("aria-sort", on ? (this.descending ? "descending" : "ascending") : "none");
+    }
+    this.empty.hidden = rows.length > 0;
+    this.empty.className = state.problem ? "pk-empty pk-problem" : "pk-empty";
+    this.empty.textContent = state.problem ? state.problem : state.listing && !state.revision ? `Listing… ${plural(state.listed, "key")} so far`
+      : state.total === 0 ? "Nothing is stored here yet." : `No key ${{ substring: "contains", prefix: "starts with", glob: "fits" }[this.match.value]} “${this.search.value}”. Case counts.`;
+    const lines = [...this.rows.children];
+    const target = focus === "last" ? lines.at(-1) : focus === "first" ? lines[0] : lines.find((tr) => tr.getAttribute("aria-selected") === "true");
+    const active = target || lines[0];
+    if (active) active.tabIndex = 0;
+    if (target && (focus || hadFocus)) focus ? this.choose(target) : target.focus({ preventScroll: true });
+    if (target && !focus) this.reveal(target);
+  }
+
+  reveal(tr) {
+    const top = tr.offsetTop - 28;
+    if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
+    const bottom = tr.offsetTop + tr.offsetHeight - this.scroller.clientHeight;
+    if (bottom > this.scroller.scrollTop) this.scroller.scrollTop = bottom;
+  }
+
+  rowOf([row, label, size, seconds, known, marked], i) {
+    const time = seconds === null ? "" : isoTime(seconds);
+    const box = h("input", { type: "checkbox", tabindex: "-1", "aria-label": "Mark", disabled: !known, click: (e) => { e.stopPropagation(); this.mark([row], box.checked); } });
+    box.checked = Boolean(marked);
+    const key = h("div.keytext", {}, ...keyParts(label));
+    if (known !== 1) key.append(h("span.flag", { title: known ? "several keys share this filename" : "the key of this file cannot be known" }, known ? "ambiguous" : "key unknown"));
+    const tr = h("tr", { role: "row", tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 1, "aria-selected": String(row === this.state.selected), click: () => this.choose(tr) },
+      this.state.readOnly ? null : h("td.mark", { role: "gridcell" }, box), h("td.key", { role: "gridcell", title: label }, key),
+      h("td.size", { role: "gridcell", title: `${count(size)} bytes` }, humanSize(size)),
+      h("td.modified", { role: "gridcell", title: time && `${time} · ${relativeTime(seconds)}` }, time ? time.slice(0, 19).replace("T", " ") : "–"));
+    return tr;
+  }
+
+  choose(tr) {
+    if (!tr) return;
+    for (const other of this.rows.children) {
+      other.tabIndex = other === tr ? 0 : -1;
+      other.setAttribute("aria-selected", String(other === tr));
+    }
+    tr.focus({ preventScroll: true });
+    this.reveal(tr);
+    const row = Number(tr.dataset.row);
+    if (this.state.selected === row && this.preview.dataset.row === String(row)) return;
+    this.state.selected = row;
+    this.later("choosing", 60, () => this.askPreview({ op: "select" }));
+  }
+
+  gridKey(e) {
+    const tr = e.target.closest("tbody tr");
+    if (!tr || e.ctrlKey || e.metaKey || e.altKey) return;
+    const lines = [...this.rows.children];
+    const at = lines.indexOf(tr);
+    const end = this.offset + lines.length >= this.found;
+    const acts = {
+      ArrowDown: () => (at + 1 < lines.length ? this.choose(lines[at + 1]) : end || this.turn(this.page + 1, "first")),
+      ArrowUp: () => (at > 0 ? this.choose(lines[at - 1]) : this.page === 0 || this.turn(this.page - 1, "last")),
+      Home: () => this.choose(lines[0]),
+      End: () => this.choose(lines.at(-1)),
+      PageDown: () => (end ? this.choose(lines.at(-1)) : this.turn(this.page + 1, "first")),
+      PageUp: () => (this.page === 0 ? this.choose(lines[0]) : this.turn(this.page - 1, "first")),
+      Enter: () => { this.choose(tr); this.preview.focus(); },
+      " ": () => { const box = tr.querySelector("input"); if (box && !box.disabled) box.click(); else this.choose(tr); },
+    };
+    if (!acts[e.key]) return;
+    e.preventDefault();
+    acts[e.key]();
+  }
+
+  escape(e) {
+    if (!this.dialog.hidden) return this.closeDialog();
+    if (this.preview.contains(e.target)) {
+      e.preventDefault();
+      return this.rows.querySelector("[tabindex='0']")?.focus();
+    }
+    if (this.search.value) {
+      this.search.value = "";
+      this.find();
+    }
+    return undefined;
+  }
+
+  find() {
+    this.offset = 0;
+    this.load({ query: true });
+  }
+
+  turn(page, focus = null) {
+    const last = Math.max(0, Math.ceil(this.found / this.limit) - 1);
+    this.offset = Math.min(Math.max(page, 0), last) * this.limit;
+    if (!focus) this.scroller.scrollTop = 0;
+    this.load({ focus });
+  }
+
+  sortBy(column) {
+    this.descending = this.sort === column ? !this.descending : column !== "key";
+    this.sort = column;
+    this.offset = 0;
+    this.load({});
+  }
+
+  // Folders
+
+  showTree(on) {
+    this.tree.hidden = !on;
+    this.treeToggle.setAttribute("aria-expanded", String(on));
+    if (!on) return;
+    const all = this.folderItem("", "All keys", this.state.total, this.state.bytes);
+    this.tree.replaceChildren(all);
+    this.openFolder(all, true);
+  }
+
+  folderItem(path, label, keys, size) {
+    const group = h("div.group", { role: "group" });
+    const name = h("span.foldername", {}, h("bdi", {}, label));
+    const item = h("div.item", { role: "treeitem", "aria-expanded": "false", "aria-selected": String(path === this.folder) },
+      h("div.folder", { tabindex: path === this.folder ? "0" : "-1", title: `${label}: ${plural(keys, "key")}, ${humanSize(size)}`, click: () => this.enter(item) },
+        h("span.twist", { "aria-hidden": "true", click: (e) => { e.stopPropagation(); this.openFolder(item, item.getAttribute("aria-expanded") !== "true"); } }),
+        name, h("span.count", {}, count(keys))), group);
+    Object.assign(item, { path, group });
+    return item;
+  }
+
+  openFolder(item, open, following = 0) {
+    item.setAttribute("aria-expanded", String(open));
+    item.group.hidden = !open;
+    if (!open || (item.group.firstChild && !following)) return;
+    this.line.ask("folders", { folder: item.path, following }, (answer) => {
+      if (answer.error || answer.folder !== item.path) return;
+      item.group.querySelector(":scope > .pk-morefolders")?.remove();
+      item.group.append(...answer.folders.map(([path, label, keys, size]) => this.folderItem(path, label.slice(item.path.length) || label, keys, size)));
+      if (!item.group.firstChild) item.classList.add("pk-bare");
+      if (answer.following !== null) item.group.append(h("button.morefolders", { type: "button", click: () => this.openFolder(item, true, answer.following) }, "more folders…"));
+    });
+  }
+
+  enter(item) {
+    this.folder = item.path;
+    this.offset = 0;
+    for (const other of this.tree.querySelectorAll("[role=treeitem]")) {
+      other.setAttribute("aria-selected", String(other === item));
+      other.firstChild.tabIndex = other === item ? 0 : -1;
+    }
+    item.firstChild.focus({ preventScroll: true });
+    this.openFolder(item, true);
+    this.load({});
+  }
+
+  treeKey(e) {
+    const item = e.target.closest("[role=treeitem]");
+    if (!item || e.ctrlKey || e.metaKey) return;
+    const shown = [...this.tree.querySelectorAll(".pk-folder")].filter((one) => one.offsetParent);
+    const at = shown.indexOf(item.firstChild);
+    const acts = {
+      ArrowDown: () => shown[at + 1]?.focus(), ArrowUp: () => shown[at - 1]?.focus(), Home: () => shown[0].focus(), End: () => shown.at(-1).focus(),
+      ArrowRight: () => this.openFolder(item, true), ArrowLeft: () => this.openFolder(item, false), Enter: () => this.enter(item), " ": () => this.enter(item),
+    };
+    if (!acts[e.key] || e.target.tagName === "BUTTON") return;
+    e.preventDefault();
+    acts[e.key]();
+  }
+
+  // The preview
+
+  askPreview({ op = "preview", kind = null, more = false }) {
+    const row = this.state.selected;
+    if (row === null) return;
+    this.line.ask(op, { row, revision: this.state.revision, kind, more }, (answer, buffers) => {
+      if (answer.error) return this.preview.replaceChildren(h("div.empty.problem", { role: "alert" }, answer.error));
+      return this.drawPreview(answer.details, answer.preview, buffers && buffers[0], more);
+    });
+  }
+
+  drawNothing() {
+    delete this.preview.dataset.row;
+    this.preview.replaceChildren(h("div.empty", {}, "Select a key to see its value."));
+  }
+
+  drawPreview(details, shown, data, more) {
+    this.preview.dataset.row = details.row;
+    const action = (label, title, click, off) => h("button", { type: "button", title, disabled: off, click }, label);
+    const copied = (label, title, text) => { const b = action(label, title, () => copyText(text).then(() => { b.textContent = "Copied"; this.later("copying", 1200, () => { b.textContent = label; }); })); return b; };
+    const tabs = shown.choices.map((kind) => h("button.tab", { type: "button", "aria-pressed": String(kind === shown.kind), click: () => this.askPreview({ kind, more }) }, kind));
+    const fact = (name, text, title) => [h("dt", {}, name), h("dd", { title }, text)];
+    const time = details.seconds === null ? null : isoTime(details.seconds);
+    const part = shown.read < details.size ? h("div.note", {}, `first ${humanSize(shown.read)} of ${humanSize(details.size)}`,
+      shown.more ? h("button", { type: "button", click: () => this.askPreview({ kind: shown.kind, more: true }) }, "Show more") : null) : null;
+    this.preview.replaceChildren(
+      h("div.title", { title: details.label }, h("bdi", {}, details.label || "(empty key)")),
+      h("dl.facts", {}, ...fact("Size", humanSize(details.size), `${count(details.size)} bytes`),
+        ...(time ? fact("Modified", `${time.slice(0, 19).replace("T", " ")} UTC`, `${time} · ${relativeTime(details.seconds)}`) : []),
+        ...fact("Hash", details.hash), ...fact("File", details.filename, details.filename)),
+      h("div.tools", {}, h("span.tabs", { role: "group", "aria-label": "Show as" }, ...tabs), h("span.grow"),
+        details.key === null ? null : copied("Copy key", "Copy the key", details.key),
+        details.line ? copied("Copy Python", details.line, details.line) : null,
+        action("Download", details.downloadable ? "Download the value" : `Larger than ${humanSize(details.downloadBytes)}: load it in Python`, () => this.download(details.row), !details.downloadable)),
+      shown.note ? h("div.note.problem", { role: "note" }, shown.note) : "", part || "",
+      h(`div.value`, { "data-kind": shown.kind }, this.valueOf(shown, data)));
+  }
+
+  valueOf(shown, data) {
+    if (shown.kind === "json") return jsonTree(shown.tree);
+    if (shown.kind === "table") return dataTable(shown);
+    if (shown.kind === "text") return h("pre", {}, shown.text);
+    if (shown.kind === "hex") return h("pre.hex", {}, data && data.byteLength ? hexDump(data) : "(empty)");
+    this.urls.forEach((url) => URL.revokeObjectURL(url));
+    this.urls = [URL.createObjectURL(new Blob([data], { type: shown.mime }))];
+    const caption = h("div.caption", {}, shown.mime);
+    const image = h("img", { src: this.urls[0], alt: "the stored image",
+      load: () => { caption.textContent = `${shown.mime} · ${image.naturalWidth} × ${image.naturalHeight}`; },
+      error: () => { caption.textContent = `damaged ${shown.mime}: it cannot be drawn; hex shows its bytes`; image.remove(); } });
+    return h("div", {}, caption, image);
+  }
+
+  download(row) {
+    this.line.ask("download", { row, revision: this.state.revision }, (answer, buffers) => {
+      if (answer.error) return this.preview.prepend(h("div.note.problem", { role: "alert" }, answer.error));
+      const url = URL.createObjectURL(new Blob([buffers[0]], { type: "application/octet-stream" }));
+      h("a", { href: url, download: answer.filename }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 10000);
+      return undefined;
+    });
+  }
+
+  // Marks and deletion
+
+  mark(rows, on) {
+    this.line.ask("mark", { rows, on, revision: this.state.revision }, (answer) => {
+      if (answer.error) this.tell("Not marked", [answer.error]);
+    });
+  }
+
+  confirm() {
+    const n = this.state.marked;
+    const typed = n > 10 ? h("input", { type: "text", inputmode: "numeric", "aria-label": `Type ${n} to confirm`, input: () => { sure.disabled = typed.value.trim() !== String(n); } }) : null;
+    const sure = h("button.danger", { type: "button", disabled: n > 10, click: () => this.delete(n) }, `Delete ${plural(n, "value")}`);
+    const cancel = h("button", { type: "button", click: () => this.closeDialog() }, "Cancel");
+    this.ask(`Delete ${plural(n, "value")}?`, [h("p", {}, "This cannot be undone. Values changed since they were listed are kept."),
+      typed ? h("p", {}, `Type ${n} to confirm: `, typed) : null], [cancel, sure], cancel);
+  }
+
+  delete(n) {
+    this.line.ask("delete", { count: n }, (answer) => {
+      if (answer.error) return this.tell("Nothing was deleted", [answer.error]);
+      if (!answer.failed) return this.closeDialog();
+      return this.tell(`${count(answer.deleted)} deleted, ${count(answer.failed)} kept`, answer.failures.map(([key, why]) => `${key}: ${why}`));
+    });
+  }
+
+  tell(title, lines) {
+    const close = h("button", { type: "button", click: () => this.closeDialog() }, "Close");
+    this.ask(title, [h("ul", {}, ...lines.map((text) => h("li", {}, text)))], [close], close);
+  }
+
+  ask(title, content, buttons, focused) {
+    const keep = (e) => { // Tab stays inside
+      if (e.key !== "Tab") return;
+      const all = [...this.dialog.querySelectorAll("button:not(:disabled), input")];
+      const to = e.shiftKey ? all.at(-1) : all[0];
+      if (document.activeElement === (e.shiftKey ? all[0] : all.at(-1))) { e.preventDefault(); to.focus(); }
+    };
+    this.dialog.replaceChildren(h("div.dialog", { role: "alertdialog", "aria-modal": "true", "aria-label": title, keydown: keep },
+      h("strong", {}, title), ...content.filter(Boolean), h("div.buttons", {}, ...buttons)));
+    this.dialog.hidden = false;
+    focused.focus();
+  }
+
+  closeDialog() {
+    this.dialog.hidden = true;
+    this.dialog.replaceChildren();
+    this.rows.querySelector("[tabindex='0']")?.focus({ preventScroll: true });
+  }
+
+  // Live
+
+  refresh() {
+    this.changed.hidden = true;
+    this.line.ask("refresh", {}, (answer) => {
+      this.state = { ...this.state, listing: answer.listing, listed: answer.listed };
+      this.drawBar();
+      if (answer.listing || answer.revision !== this.state.revision) this.later("listing", 300, () => this.load({ follow: this.state.selected !== null }));
+    });
+  }
+
+  poll() {
+    if (this.live === "off" || !this.visible || document.hidden) return;
+    this.line.ask("poll", {}, (answer) => {
+      if (answer.error) this.say(answer.error);
+      if (!answer.changed || answer.listing) return;
+      if (this.live === "auto") this.refresh();
+      else this.changed.hidden = false;
+    });
+  }
+}
+
+export default {
+  render({ model, el }) {
+    const view = new View(model, el);
+    return () => view.close();
+  },
+};

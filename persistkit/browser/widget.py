@@ -1,0 +1,351 @@
+"""KeyBrowser: the widget, thin: traits, and an answer to each request of the page."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import anywidget
+import traitlets as t
+
+from persistkit.backend import Entry, PersistenceBackend
+from persistkit.blocking import BlockingBackend
+from persistkit.browser.deletion import delete_unchanged
+from persistkit.browser.fallback import human_size, static_table
+from persistkit.browser.index import KeyIndex, Query
+from persistkit.browser.listing import Listing
+from persistkit.browser.preview import FIRST_BYTES, MORE_BYTES, WHOLE_BYTES, make_preview, needs_whole, visible
+from persistkit.errors import PersistenceError, ReadOnlyError
+
+__all__ = ["KeyBrowser"]
+
+DOWNLOAD_BYTES = 32 * 1024 * 1024
+_PAGE_ROWS = 250
+_LABEL = 200
+_MIMEBUNDLE_SECONDS = 2
+
+Message = dict[str, Any]  # JSON to and from the page
+Answer = tuple[Message, list[bytes]]
+
+
+@runtime_checkable
+class _LoadsFilenames(Protocol):
+    def load_filename(self, filename: str) -> bytes | None: ...
+
+
+class KeyBrowser(anywidget.AnyWidget):
+    """Every key of a backend: find, read, and, when not read only, delete.
+
+    The listing runs in the background; the page asks for what it shows and no more. Deleting is refused here, in
+    Python, unless ``read_only=False``. Works without a kernel and without a running event loop.
+
+    Attributes:
+        selected: the key that is shown, or None; observe it, or set it to show another.
+        marked: the keys marked for deletion.
+        query: the text searched for.
+        match: how it is searched: ``substring``, ``prefix`` or ``glob``.
+
+    Args:
+        backend: what to browse.
+        read_only: refuse marks and deletions, whatever the page asks for.
+        load_line: the Python line "Copy Python" gives, ``{key}`` standing for the key as a literal.
+
+    Example:
+        >>> from persistkit import MemoryPersistenceBackend
+        >>> backend = MemoryPersistenceBackend()
+        >>> BlockingBackend(backend).save("run:1", b"done")
+        >>> browser = KeyBrowser(backend)
+        >>> browser.wait(timeout_seconds=10)
+        True
+        >>> browser.selected = "run:1"
+        >>> browser.selected_value()
+        b'done'
+    """
+
+    _esm = Path(__file__).with_name("widget.js")
+    _css = Path(__file__).with_name("widget.css")
+
+    selected = t.Unicode(None, allow_none=True)
+    marked: t.Tuple[tuple[str, ...], tuple[str, ...]] = t.Tuple()
+    query = t.Unicode("")
+    match = t.Enum(["substring", "prefix", "glob"], "substring")
+
+    def __init__(
+        self,
+        backend: PersistenceBackend,
+        *,
+        read_only: bool = True,
+        load_line: str = "await backend.load({key})",
+    ) -> None:
+        super().__init__()
+        self._backend = BlockingBackend(backend)
+        self._read_only = read_only
+        self._load_line = load_line
+        self._lock = threading.RLock()
+        self._seen: Entry | None = None
+        self._marks: dict[str, Entry] = {}
+        self._requests: dict[str, Callable[[Message], Answer]] = {
+            "page": self._page,
+            "folders": self._folders,
+            "select": self._select,
+            "preview": self._preview,
+            "download": self._download,
+            "mark": self._mark,
+            "delete": self._delete,
+            "poll": self._poll,
+            "refresh": self._refresh,
+        }
+        self._listing = Listing(self._backend, self._listed)
+        self.on_msg(self._receive)
+        self.observe(self._tell, ["selected", "marked", "query", "match"])
+        self._listing.start()
+
+    def __repr__(self) -> str:
+        return f"KeyBrowser({self._backend.backend!r}: {self._summary()})"
+
+    @property
+    def read_only(self) -> bool:
+        """Whether marks and deletions are refused."""
+        return self._read_only
+
+    @property
+    def selected_entry(self) -> Entry | None:
+        """The entry that is shown, also when its key is unknown."""
+        return self._seen
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until the listing is complete; tell whether that came in time."""
+        return self._listing.wait(timeout_seconds)
+
+    def refresh(self) -> None:
+        """List the backend again, in the background; selection and marks stay, by key."""
+        self._listing.start()
+
+    def selected_value(self) -> bytes | None:
+        """Return the whole value of the selected entry; None when nothing is selected or it is gone.
+
+        Raises:
+            StorageError: the storage refused, is gone or did not answer.
+        """
+        return None if self._seen is None else self._load(self._seen)
+
+    def close(self) -> None:
+        """Stop listing and remove the widget; the backend stays open."""
+        if hasattr(self, "_listing"):
+            self._listing.close()
+        super().close()
+
+    def handle(self, request: Message) -> Answer:
+        """Answer one request of the page: a message and its buffers. What goes wrong becomes the answer's ``error``."""
+        with self._lock:
+            try:
+                operation = self._requests[request["op"]]
+                answer, buffers = operation(request)
+            except (PersistenceError, OSError) as error:
+                answer, buffers = {"error": visible(str(error))}, []
+            except (KeyError, IndexError, TypeError, ValueError, t.TraitError) as error:
+                answer, buffers = {"error": f"not a request: {visible(str(error))[:200]}"}, []
+        return {**answer, "op": request.get("op"), "view": request.get("view"), "id": request.get("id")}, buffers
+
+    def _receive(self, _widget: object, content: object, _buffers: object) -> None:
+        if isinstance(content, dict):
+            self.send(*self.handle(content))
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        self.wait(_MIMEBUNDLE_SECONDS)
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        data["text/plain"] = repr(self)
+        data["text/html"] = static_table(self._index, repr(self))
+        return data, metadata
+
+    @property
+    def _index(self) -> KeyIndex:
+        return self._listing.snapshot.index
+
+    def _summary(self) -> str:
+        if self._listing.error is not None:
+            return f"cannot be listed: {self._listing.error}"
+        if self._listing.running and not self._listing.snapshot.revision:
+            return "still listing"
+        return f"{len(self._index):,} {'key' if len(self._index) == 1 else 'keys'}, {human_size(self._index.size_bytes)}"
+
+    def _state(self) -> Message:
+        snapshot = self._listing.snapshot
+        return {
+            "revision": snapshot.revision,
+            "total": len(snapshot.index),
+            "bytes": snapshot.index.size_bytes,
+            "listing": self._listing.running,
+            "listed": self._listing.listed,
+            "problem": None if self._listing.error is None else visible(self._listing.error),
+            "live": snapshot.token is not None,
+            "readOnly": self._read_only,
+            "place": visible(repr(self._backend.backend)),
+            "query": self.query,
+            "match": self.match,
+            "marked": len(self.marked),
+            "selected": None if self._seen is None else self._index.find_entry(self._seen),
+        }
+
+    def _listed(self) -> None:
+        self.send({"op": "state", **self._state()})
+
+    def _tell(self, change: Message) -> None:
+        with self._lock:
+            if change["name"] == "selected" and (self._seen is None or self._seen.key != change["new"]):
+                self._seen = self._entry_of(change["new"])
+            if change["name"] == "marked":
+                found = {key: self._marks.get(key) or self._entry_of(key) for key in change["new"]}
+                self._marks = {key: entry for key, entry in found.items() if entry is not None}
+            self.send({"op": "state", "cause": change["name"], **self._state()})
+
+    def _entry_of(self, key: str | None) -> Entry | None:
+        if key is None:
+            return None
+        self.wait(_MIMEBUNDLE_SECONDS)
+        row = self._index.find(key)
+        return None if row is None else self._index.entry(row)
+
+    def _page(self, request: Message) -> Answer:
+        if "query" in request:
+            self.match = request.get("match", "substring")
+            self.query = request["query"]
+        sort = request.get("sort", "key")
+        query = Query(self.query, self.match, request.get("folder", ""), sort, bool(request.get("descending")))
+        if sort not in ("key", "size", "modified"):
+            raise ValueError(f"cannot sort by {sort!r}")
+        index, rows = self._index, self._index.rows(query)
+        limit = max(1, min(int(request.get("limit", 50)), _PAGE_ROWS))
+        offset = int(request.get("offset", 0))
+        state = self._state()
+        if request.get("follow") and state["selected"] is not None:
+            places = (rows == state["selected"]).nonzero()[0]
+            offset = int(places[0]) if places.size else offset
+        offset = max(0, min(offset, len(rows) - 1)) // limit * limit
+        shown = [self._line(index, int(row)) for row in rows[offset : offset + limit]]
+        found = {"found": len(rows), "foundBytes": index.size_of(rows), "offset": offset, "limit": limit}
+        return {**state, **found, "rows": shown}, []
+
+    def _line(self, index: KeyIndex, row: int) -> list[Any]:
+        """Return row number, label, size, time in seconds, whether the key is known, whether it is marked."""
+        entry = index.entry(row)
+        text = entry.filename if entry.key is None else entry.key
+        label = visible(text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…")
+        seconds = None if entry.modified is None else round(entry.modified.timestamp(), 3)
+        state = 0 if entry.key is None else 2 if entry.ambiguous else 1
+        return [row, label, entry.size, seconds, state, int(entry.key in self._marks)]
+
+    def _folders(self, request: Message) -> Answer:
+        level = self._index.level(request.get("folder", ""), following=int(request.get("following", 0)))
+        folders = [[folder.path, visible(folder.path), folder.keys, folder.size] for folder in level.folders]
+        return {"folder": request.get("folder", ""), "folders": folders, "following": level.following}, []
+
+    def _entry_at(self, request: Message) -> Entry:
+        if request["revision"] != self._listing.snapshot.revision:
+            raise PersistenceError("the listing was refreshed meanwhile: choose the key again")
+        row = request["row"]
+        if not isinstance(row, int) or not 0 <= row < len(self._index):
+            raise IndexError(f"no row {row!r}")
+        return self._index.entry(row)
+
+    def _select(self, request: Message) -> Answer:
+        if request["row"] is None:
+            self._seen = self.selected = None
+            return {}, []
+        entry = self._seen = self._entry_at(request)
+        if self.selected == entry.key:
+            self.send({"op": "state", "cause": "selected", **self._state()})
+        self.selected = entry.key
+        return self._preview(request)
+
+    def _preview(self, request: Message) -> Answer:
+        entry = self._entry_at(request)
+        wanted = MORE_BYTES if request.get("more") else FIRST_BYTES
+        data, size = self._read(entry, wanted)
+        preview = make_preview(data, size, request.get("kind"))
+        details = {
+            "row": request["row"],
+            "key": entry.key,
+            "label": visible(entry.filename if entry.key is None else entry.key),
+            "filename": visible(entry.filename),
+            "hash": entry.filename[-20:-4],
+            "ambiguous": entry.ambiguous,
+            "size": size,
+            "seconds": None if entry.modified is None else entry.modified.timestamp(),
+            "line": "" if entry.key is None else self._load_line.replace("{key}", ascii(entry.key)),
+            "downloadable": size <= DOWNLOAD_BYTES,
+            "downloadBytes": DOWNLOAD_BYTES,
+        }
+        shown = {"kind": preview.kind, "choices": preview.choices, "note": preview.note, **preview.body}
+        more = len(data) < size and wanted < MORE_BYTES
+        return {"details": details, "preview": {**shown, "read": len(data), "more": more}}, [preview.data]
+
+    def _read(self, entry: Entry, wanted: int) -> tuple[bytes, int]:
+        """Return the first bytes of a value, all of them where only the whole can be shown, and the value's size."""
+        if entry.key is None:
+            value = self._load(entry)
+            if value is None:
+                raise PersistenceError(f"preview {entry.filename}: it is not there any more; refresh")
+            return (value if needs_whole(value) and len(value) <= WHOLE_BYTES else value[:wanted]), len(value)
+        with self._backend.open_reader(entry.key) as reader:
+            if reader is None:
+                raise PersistenceError(f"preview {entry.key!r}: it is not there any more; refresh")
+            data = reader.read(wanted)
+            if needs_whole(data) and wanted < reader.size <= WHOLE_BYTES:
+                data += reader.read(reader.size - len(data))
+            return data, reader.size
+
+    def _load(self, entry: Entry) -> bytes | None:
+        if entry.key is not None:
+            return self._backend.load(entry.key)
+        core = self._backend.backend.blocking_core
+        return core.load_filename(entry.filename) if isinstance(core, _LoadsFilenames) else None
+
+    def _download(self, request: Message) -> Answer:
+        entry = self._entry_at(request)
+        if entry.size > DOWNLOAD_BYTES:
+            raise PersistenceError(f"download: {human_size(entry.size)} is more than {human_size(DOWNLOAD_BYTES)}")
+        value = self._load(entry)
+        if value is None or len(value) > DOWNLOAD_BYTES:
+            raise PersistenceError("download: the value was changed meanwhile; refresh")
+        return {"filename": visible(entry.filename)}, [value]
+
+    def _writable(self, action: str) -> None:
+        if self._read_only:
+            raise ReadOnlyError(f"{action}: this browser is read only; open it with read_only=False")
+
+    def _mark(self, request: Message) -> Answer:
+        self._writable("mark")
+        marks = dict(self._marks) if request.get("rows") else {}
+        for row in request.get("rows", []):
+            entry = self._entry_at({**request, "row": row})
+            if entry.key is not None and request["on"]:
+                marks[entry.key] = entry
+            elif entry.key is not None:
+                marks.pop(entry.key, None)
+        self._marks = marks
+        self.marked = tuple(marks)
+        return {"marked": len(marks)}, []
+
+    def _delete(self, request: Message) -> Answer:
+        self._writable("delete")
+        if request["count"] != len(self._marks):
+            raise PersistenceError("delete: the marks were changed meanwhile; nothing was deleted")
+        failures = delete_unchanged(self._backend, list(self._marks.values()))
+        deleted = len(self._marks) - len(failures)
+        self.marked = tuple(key for key in self._marks if key in failures)
+        self.refresh()
+        kept = [[visible(key)[:_LABEL], visible(why)] for key, why in list(failures.items())[:100]]
+        return {"deleted": deleted, "failed": len(failures), "failures": kept}, []
+
+    def _poll(self, _request: Message) -> Answer:
+        token = self._listing.snapshot.token
+        changed = token is not None and self._backend.change_token() != token
+        return {"changed": changed, "listing": self._listing.running}, []
+
+    def _refresh(self, _request: Message) -> Answer:
+        self.refresh()
+        return self._state(), []
