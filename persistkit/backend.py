@@ -133,7 +133,7 @@ class PersistenceBackend(ABC):
     """
 
     max_concurrency: ClassVar[int] = 64
-    max_value_bytes: ClassVar[int | None] = None
+    max_value_bytes: int | None = None
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)

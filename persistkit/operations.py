@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import wraps
 from typing import Any, Final, TypeAlias
 
-from persistkit.errors import InvalidKeyError
+from persistkit.errors import InvalidKeyError, ValueTooLargeError
 
 __all__ = [
     "MAX_KEY_BYTES",
@@ -20,6 +20,7 @@ __all__ = [
     "check_key",
     "check_keys",
     "check_prefix",
+    "check_size",
     "check_value",
     "collect_items",
     "guard",
@@ -94,6 +95,19 @@ def check_value(key: str, value: BytesLike) -> BytesLike:
         f"save {_shortened(key)}: a value must be bytes, bytearray or memoryview, not {type(value).__name__}; "
         f"{_encoding_advice(value)}"
     )
+
+
+def check_size(key: str, size_bytes: int, limit_bytes: int | None) -> None:
+    """Refuse a value that is larger than the engine takes, before it is sent.
+
+    Raises:
+        ValueTooLargeError: ``size_bytes`` is above ``limit_bytes``.
+    """
+    if limit_bytes is not None and size_bytes > limit_bytes:
+        raise ValueTooLargeError(
+            f"save {_shortened(key)}: a value of {size_bytes:,} bytes is above the {limit_bytes:,} this backend takes; "
+            "split it over several keys, or keep it in files or an object store"
+        )
 
 
 def collect_items(items: Items) -> dict[str, BytesLike]:
@@ -171,6 +185,7 @@ def _around_save(method: Callable[..., Any]) -> Callable[..., Any]:
     async def save(self: Any, key: str, value: BytesLike) -> None:
         check_key(key)
         value = check_value(key, value)
+        check_size(key, len(value), self.max_value_bytes)
         with traced("save", key, len(value)):
             await method(self, key, value)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import engines
 import pytest
 from hypothesis import settings
 
 settings.register_profile("short", deadline=None, max_examples=60)
 settings.register_profile("long", deadline=None, max_examples=20_000)
 settings.load_profile("short")
+
+pytest.register_assert_rewrite("persistkit.testing")
 
 
 @pytest.fixture
@@ -22,3 +26,17 @@ def anyio_backend() -> str:
 def project() -> Path:
     """The folder of the project."""
     return Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def postgresql_address() -> Iterator[str]:
+    """One PostgreSQL for the session."""
+    with engines.postgresql() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def valkey_address() -> Iterator[str]:
+    """One Valkey for the session."""
+    with engines.valkey() as address:
+        yield address

@@ -134,7 +134,7 @@ async def test_three_methods_make_a_backend() -> None:
     await backend.batch_save({f"key {number}": b"value" for number in range(200)})
     assert await backend.exists("key 199")
     assert await backend.batch_load(["key 3", "missing"]) == [b"value", None]
-    with pytest.raises(BatchError, match="1 of 3 keys failed.*'bad'") as caught:
+    with pytest.raises(BatchError, match=r"1 of 3 keys failed.*'bad'") as caught:
         await backend.batch_save([("x", b""), ("bad", b""), ("y", b"")])
     assert list(caught.value.failures) == ["bad"]
     assert {"x", "y"} <= set(backend.values)

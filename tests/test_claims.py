@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -87,7 +86,7 @@ async def test_long_keys_are_stored_under_a_cut_name(backend: FilePersistenceBac
 async def test_a_directory_of_the_reference_with_a_collision_gives_no_wrong_answer(
     backend: FilePersistenceBackend,
 ) -> None:
-    """An ambiguous name without claim lists its smallest solution, marked; every solution loads it; saving claims it."""
+    """Without claim the smallest solution is listed, marked; every solution loads it; saving one claims it."""
     backend.path_for("a?>").write_bytes(b"of one of them")
     (entry,) = [entry async for entry in backend.entries()]
     assert (entry.key, entry.ambiguous) == ("a>_", True)
@@ -175,7 +174,8 @@ def test_every_crash_point_leaves_what_the_next_call_handles(tmp_path: Path, old
     stop_at, killed = 1, 0
     while True:
         base = tmp_path / str(stop_at)
-        backend = BlockingBackend(FilePersistenceBackend(base, create=True))
+        files = FilePersistenceBackend(base, create=True)
+        backend = BlockingBackend(files)
         if old is not None:
             backend.save("a?>", old)
         if crash(base, "a?>", stop_at) is not None:
@@ -186,7 +186,7 @@ def test_every_crash_point_leaves_what_the_next_call_handles(tmp_path: Path, old
         assert set(backend.list_keys()) <= {"a?>"}
         for path in base.iterdir():
             os.utime(path, (HOUR_AGO, HOUR_AGO))
-        findings = backend.call(lambda: backend.backend.check(repair=True))  # type: ignore[attr-defined]
+        findings = asyncio.run(files.check(repair=True))
         assert {finding.problem for finding in findings} <= {"temp left behind", "claim without value"}
         assert all(finding.repaired for finding in findings)
         backend.save("a?>", b"after")
@@ -359,7 +359,7 @@ def contend(base: str, key: str, rounds: int, results: multiprocessing.Queue[tup
 
 
 @pytest.fixture
-def spawn() -> Iterator[multiprocessing.context.SpawnContext]:
+def spawn() -> multiprocessing.context.SpawnContext:
     """Processes that begin anew, as on every platform."""
     return multiprocessing.get_context("spawn")
 

