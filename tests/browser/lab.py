@@ -40,7 +40,7 @@ class Server:
     """JupyterLab or Notebook 7 without a token, its settings private; ended by its own process id."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._home = Path(tempfile.mkdtemp(prefix="persistkit-lab-"))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
