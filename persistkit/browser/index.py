@@ -26,7 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NO_TIME: Final = -(2**63)
-_CHUNK_ROWS: Final = 65536  # keeps what a search or a sort needs for a moment to a few megabytes
+_CHUNK_ROWS: Final = 16384  # keeps what a search or a sort needs for a moment to a few megabytes
 _REMEMBERED: Final = 4
 _KNOWN: Final = 1
 _AMBIGUOUS: Final = 2

@@ -115,7 +115,7 @@ function jsonTree(node, name, depth = 0) {
   const details = h("details", {}, summary, inner);
   const fill = () => {
     if (inner.firstChild) return;
-    rest.forEach((child, i) => inner.append(kind === "object" ? jsonTree(child[1], child[0], depth + 1) : jsonTree(child, String(i), depth + 1)));
+    rest.forEach((child, i) => inner.append(kind === "object" ? jsonTree(child[1], child[0], depth + 1) : jsonTree(child, `${i}`, depth + 1)));
     if (rest.length < value) inner.append(h("div.leaf.dim", {}, `… ${count(value - rest.length)} more not shown`));
   };
   details.addEventListener("toggle", () => details.open && fill());
@@ -495,7 +495,10 @@ class View {
   drawPreview(details, shown, data, more) {
     this.preview.dataset.row = details.row;
     const action = (label, title, click, off) => h("button", { type: "button", title, disabled: off, click }, label);
-    const copied = (label, title, text) => { const b = action(label, title, () => copyText(text).then(() => { b.textContent = "Copied"; this.later("copying", 1200, () => { b.textContent = label; }); })); return b; };
+    const copied = (label, title, text) => {
+      const b = action(label, title, () => copyText(text).then(() => { b.textContent = "Copied"; }));
+      return b;
+    };
     const tabs = shown.choices.map((kind) => h("button.tab", { type: "button", "aria-pressed": String(kind === shown.kind), click: () => this.askPreview({ kind, more }) }, kind));
     const fact = (name, text, title) => [h("dt", {}, name), h("dd", { title }, text)];
     const time = details.seconds === null ? null : isoTime(details.seconds);
