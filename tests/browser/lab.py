@@ -50,7 +50,12 @@ class Server:
         settings.mkdir(parents=True)
         (settings / "default_setting_overrides.json").write_text(json.dumps(_OVERRIDES))
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
-        command += [f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--notebook-dir={root}"]
+        command += [
+            f"--port={port}",
+            "--ServerApp.port_retries=0",
+            "--IdentityProvider.token=",
+            f"--notebook-dir={root}",
+        ]
         command += ["--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True"]
         command += ["--JupyterNotebookApp.expose_app_in_browser=True"]
         with (self._home / "log").open("wb") as log:
@@ -114,7 +119,9 @@ def write_notebook(path: Path, cells: Sequence[str]) -> None:
 class Notebook:
     """One notebook, open in one page."""
 
-    def __init__(self, browser: Browser, server: Server, path: str, *, app: str = "lab/tree", width: int = 1280) -> None:
+    def __init__(
+        self, browser: Browser, server: Server, path: str, *, app: str = "lab/tree", width: int = 1280
+    ) -> None:
         self._context = browser.new_context(viewport={"width": width, "height": 900})
         self.page: Page = self._context.new_page()
         self.errors: list[str] = []
