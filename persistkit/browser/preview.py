@@ -34,7 +34,9 @@ _IMAGES: Final = (
 )
 _STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 # C0 and C1 controls, bidirectional overrides and marks, zero width characters, lone surrogates.
-_HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_HIDDEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +152,18 @@ def _decoded(data: bytes) -> str | None:
 
 
 def _is_scalar(data: bytes) -> bool:
-    return len(data) < 100 and re.fullmatch(rb"\s*(null|true|false|NaN|-?[0-9.]+(?:[eE][-+]?\d+)?)\s*", data) is not None
+    return (
+        len(data) < 100 and re.fullmatch(rb"\s*(null|true|false|NaN|-?[0-9.]+(?:[eE][-+]?\d+)?)\s*", data) is not None
+    )
 
 
 def _show_json(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
     if len(data) < size:
         raise _CannotShowError("too large for a tree: shown as text")
     text = data.decode("utf-8", "replace")
-    nesting = np.array([(c in "[{") - (c in "]}") for c in re.sub(r"[^][{}]", "", _STRINGS.sub("", text))], dtype=np.int64)
+    nesting = np.array(
+        [(c in "[{") - (c in "]}") for c in re.sub(r"[^][{}]", "", _STRINGS.sub("", text))], dtype=np.int64
+    )
     if nesting.size and int(nesting.cumsum().max()) > _NESTING:
         raise _CannotShowError(f"nested {int(nesting.cumsum().max()):,} levels deep: shown as text")
     try:

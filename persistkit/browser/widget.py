@@ -170,7 +170,9 @@ class KeyBrowser(anywidget.AnyWidget):
             return f"cannot be listed: {self._listing.error}"
         if self._listing.running and not self._listing.snapshot.revision:
             return "still listing"
-        return f"{len(self._index):,} {'key' if len(self._index) == 1 else 'keys'}, {human_size(self._index.size_bytes)}"
+        return (
+            f"{len(self._index):,} {'key' if len(self._index) == 1 else 'keys'}, {human_size(self._index.size_bytes)}"
+        )
 
     def _state(self) -> Message:
         snapshot = self._listing.snapshot
