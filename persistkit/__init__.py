@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from persistkit.blocking import BlockingBackend
     from persistkit.browser import browse
     from persistkit.frames import to_frame
+    from persistkit.store import Store, open  # noqa: A004 - persistkit.open is its name
 
 __all__ = [
     "BlockingBackend",
@@ -23,7 +24,9 @@ __all__ = [
     "FilePersistenceBackend",
     "MemoryPersistenceBackend",
     "PersistenceBackend",
+    "Store",
     "browse",
+    "open",
     "to_frame",
 ]
 
@@ -33,7 +36,9 @@ _HOMES = {
     "FilePersistenceBackend": "persistkit.backends.file",
     "MemoryPersistenceBackend": "persistkit.backends.memory",
     "PersistenceBackend": "persistkit.backend",
+    "Store": "persistkit.store",
     "browse": "persistkit.browser",
+    "open": "persistkit.store",
     "to_frame": "persistkit.frames",
 }
 

@@ -26,7 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NO_TIME: Final = -(2**63)
-_CHUNK_ROWS: Final = 65536  # keeps what a search or a sort needs for a moment to a few megabytes
+_CHUNK_ROWS: Final = 16384  # keeps what a search or a sort needs for a moment to a few megabytes
 _REMEMBERED: Final = 4
 _KNOWN: Final = 1
 _AMBIGUOUS: Final = 2
@@ -280,7 +280,7 @@ def _text_order(block: Bytes, starts: Long) -> Long:
     """Return the order of the texts by their bytes: eight bytes at a time, and only where texts still tie."""
     words_at: npt.NDArray[np.uint64] = np.ndarray((max(block.size - 7, 0),), ">u8", block, strides=(1,))
     order = np.arange(starts.size - 1, dtype=np.int64)
-    tied = order  # places in the order that are not decided yet
+    tied = order.copy()  # places in the order that are not decided yet
     groups = np.zeros(tied.size, dtype=np.int64)
     depth = 0
     while tied.size:

@@ -105,7 +105,7 @@ def glob_pattern(text: str) -> Pattern:
         runs[-1].append(frozenset(byte for byte in _ANY if one.match(chr(byte))))
         index = closing + 1
     return Pattern(
-        tuple(tuple(run) for run in runs if run) or ((),),
+        tuple(tuple(run) for run in runs if run or len(runs) == 1),
         at_start=bool(runs[0]) or len(runs) == 1,
         at_end=bool(runs[-1]) or len(runs) == 1,
         expression=re.compile(fnmatch.translate(text)) if several_bytes else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -227,22 +228,25 @@ def _npy_table(data: bytes) -> dict[str, Any]:
     shape, fortran, dtype = read(stream)
     if dtype.hasobject:
         raise _CannotShowError("an array of Python objects holds pickled code, which is never opened")
-    columns = dtype.names or tuple(str(number) for number in range(shape[1] if len(shape) > 1 else 1))
-    whole = max(1, int(np.prod(shape[1:], dtype=object)))
-    summary = f"{dtype} · {' × '.join(f'{length:,}' for length in shape) or 'scalar'}"
+    width, total = math.prod(shape[1:]), shape[0] if shape else 1
+    row_bytes = max(1, dtype.itemsize * width)
+    stored = (len(data) - stream.tell()) // row_bytes
     if fortran and len(shape) > 1:
-        values = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-        rows = values[:_TABLE_ROWS].reshape(min(_TABLE_ROWS, shape[0]), -1)
+        if stored < total:
+            raise _CannotShowError("an array in column order is only shown when all of it is read")
+        values = np.frombuffer(data, dtype, total * width, stream.tell()).reshape(shape, order="F")
+        rows = values[:_TABLE_ROWS].reshape(-1, width)
     else:
-        stored = (len(data) - stream.tell()) // max(1, dtype.itemsize * whole)
-        count = min(shape[0] if shape else 1, _TABLE_ROWS, stored)
-        if count < min(shape[0] if shape else 1, 1):
-            raise _CannotShowError("the array's first row is not there: damaged, or wider than the preview")
-        rows = np.frombuffer(data, dtype, count * whole, stream.tell()).reshape(count, -1)
+        count = min(total, _TABLE_ROWS, stored)
+        if total and not count:
+            raise _CannotShowError("damaged table, or one wider than the preview: its first row is not there")
+        rows = np.frombuffer(data[stream.tell() :], dtype, count * width).reshape(count, width)
+    names = dtype.names or tuple(str(number) for number in range(min(width, _TABLE_COLUMNS)))
     cells = [list(row) if dtype.names is None else list(row[0]) for row in rows[:, :_TABLE_COLUMNS]]
-    total = int(shape[0]) if shape else 1
-    kinds = [str(dtype[name]) for name in dtype.names] if dtype.names else [str(dtype)] * len(columns[:_TABLE_COLUMNS])
-    return _table(columns, kinds, cells, total, summary)
+    kinds = [str(dtype[name]) for name in dtype.names] if dtype.names else [str(dtype)] * len(names)
+    summary = f"{dtype} · {' × '.join(f'{length:,}' for length in shape) or 'scalar'}"
+    table = _table(names, kinds, cells, total, summary)
+    return table if dtype.names else {**table, "hidden": width - len(names)}
 
 
 def _parquet_table(data: bytes, size: int) -> dict[str, Any]:

@@ -32,6 +32,13 @@ function humanSize(bytes) {
   return unit === "B" ? `${count(bytes)} B` : `${size.toFixed(1)} ${unit}`;
 }
 
+/** A key keeps its telling end when it is cut: only its middle may give way. */
+function keyParts(label) {
+  if (!label) return [h("span.dim", {}, "(empty key)")];
+  const cut = label.length > 30 ? label.length - 12 : label.length;
+  return [h("bdi.start", {}, label.slice(0, cut)), h("bdi", {}, label.slice(cut))];
+}
+
 const isoTime = (seconds) => new Date(seconds * 1000).toISOString();
 
 function relativeTime(seconds) {
@@ -96,7 +103,7 @@ function jsonTree(node, name, depth = 0) {
   const [kind, value, rest] = node;
   const label = name === undefined ? null : h("span.name", {}, name, h("span.dim", {}, ": "));
   if (kind !== "object" && kind !== "array") {
-    const text = kind === "string" ? JSON.stringify(value).replace(/\\\\/g, "\\") : value;
+    const text = kind === "string" ? `"${value}"` : value;
     const left = kind !== "literal" && rest > 0 ? h("span.dim", {}, ` … ${count(rest)} more characters`) : null;
     return h("div.leaf", {}, label, h(`span.${kind}`, {}, text), left);
   }
@@ -108,7 +115,7 @@ function jsonTree(node, name, depth = 0) {
   const details = h("details", {}, summary, inner);
   const fill = () => {
     if (inner.firstChild) return;
-    rest.forEach((child, i) => inner.append(kind === "object" ? jsonTree(child[1], child[0], depth + 1) : jsonTree(child, String(i), depth + 1)));
+    rest.forEach((child, i) => inner.append(kind === "object" ? jsonTree(child[1], child[0], depth + 1) : jsonTree(child, `${i}`, depth + 1)));
     if (rest.length < value) inner.append(h("div.leaf.dim", {}, `… ${count(value - rest.length)} more not shown`));
   };
   details.addEventListener("toggle", () => details.open && fill());
@@ -198,7 +205,7 @@ class View {
       h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name }, button(text, `Sort by ${name}`, () => this.sortBy(name))));
     this.markHead = h("th.mark", { scope: "col", role: "columnheader", hidden: true, "aria-label": "Marked" });
     this.rows = h("tbody");
-    this.grid = h("table.keys", { role: "grid", "aria-label": "Keys", "aria-multiselectable": "false" }, h("thead", {}, h("tr", { role: "row" }, this.markHead, ...this.columns)), this.rows);
+    this.grid = h("table.keys", { role: "grid", "aria-label": "Keys" }, h("thead", {}, h("tr", { role: "row" }, this.markHead, ...this.columns)), this.rows);
     this.empty = h("div.empty", { hidden: true });
     this.scroller = h("div.scroll", { keydown: (e) => this.gridKey(e) }, this.grid, this.empty);
     this.marks = h("span.marks", { hidden: true });
@@ -224,7 +231,7 @@ class View {
     el.append(this.root);
   }
 
-  // What Python says ------------------------------------------------------------------------------------------
+  // What Python says
 
   hear(message) {
     if (message.op !== "state") return;
@@ -273,7 +280,7 @@ class View {
     this.empty.textContent = text;
   }
 
-  // The bar and the rows --------------------------------------------------------------------------------------
+  // The bar and the rows
 
   get page() { return Math.floor(this.offset / this.limit); }
 
@@ -332,10 +339,10 @@ class View {
     const time = seconds === null ? "" : isoTime(seconds);
     const box = h("input", { type: "checkbox", tabindex: "-1", "aria-label": "Mark", disabled: !known, click: (e) => { e.stopPropagation(); this.mark([row], box.checked); } });
     box.checked = Boolean(marked);
-    const key = h("td.key", { role: "gridcell", title: label }, h("bdi", {}, label || h("span.dim", {}, "(empty key)")));
+    const key = h("div.keytext", {}, ...keyParts(label));
     if (known !== 1) key.append(h("span.flag", { title: known ? "several keys share this filename" : "the key of this file cannot be known" }, known ? "ambiguous" : "key unknown"));
     const tr = h("tr", { role: "row", tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 1, "aria-selected": String(row === this.state.selected), click: () => this.choose(tr) },
-      this.state.readOnly ? null : h("td.mark", { role: "gridcell" }, box), key,
+      this.state.readOnly ? null : h("td.mark", { role: "gridcell" }, box), h("td.key", { role: "gridcell", title: label }, key),
       h("td.size", { role: "gridcell", title: `${count(size)} bytes` }, humanSize(size)),
       h("td.modified", { role: "gridcell", title: time && `${time} · ${relativeTime(seconds)}` }, time ? time.slice(0, 19).replace("T", " ") : "–"));
     return tr;
@@ -408,7 +415,7 @@ class View {
     this.load({});
   }
 
-  // Folders ---------------------------------------------------------------------------------------------------
+  // Folders
 
   showTree(on) {
     this.tree.hidden = !on;
@@ -469,7 +476,7 @@ class View {
     acts[e.key]();
   }
 
-  // The preview -----------------------------------------------------------------------------------------------
+  // The preview
 
   askPreview({ op = "preview", kind = null, more = false }) {
     const row = this.state.selected;
@@ -488,7 +495,10 @@ class View {
   drawPreview(details, shown, data, more) {
     this.preview.dataset.row = details.row;
     const action = (label, title, click, off) => h("button", { type: "button", title, disabled: off, click }, label);
-    const copied = (label, title, text) => { const b = action(label, title, () => copyText(text).then(() => { b.textContent = "Copied"; this.later("copying", 1200, () => { b.textContent = label; }); })); return b; };
+    const copied = (label, title, text) => {
+      const b = action(label, title, () => copyText(text).then(() => { b.textContent = "Copied"; }));
+      return b;
+    };
     const tabs = shown.choices.map((kind) => h("button.tab", { type: "button", "aria-pressed": String(kind === shown.kind), click: () => this.askPreview({ kind, more }) }, kind));
     const fact = (name, text, title) => [h("dt", {}, name), h("dd", { title }, text)];
     const time = details.seconds === null ? null : isoTime(details.seconds);
@@ -531,7 +541,7 @@ class View {
     });
   }
 
-  // Marks and deletion ----------------------------------------------------------------------------------------
+  // Marks and deletion
 
   mark(rows, on) {
     this.line.ask("mark", { rows, on, revision: this.state.revision }, (answer) => {
@@ -580,7 +590,7 @@ class View {
     this.rows.querySelector("[tabindex='0']")?.focus({ preventScroll: true });
   }
 
-  // Live ------------------------------------------------------------------------------------------------------
+  // Live
 
   refresh() {
     this.changed.hidden = true;

@@ -1,0 +1,97 @@
+"""NumPy arrays as ``.npy`` bytes and back (format: ``numpy.lib.format``), without object arrays."""
+
+from __future__ import annotations
+
+import ast
+import io
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+
+from persistkit.errors import FormatError
+
+__all__ = ["decode_array", "encode_array"]
+
+# NumPy's own bound: a longer header could keep Python's parser busy.
+_MAX_HEADER: Final = 10_000
+_MAX_EMPTY_ITEMS: Final = 1 << 20
+
+
+def encode_array(value: object) -> memoryview:
+    """Return an array as ``.npy`` bytes that ``decode_array`` turns back into an equal one.
+
+    Raises:
+        FormatError: a subclass (masked, matrix, memmap, recarray), or a dtype ``.npy`` does not keep.
+    """
+    if type(value) is not np.ndarray:
+        raise FormatError(f"$: {type(value).__name__} is an array subclass; write numpy.asarray(value), or its parts")
+    dtype = value.dtype
+    if dtype.hasobject or dtype.kind not in "?biufcSUMmV":
+        raise FormatError(f"$: an array of dtype {dtype} would need pickle; convert it to numbers or fixed-width text")
+    buffer = io.BytesIO()
+    version = None if str(dtype).isascii() else (3, 0)
+    try:
+        if _has_metadata(dtype) or np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) != dtype:
+            raise FormatError(f"$: the dtype {dtype} does not come back as it went in")
+        np.lib.format.write_array(buffer, value, version=version, allow_pickle=False)
+        kept = _header(
+            buffer.getvalue() if buffer.tell() < _MAX_HEADER else bytes(buffer.getbuffer()[: 2 * _MAX_HEADER])
+        )
+    except FormatError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise FormatError(f"$: an array of dtype {dtype} does not come back as it went in: {error}") from error
+    if kept[0] != dtype or kept[2] != value.shape:
+        raise FormatError(f"$: an array of dtype {dtype} and shape {value.shape} does not come back as it went in")
+    return buffer.getbuffer()
+
+
+def decode_array(data: bytes) -> np.ndarray[Any, Any]:
+    """Return the array of ``.npy`` bytes, writable.
+
+    Raises:
+        FormatError: the bytes are damaged, cut, or hold objects.
+    """
+    try:
+        dtype, fortran, shape, start = _header(data)
+    except FormatError:
+        raise
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, KeyError, IndexError) as error:
+        raise FormatError(f"damaged npy: {error}") from error
+    wanted = prod(shape) * dtype.itemsize
+    if wanted != len(data) - start:
+        raise FormatError(f"damaged npy: the header speaks of {wanted:,} bytes, {len(data) - start:,} are there")
+    if wanted == 0:
+        return np.zeros(shape, dtype, order="F" if fortran else "C")
+    flat = np.frombuffer(data, dtype, offset=start).copy()
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
+    """Return dtype, order, shape and the start of the items, all checked."""
+    wide = data[6] > 1
+    start = 12 if wide else 10
+    end = start + int.from_bytes(data[8:start], "little")
+    if data[6] not in (1, 2, 3) or end > len(data) or end - start > _MAX_HEADER:
+        raise FormatError("damaged npy: no header this version of the format has")
+    fields = ast.literal_eval(data[start:end].decode("utf-8" if data[6] == 3 else "latin1").strip())
+    if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
+        raise FormatError("damaged npy: the header lacks dtype, order or shape")
+    dtype = np.lib.format.descr_to_dtype(fields["descr"])
+    shape = fields["shape"]
+    if dtype.hasobject:
+        raise FormatError("damaged npy: it holds objects, which would need pickle")
+    if type(shape) is not tuple or not all(type(side) is int and side >= 0 for side in shape) or len(shape) > 64:
+        raise FormatError("damaged npy: the shape is no tuple of sizes")
+    if (dtype.itemsize == 0 or 0 in shape) and prod(side or 1 for side in shape) > _MAX_EMPTY_ITEMS:
+        raise FormatError("damaged npy: more empty items than can be meant")
+    return dtype, bool(fields["fortran_order"]), shape, end
+
+
+def _has_metadata(dtype: np.dtype[Any]) -> bool:
+    if dtype.metadata is not None:
+        return True
+    return dtype.fields is not None and any(
+        len(field) > 2 or _has_metadata(field[0]) for field in dtype.fields.values()
+    )

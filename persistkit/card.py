@@ -1,0 +1,84 @@
+"""The card a store shows of itself in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import nsmallest
+from html import escape
+
+from persistkit.backend import Entry
+
+__all__ = ["card", "readable_size"]
+
+_SHOWN_CHARACTERS = 80
+
+
+def card(address: str, entries: Iterable[Entry], rows: int) -> str:
+    """Return place, number of keys, total size, newest change and the first rows as HTML, everything escaped.
+
+    One pass in constant memory, so a store of a million keys gives a card of the same size.
+    """
+    tally = _Tally()
+    first = nsmallest(rows, tally.counting(entries), key=lambda entry: (entry.key is None, entry.key or entry.filename))
+    body = "".join(
+        f'<tr><td style="text-align:left;overflow-wrap:anywhere">{_shown(entry)}</td>'
+        f"<td>{readable_size(entry.size)}</td><td>{_moment(entry)}</td></tr>"
+        for entry in first
+    )
+    more = tally.keys - len(first)
+    rest = f'<div style="opacity:.7">… and {more:,} more</div>' if more > 0 else ""
+    newest = _moment(tally.newest) if tally.newest is not None else "never"
+    table = f"<table><thead><tr><th>key</th><th>size</th><th>modified</th></tr></thead><tbody>{body}</tbody></table>"
+    return (
+        '<div style="color:inherit;border:1px solid color-mix(in srgb,currentColor 30%,transparent);'
+        'border-radius:4px;padding:.6em .9em;display:inline-block;max-width:100%">'
+        f'<div style="overflow-wrap:anywhere"><strong>Store</strong> {escape(address)}</div>'
+        f'<div style="opacity:.8">{tally.keys:,} {"key" if tally.keys == 1 else "keys"}, '
+        f"{readable_size(tally.size)}, newest change {newest}</div>{table if first else ''}{rest}</div>"
+    )
+
+
+def readable_size(size_bytes: int) -> str:
+    """Return a size for people.
+
+    Example:
+        >>> readable_size(999), readable_size(129_457)
+        ('999 B', '129.5 kB')
+    """
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    size = float(size_bytes)
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"
+
+
+class _Tally:
+    """What passes by, counted."""
+
+    def __init__(self) -> None:
+        self.keys = 0
+        self.size = 0
+        self.newest: Entry | None = None
+
+    def counting(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+        for entry in entries:
+            self.keys += 1
+            self.size += entry.size
+            if entry.modified is not None and (
+                self.newest is None or self.newest.modified is None or entry.modified > self.newest.modified
+            ):
+                self.newest = entry
+            yield entry
+
+
+def _moment(entry: Entry) -> str:
+    return "" if entry.modified is None else f"{entry.modified:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _shown(entry: Entry) -> str:
+    text = f"{entry.filename} (key not known)" if entry.key is None else entry.key
+    text = text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+    return escape(text.encode(errors="backslashreplace").decode()) or "<em>(empty key)</em>"

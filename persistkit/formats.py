@@ -1,0 +1,290 @@
+"""Python values as bytes and back: JSON, NumPy arrays and tables, told apart by their content.
+
+The law: what goes in comes back equal, or is refused with a ``FormatError`` naming the path to the culprit. Two
+exceptions, on purpose: tuples come back as lists, and a DatetimeIndex loses its frequency. NumPy scalars go in as
+their Python value. Nothing is ever pickled, neither written nor read.
+
+In JSON written by others the last of a repeated object key wins, as in Python's ``json``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from math import isfinite
+from typing import Any, Final, Never
+
+from persistkit.errors import FormatError
+from persistkit.operations import BytesLike
+
+__all__ = ["decode", "encode", "format_of"]
+
+# Far below what Python's parser takes on any stack, so that what was written can be read.
+MAX_DEPTH: Final = 300
+
+_NPY: Final = b"\x93NUMPY"
+_PARQUET: Final = b"PAR1"
+_STARTS_LIKE_JSON: Final = re.compile(rb'\s*(?:\{\s*["}]|\[\s*[{"\[])')
+_NAMED: Final = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    b"%PDF-": "pdf",
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+
+
+def encode(value: object) -> BytesLike:
+    """Return ``value`` as bytes that ``decode`` turns back into an equal value.
+
+    JSON for dict, list, tuple, str, int, float, bool and None; ``.npy`` for NumPy arrays; Parquet for DataFrames and
+    Series (extra ``arrow``); bytes as they are when they would come back as bytes.
+
+    Raises:
+        FormatError: the value would not come back equal; the message gives the path, such as ``$.runs[3].loss``.
+
+    Example:
+        >>> encode({"loss": 0.25, "tags": ["a"]})
+        b'{"loss":0.25,"tags":["a"]}'
+        >>> encode({"runs": [{"loss": float("nan")}]})
+        Traceback (most recent call last):
+        persistkit.errors.FormatError: $.runs[0].loss: JSON has no nan; store None, or a NumPy array
+    """
+    home = type(value).__module__.partition(".")[0]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _encode_bytes(value)
+    if home == "pandas" or _is_pandas(value):
+        from persistkit.tables import encode_table
+
+        return encode_table(value)
+    if _is_array(value):
+        from persistkit.arrays import encode_array
+
+        return encode_array(value)
+    return _encode_json(value)
+
+
+def decode(data: bytes) -> Any:
+    r"""Return the value that ``data`` holds, its format told from its content.
+
+    Parquet and npy by their first bytes; JSON when the whole of it parses; otherwise UTF-8 text as str; otherwise
+    bytes.
+
+    Raises:
+        FormatError: the content starts like JSON, Parquet or npy, and is damaged.
+
+    Example:
+        >>> decode(b'{"loss":0.25}'), decode(b"[INFO] started"), decode(b"\xff\xd8\xff")
+        ({'loss': 0.25}, '[INFO] started', b'\xff\xd8\xff')
+    """
+    if data.startswith(_PARQUET):
+        from persistkit.tables import decode_table
+
+        return decode_table(data)
+    if data.startswith(_NPY):
+        from persistkit.arrays import decode_array
+
+        return decode_array(data)
+    return _decode_json_or_text(data)
+
+
+def format_of(data: bytes) -> str:
+    """Return the name of the format ``decode`` sees: ``json``, ``npy``, ``parquet``, ``text``, or of other bytes.
+
+    Bytes are named by their first ones where known (``png``, ``jpeg``, ``gif``, ``webp``, ``pdf``, ``gzip``, ...),
+    else ``bytes``; JSON that does not parse is ``damaged json``. Parquet and npy are not looked through.
+
+    Example:
+        >>> format_of(b"[1, 2]"), format_of(b"plain"), format_of(b"%PDF-1.7")
+        ('json', 'text', 'pdf')
+    """
+    if data.startswith(_PARQUET):
+        return "parquet"
+    if data.startswith(_NPY):
+        return "npy"
+    for magic, name in _NAMED.items():
+        if data.startswith(magic):
+            return name
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    try:
+        text = data.decode()
+        _loads(text)
+    except UnicodeDecodeError:
+        return "damaged json" if _STARTS_LIKE_JSON.match(data) else "bytes"
+    except (ValueError, RecursionError):
+        return "damaged json" if _STARTS_LIKE_JSON.match(data) else "text"
+    return "json"
+
+
+def check_json(value: object, path: str = "$", depth: int = 0) -> Any:
+    """Return ``value`` as plain Python that JSON keeps, NumPy scalars as their Python value.
+
+    Raises:
+        FormatError: a part of it would come back changed.
+    """
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is float:
+        return value if isfinite(value) else _refuse(path, f"JSON has no {value}; store None, or a NumPy array")  # type: ignore[arg-type]
+    if kind is int:
+        return _checked_int(value, path)  # type: ignore[arg-type]
+    if depth > MAX_DEPTH:
+        _refuse(path[:60], f"nested more than {MAX_DEPTH} deep, or containing itself")
+    if kind is dict:
+        return _checked_dict(value, path, depth)  # type: ignore[arg-type]
+    if kind is list or kind is tuple:
+        return [check_json(item, f"{path}[{n}]", depth + 1) for n, item in enumerate(value)]  # type: ignore[arg-type,var-annotated]
+    return check_json(_scalar(value, path), path, depth)
+
+
+def _checked_dict(value: dict[object, object], path: str, depth: int) -> dict[str, Any]:
+    checked = {}
+    for key, item in value.items():
+        if type(key) is not str:
+            _refuse(path, f"the key {_shown(key)} is {_kind(key)}; JSON keys are text, write str(key)")
+        checked[key] = check_json(item, f"{path}{_step(key)}", depth + 1)
+    return checked
+
+
+def _checked_int(value: int, path: str) -> int:
+    try:
+        str(value)
+    except ValueError:  # Python's limit on digits, which guards the way back
+        _refuse(path, f"an integer of {value.bit_length():,} bits has more digits than Python reads back")
+    return value
+
+
+def _scalar(value: object, path: str) -> object:
+    """Return the Python value of a NumPy scalar, and refuse whatever else JSON does not keep."""
+    if type(value).__module__ == "numpy":
+        import numpy as np
+
+        if isinstance(value, (np.bool_, np.integer, np.floating, np.str_)):
+            plain: object = value.item()
+            if type(plain) in (bool, int, float, str):
+                return plain
+    return _refuse(path, f"{_kind(value)} does not come back as it went in; {_advice(value)}")
+
+
+def _encode_json(value: object) -> bytes:
+    plain = check_json(value)
+    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        _refuse(_path_to_surrogate(plain, "$") or "$", "text with a lone surrogate is not Unicode; clean it first")
+
+
+def _path_to_surrogate(value: object, path: str) -> str | None:
+    if isinstance(value, str):
+        return path if any("\ud800" <= character <= "\udfff" for character in value) else None
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if found := _path_to_surrogate(key, path) or _path_to_surrogate(item, f"{path}{_step(key)}"):
+                return found
+    if isinstance(value, list):
+        for n, item in enumerate(value):
+            if found := _path_to_surrogate(item, f"{path}[{n}]"):
+                return found
+    return None
+
+
+def _encode_bytes(value: BytesLike) -> bytes:
+    if type(value) not in (bytes, bytearray, memoryview):
+        _refuse("$", f"{_kind(value)} comes back as plain bytes; write bytes(value)")
+    if isinstance(value, memoryview) and (value.format != "B" or value.ndim != 1):
+        _refuse("$", "a memoryview of items loses their type; write bytes(value)")
+    data = bytes(value)
+    kind = format_of(data)
+    if kind in ("json", "npy", "parquet", "text", "damaged json") or _is_text(data):
+        _refuse("$", f"these bytes would load as {kind}, not as bytes; store them with put_bytes")
+    return data
+
+
+def _decode_json_or_text(data: bytes) -> Any:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError(f"damaged json: not UTF-8 at byte {error.start:,}") from error
+        return data
+    try:
+        return _loads(text)
+    except RecursionError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError("damaged json: nested too deeply to be read") from error
+    except ValueError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError(f"damaged json: {error}") from error
+    return text
+
+
+def _refuse_constant(name: str) -> Never:
+    raise ValueError(f"{name} is no JSON number")
+
+
+# One decoder for all values: json.loads with an option builds one a call.
+_loads: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_pandas(value: object) -> bool:
+    return any(
+        kind.__module__.startswith("pandas.") and kind.__name__ in ("DataFrame", "Series")
+        for kind in type(value).__mro__
+    )
+
+
+def _is_array(value: object) -> bool:
+    return any(kind.__module__ == "numpy" and kind.__name__ == "ndarray" for kind in type(value).__mro__)
+
+
+def _step(key: str) -> str:
+    return f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]"
+
+
+def _shown(key: object) -> str:
+    try:
+        return repr(key)[:60]
+    except ValueError:  # an integer of more digits than Python prints
+        return f"<{_kind(key)}>"
+
+
+def _kind(value: object) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _advice(value: object) -> str:
+    if isinstance(value, (set, frozenset)):
+        return "write sorted(value)"
+    if isinstance(value, dict):
+        return "write dict(value)"
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return "store bytes under a key of their own"
+    for plain in (str, int, float, list):
+        if isinstance(value, plain):
+            return f"write {plain.__name__}(value)"
+    if isinstance(value, tuple):
+        return "write value._asdict() or list(value)"
+    if _is_array(value) or _is_pandas(value):
+        return "store it under a key of its own"
+    return "turn it into text, numbers, lists and dicts first"
+
+
+def _refuse(path: str, reason: str) -> Never:
+    raise FormatError(f"{path}: {reason}")

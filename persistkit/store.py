@@ -1,0 +1,277 @@
+"""Store: what a person types in a notebook; typed values under text keys, tables of them, a browser."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from fnmatch import fnmatchcase
+from os import PathLike
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from persistkit.backend import PersistenceBackend
+from persistkit.backends import open_backend
+from persistkit.blocking import BlockingBackend
+from persistkit.errors import FormatError
+from persistkit.formats import decode, encode, format_of
+from persistkit.operations import BytesLike
+from persistkit.readonly import ReadOnlyBackend
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from persistkit.browser import KeyBrowser
+
+__all__ = ["Store", "open"]
+
+_BATCH: Final = 500
+_BATCH_BYTES: Final = 32 * 1024 * 1024
+_CARD_ROWS: Final = 8
+_SUGGEST_AMONG: Final = 10_000
+
+
+def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
+    address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Any
+) -> Store:
+    """Open the store at a path, or at a ``file:`` or ``memory:`` address.
+
+    Args:
+        address: where the values are.
+        create: make it if it does not exist; otherwise a mistyped path is an error, not a new empty store.
+        read_only: refuse every write.
+        options: handed to the backend, such as ``fsync=False``.
+
+    Raises:
+        StorageError: nothing is there, it cannot be opened, or the address is of no known kind.
+
+    Example:
+        >>> with open("memory:") as store:
+        ...     store["run/1"] = {"loss": 0.25}
+        ...     store["run/1"]
+        {'loss': 0.25}
+    """
+    return Store(open_backend(address, create=create, **options), read_only=read_only, address=str(address))
+
+
+class Store(MutableMapping[str, Any]):
+    """Typed values under text keys, synchronous: a mapping over any backend.
+
+    What goes in comes back equal or is refused with a ``FormatError`` (see ``persistkit.formats``). Iteration and
+    ``len`` are over the known keys, sorted; ``to_frame`` shows everything stored. Works inside a running event loop
+    and from any thread.
+
+    Args:
+        backend: where the bytes are.
+        read_only: refuse every write with ``ReadOnlyError`` before any I/O, on every path this store hands out.
+        address: how to name the place in reprs; the backend's own name by default.
+
+    Example:
+        >>> from persistkit import MemoryPersistenceBackend
+        >>> store = Store(MemoryPersistenceBackend())
+        >>> store["run/1"] = [1, 2, 3]
+        >>> list(store), store["run/1"]
+        (['run/1'], [1, 2, 3])
+    """
+
+    def __init__(self, backend: PersistenceBackend, *, read_only: bool = False, address: str | None = None) -> None:
+        already = isinstance(backend, ReadOnlyBackend)
+        self.backend: PersistenceBackend = ReadOnlyBackend(backend) if read_only and not already else backend
+        self.read_only = read_only or already
+        self.address = repr(backend) if address is None else address
+        self._blocking = BlockingBackend(self.backend)
+
+    def __repr__(self) -> str:
+        return f"Store({self.address!r}{', read_only=True' if self.read_only else ''})"
+
+    def _repr_html_(self) -> str:
+        from persistkit.card import card
+
+        return card(self.address, self._blocking.entries(), _CARD_ROWS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what the backend holds; using the store again opens it anew."""
+        self._blocking.close()
+
+    # The mapping
+
+    def __getitem__(self, key: str) -> Any:
+        return _decoded(key, self.get_bytes(key))
+
+    def __setitem__(self, key: str, value: object) -> None:
+        self._blocking.save(key, _encoded(key, value))
+
+    def __delitem__(self, key: str) -> None:
+        # A read-only store says so, whether the key is there or not.
+        if not self.read_only and not self._blocking.exists(key):
+            raise self._missing(key)
+        self._blocking.delete(key)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._blocking.exists(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._blocking.list_keys())
+
+    def __len__(self) -> int:
+        return len(self._blocking.list_keys())
+
+    def keys(self, prefix: str = "") -> list[str]:  # type: ignore[override]  # a list is what people index
+        """Return the known keys that start with ``prefix`` (literal text), sorted."""
+        return self._blocking.list_keys(prefix)
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the known keys that match ``pattern`` (``*``, ``?``, ``[...]``; ``*`` crosses ``/`` and ``:``)."""
+        return [key for key in self._blocking.list_keys(_literal_start(pattern)) if fnmatchcase(key, pattern)]
+
+    def clear(self) -> None:
+        """Remove every known key, in batches."""
+        self._blocking.batch_delete(self.keys())
+
+    def get_bytes(self, key: str) -> bytes:
+        """Return the stored bytes of ``key`` exactly.
+
+        Raises:
+            KeyError: nothing is stored under ``key``.
+        """
+        data = self._blocking.load(key)
+        if data is None:
+            raise self._missing(key)
+        return data
+
+    def put_bytes(self, key: str, data: BytesLike) -> None:
+        """Store bytes exactly, whatever they would load as."""
+        self._blocking.save(key, data)
+
+    def format_of(self, key: str) -> str:
+        """Return the name of the format of one value, such as ``json``, ``parquet``, ``text`` or ``png``.
+
+        Raises:
+            KeyError: nothing is stored under ``key``.
+        """
+        return format_of(self.get_bytes(key))
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Store many values in batches, with a progress bar when it takes longer than a second.
+
+        Each value is checked when its batch begins; earlier batches are then stored already.
+        """
+        items = dict(other, **more) if not isinstance(other, Mapping) else {**other, **more}
+        batch: dict[str, BytesLike] = {}
+        size_bytes = 0
+        with _progress(len(items), "storing") as bar:
+            for key, value in items.items():
+                batch[key] = _encoded(key, value)
+                size_bytes += len(batch[key])
+                if len(batch) == _BATCH or size_bytes >= _BATCH_BYTES:
+                    self._blocking.batch_save(batch)
+                    bar.update(len(batch))
+                    batch, size_bytes = {}, 0
+            self._blocking.batch_save(batch)
+            bar.update(len(batch))
+
+    def load_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return the values of ``keys`` by key, in batches, with a progress bar when it takes longer than a second.
+
+        Raises:
+            KeyError: nothing is stored under one of them.
+            FormatError: one of them is damaged.
+        """
+        wanted = list(keys)
+        loaded: dict[str, Any] = {}
+        with _progress(len(wanted), "loading") as bar:
+            for start in range(0, len(wanted), _BATCH):
+                batch = wanted[start : start + _BATCH]
+                for key, data in zip(batch, self._blocking.batch_load(batch), strict=True):
+                    if data is None:
+                        raise self._missing(key)
+                    loaded[key] = _decoded(key, data)
+                bar.update(len(batch))
+        return loaded
+
+    # Tables and the browser
+
+    def to_frame(self, *, prefix: str = "", glob: str | None = None, formats: bool = False) -> pd.DataFrame:
+        """Return one row for everything stored, as ``persistkit.to_frame``.
+
+        Args:
+            prefix: literal text the keys start with.
+            glob: a pattern the keys match.
+            formats: add a column ``format``; every value is read for it.
+        """
+        from persistkit.frames import entries_frame, text_column
+
+        entries = self._blocking.entries(prefix)
+        if glob is not None:
+            entries = (entry for entry in entries if entry.key is not None and fnmatchcase(entry.key, glob))
+        frame = entries_frame(entries)
+        if formats:
+            keys = [None if key is None or key != key else key for key in frame["key"].tolist()]
+            named = dict(self._formats([key for key in keys if key is not None]))
+            frame["format"] = text_column([None if key is None else named.get(key) for key in keys])
+        return frame
+
+    def values_frame(self, glob: str = "*") -> pd.DataFrame:
+        """Return the JSON objects of the keys that match as rows: nested objects as dotted columns, index the key.
+
+        Values that are no JSON object, or damaged, are left out and named in ``.attrs["skipped"]`` (key -> reason).
+        """
+        from persistkit.frames import values_frame
+
+        return values_frame(self._blocking, self.glob(glob))
+
+    def usage(self, depth: int = 1, separators: str = ":/") -> pd.DataFrame:
+        """Return how many keys and bytes stand under each key prefix of ``depth`` parts, the largest first."""
+        from persistkit.frames import usage_frame
+
+        return usage_frame(self._blocking.entries(), depth=depth, separators=separators)
+
+    def browse(self) -> KeyBrowser:
+        """Return a browser of all keys, for display in a notebook."""
+        from persistkit.browser import browse
+
+        return browse(self.backend)
+
+    def _formats(self, keys: list[str]) -> Iterator[tuple[str, str | None]]:
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            for key, data in zip(batch, self._blocking.batch_load(batch), strict=True):
+                yield key, None if data is None else format_of(data)
+
+    def _missing(self, key: str) -> KeyError:
+        near: list[str] = []
+        keys = self._blocking.list_keys()
+        if len(keys) <= _SUGGEST_AMONG:
+            near = difflib.get_close_matches(key, keys, n=1)
+        return KeyError(f"{key}: not in this store" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def _encoded(key: str, value: object) -> BytesLike:
+    try:
+        return encode(value)
+    except FormatError as error:
+        raise FormatError(f"store {key!r}: {error}") from error
+
+
+def _decoded(key: str, data: bytes) -> Any:
+    try:
+        return decode(data)
+    except FormatError as error:
+        raise FormatError(f"load {key!r}: {error}; get_bytes({key!r}) gives the bytes") from error
+
+
+def _literal_start(pattern: str) -> str:
+    return pattern[: min((n for n, character in enumerate(pattern) if character in "*?["), default=len(pattern))]
+
+
+def _progress(total: int, doing: str) -> Any:  # Any: tqdm's bar has no complete type
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc=doing, unit="key", delay=1, leave=False, disable=total < _BATCH)

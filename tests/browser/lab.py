@@ -1,0 +1,163 @@
+"""A real JupyterLab or Notebook 7 on a free loopback port, and notebooks driven in it with Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+__all__ = ["Notebook", "Server", "chromium", "write_notebook"]
+
+_OVERRIDES = {
+    "@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"},
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+}
+_READY = """() => { const panel = window.jupyterapp && window.jupyterapp.shell.currentWidget;
+    const context = panel && panel.sessionContext;
+    return context && context.isReady && context.session?.kernel?.status === 'idle'; }"""
+_IDLE = """() => { const panel = window.jupyterapp.shell.currentWidget;
+    return panel.sessionContext.session.kernel.status === 'idle' &&
+        !panel.content.widgets.some(cell => cell.model.executionState === 'running' || cell.prompt === '*'); }"""
+_RUN = """index => { const notebook = window.jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = index; notebook.deselectAll();
+    window.jupyterapp.commands.execute('notebook:run-cell'); }"""
+
+
+class Server:
+    """JupyterLab or Notebook 7 without a token, its settings private; ended by its own process id."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._home = Path(tempfile.mkdtemp(prefix="persistkit-lab-"))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        settings = self._home / "config" / "labconfig"
+        settings.mkdir(parents=True)
+        (settings / "default_setting_overrides.json").write_text(json.dumps(_OVERRIDES))
+        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+        command += [
+            f"--port={port}",
+            "--ServerApp.port_retries=0",
+            "--IdentityProvider.token=",
+            f"--notebook-dir={root}",
+        ]
+        command += ["--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True"]
+        command += ["--JupyterNotebookApp.expose_app_in_browser=True"]
+        with (self._home / "log").open("wb") as log:
+            self._process = subprocess.Popen(command, env=self._environment(), cwd=root, stdout=log, stderr=log)
+        self._await_answer()
+
+    def close(self) -> None:
+        """End the server and its kernels, and remove its settings."""
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _environment(self) -> dict[str, str]:
+        private = {"CONFIG": "config", "RUNTIME": "runtime", "DATA": "data"}
+        package = str(Path(__file__).parents[2])
+        return {
+            **os.environ,
+            **{f"JUPYTER_{name}_DIR": str(self._home / folder) for name, folder in private.items()},
+            "JUPYTERLAB_SETTINGS_DIR": str(self._home / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(self._home / "workspaces"),
+            "IPYTHONDIR": str(self._home / "ipython"),
+            "JUPYTER_PLATFORM_DIRS": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+        }
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.url}/api/status", timeout=2).close()  # noqa: S310 - our own server
+            except (urllib.error.URLError, TimeoutError, ConnectionError):
+                time.sleep(0.1)
+            else:
+                return
+        log = (self._home / "log").read_text(errors="replace")[-3000:]
+        self.close()
+        raise RuntimeError(f"JupyterLab did not start:\n{log}")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the Chromium that is installed; nothing is downloaded."""
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        yield browser
+        browser.close()
+
+
+def write_notebook(path: Path, cells: Sequence[str]) -> None:
+    """Write a notebook of code cells."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+
+
+class Notebook:
+    """One notebook, open in one page."""
+
+    def __init__(
+        self, browser: Browser, server: Server, path: str, *, app: str = "lab/tree", width: int = 1280
+    ) -> None:
+        self._context = browser.new_context(viewport={"width": width, "height": 900})
+        self.page: Page = self._context.new_page()
+        self.errors: list[str] = []
+        self.dialogs: list[str] = []
+        self.received: list[int] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        self.page.on(
+            "websocket", lambda socket: socket.on("framereceived", lambda data: self.received.append(len(data)))
+        )
+        self.page.goto(f"{server.url}/{app}/{path}{'?reset' if app == 'lab/tree' else ''}")
+        self.page.wait_for_function(_READY, timeout=60_000)
+        if app == "lab/tree":
+            self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+
+    def run(self, cell: int, *, wait: bool = True) -> None:
+        """Run one cell, and wait until the kernel is idle again."""
+        self.page.evaluate(_RUN, cell)
+        if wait:
+            self.page.wait_for_timeout(50)
+            self.page.wait_for_function(_IDLE, timeout=60_000)
+
+    def theme(self, name: str) -> None:
+        """Change the theme and wait for it."""
+        self.page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
+        self.page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
+
+    def cell(self, index: int) -> Locator:
+        """Return one cell."""
+        return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
+
+    def cells(self) -> int:
+        """Count the cells, as the notebook's model knows them."""
+        return int(self.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length"))
+
+    def close(self) -> None:
+        """End the kernel and the page."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        self._context.close()

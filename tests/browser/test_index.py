@@ -1,0 +1,134 @@
+"""The index of the browser: order, pages, searches and folders, against plain Python on the same keys."""
+
+from __future__ import annotations
+
+import fnmatch
+import gc
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from persistkit.backend import Entry
+from persistkit.browser.index import IndexBuilder, KeyIndex, Query
+from persistkit.filenames import filename_for
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+KEYS = st.lists(st.text(st.sampled_from("ab:/_*é日😀"), max_size=24), unique=True, max_size=60)
+
+
+def index_of(*keys: str) -> KeyIndex:
+    """Return the index of values whose size is the key's place and whose time falls with it."""
+    return KeyIndex.of(Entry(key, n, START - timedelta(hours=n), filename_for(key)) for n, key in enumerate(keys))
+
+
+def found(index: KeyIndex, query: Query) -> list[str | None]:
+    """Return the keys that fit a query."""
+    return [index.entry(row).key for row in index.rows(query)]
+
+
+@given(KEYS)
+def test_rows_are_ordered_by_key(keys: list[str]) -> None:
+    """Row numbers follow the UTF-8 bytes of the keys, and every key is found at its row."""
+    index = index_of(*keys)
+    assert found(index, Query()) == sorted(keys)
+    assert [index.find(key) for key in sorted(keys)] == list(range(len(keys)))
+    assert index.find("not there") is None
+
+
+@given(KEYS, st.text(st.sampled_from("ab:/é😀"), max_size=4))
+def test_searches_agree_with_plain_python(keys: list[str], text: str) -> None:
+    """Substring and prefix find exactly what Python's own ``in`` and ``startswith`` find."""
+    index = index_of(*keys)
+    assert found(index, Query(text)) == [key for key in sorted(keys) if text in key]
+    assert found(index, Query(text, "prefix")) == [key for key in sorted(keys) if key.startswith(text)]
+
+
+@given(KEYS, st.text(st.sampled_from("ab:*?[]!é"), min_size=1, max_size=7))
+def test_globs_agree_with_fnmatch(keys: list[str], pattern: str) -> None:
+    """A glob finds exactly what ``fnmatch.fnmatchcase`` finds, whatever stands in pattern and keys."""
+    expected = [key for key in sorted(keys) if fnmatch.fnmatchcase(key, pattern)]
+    assert found(index_of(*keys), Query(pattern, "glob")) == expected
+
+
+@given(st.lists(st.text(st.sampled_from("ab:"), max_size=12), unique=True), st.text(st.sampled_from("ab*?"), min_size=1))
+def test_globs_over_plain_letters_agree_with_fnmatch(keys: list[str], pattern: str) -> None:
+    """The path for blocks of ASCII, where a character is a byte, finds the same."""
+    expected = [key for key in sorted(keys) if fnmatch.fnmatchcase(key, pattern)]
+    assert found(index_of(*keys), Query(pattern, "glob")) == expected
+
+
+def test_sorting_keeps_ties_in_key_order() -> None:
+    """Sizes and times sort both ways; values of one size stay in the order of their keys; no time comes first."""
+    entries = [("b", 1, START), ("a", 1, START), ("c", 9, None), ("d", 0, START + timedelta(1))]
+    index = KeyIndex.of(Entry(key, size, time, filename_for(key)) for key, size, time in entries)
+    assert found(index, Query(sort="size")) == ["d", "a", "b", "c"]
+    assert found(index, Query(sort="size", descending=True)) == ["c", "a", "b", "d"]
+    assert found(index, Query(sort="modified")) == ["c", "a", "b", "d"]
+    assert found(index, Query(sort="modified", descending=True)) == ["d", "a", "b", "c"]
+    assert found(index, Query(descending=True)) == ["d", "c", "b", "a"]
+    assert found(index, Query("a", sort="size")) == ["a"]
+
+
+def test_entries_come_back_whole() -> None:
+    """Every field of an entry survives the columns, unknown keys and odd file names included."""
+    entries = [
+        Entry("run:1", 5, START + timedelta(microseconds=123457), filename_for("run:1")),
+        Entry(None, 2**40, None, "x_y-0000000000000001.bin"),
+        Entry("a?>", 0, START, filename_for("a?>"), ambiguous=True),
+        Entry(None, 1, START, "\udcff_-0000000000000002.bin"),
+    ]
+    index = KeyIndex.of(entries)
+    rows = [index.find_entry(entry) for entry in entries]
+    assert [index.entry(row) for row in rows if row is not None] == entries
+    assert index.size_bytes == 2**40 + 6
+
+
+def test_folders_count_keys_and_sizes() -> None:
+    """Folders end at ``:`` and ``/``; keys and sizes are those of everything below; a level can be read in parts."""
+    index = index_of("s:1:a", "s:1:b", "s:2", "t/x/y", "plain", "s:")
+    top = index.level()
+    assert [(folder.path, folder.keys) for folder in top.folders] == [("s:", 4), ("t/", 1)]
+    assert top.keys == 1
+    assert top.folders[0].size == 0 + 1 + 2 + 5
+    below = index.level("s:")
+    assert ([folder.path for folder in below.folders], below.keys) == (["s:1:"], 2)
+    part = index.level(limit=1)
+    assert part.following is not None
+    assert [folder.path for folder in index.level(following=part.following).folders] == ["t/"]
+    assert found(index, Query("a", folder="s:")) == ["s:1:a"]
+
+
+def test_nul_finds_nothing_and_an_empty_index_answers() -> None:
+    """No key holds NUL, so neither does a search across two keys; nothing listed is no error."""
+    assert found(index_of("a", "b"), Query("a\0b")) == []
+    empty = KeyIndex.of([])
+    assert found(empty, Query("*", "glob")) == []
+    assert empty.level().folders == ()
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 300 + "b", "?" * 500 + "*" * 500, "[" * 900])
+def test_no_pattern_is_slow(pattern: str) -> None:
+    """Patterns that freeze a backtracking matcher are answered at once."""
+    index = index_of(*("a" * 1000 + str(n) for n in range(50)))
+    assert len(index.rows(Query(pattern, "glob"))) in (0, 50)
+
+
+def test_a_key_costs_at_most_300_bytes() -> None:
+    """100,000 keys of 24 bytes, all orders and some answers remembered, stay under 300 bytes each, while made too."""
+    builder = IndexBuilder()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for n in range(100_000):
+            builder.add(Entry(f"session:{n * 7919 % 100_000:08d}/{n:07d}", n, START, ""))
+        index = builder.finish()
+        for query in (Query(sort="size"), Query(sort="modified"), Query("7"), Query("*7", "glob"), Query(sort="key")):
+            index.rows(query)
+        used, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used / 100_000 < 300
+    assert peak / 100_000 < 300

@@ -1,0 +1,303 @@
+"""What goes in comes back equal, or is refused with the path to the culprit."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict, namedtuple
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from persistkit.errors import FormatError
+from persistkit.formats import decode, encode, format_of
+
+Point = namedtuple("Point", "x y")
+
+
+class Level(IntEnum):
+    """A number that is more than a number."""
+
+    LOW = 1
+
+
+def masked_by_title() -> np.ndarray[Any, Any]:
+    """Return an array whose dtype .npy does not keep."""
+    return np.zeros(1, np.dtype([(("Title", "a"), "i4")]))
+
+
+def table(**columns: object) -> pd.DataFrame:
+    """Return a DataFrame of the given columns."""
+    return pd.DataFrame(columns)
+
+
+JSON_VALUES: list[object] = [
+    None,
+    True,
+    False,
+    0,
+    -1,
+    2**70,
+    10**4299,
+    0.1,
+    -0.0,
+    5e-324,
+    "",
+    "plain",
+    '"quoted"',
+    "{",
+    "PAR1",
+    "\x93NUMPY",
+]
+JSON_VALUES += ["null", "[1]", "größe 日本 \x00", [], {}, [[]], {"": {"a b": [1, "x", None]}}, [{"a": 1.5}]]
+
+REFUSED: list[tuple[object, str]] = [
+    (float("nan"), r"^\$: JSON has no nan"),
+    ({"runs": [0, 1, 2, {"loss": float("inf")}]}, r"^\$\.runs\[3\]\.loss: JSON has no inf"),
+    ({1: "a"}, r"^\$: the key 1 is int"),
+    ({10**5000: 1}, r"^\$: the key <int>"),
+    ({"a": {None: 1}}, r"^\$\.a: the key None"),
+    ({"a b": {1, 2}}, r'^\$\["a b"\]: set'),
+    ([frozenset()], r"^\$\[0\]: frozenset"),
+    (10**5000, r"^\$: an integer of"),
+    ([b"x"], r"^\$\[0\]: bytes"),
+    (OrderedDict(a=1), r"dict\(value\)"),
+    (Point(1, 2), r"_asdict"),
+    (Level.LOW, r"int\(value\)"),
+    (datetime(2026, 1, 1, tzinfo=UTC), r"^\$: datetime"),
+    (np.datetime64("2026-01-01"), r"^\$: numpy\.datetime64"),
+    (np.complex128(1), r"^\$: numpy\.complex128"),
+    (1j, r"^\$: complex"),
+    (object(), r"^\$: object"),
+    ({"a": ["ok", "\ud800"]}, r"^\$\.a\[1\]: .*surrogate"),
+    ("\ud83d\ude00", r"^\$: .*surrogate"),
+    ({"a": np.zeros(2)}, r"^\$\.a: numpy\.ndarray .*key of its own"),
+    (b"", "put_bytes"),
+    (b"12", "put_bytes"),
+    (b"plain", "put_bytes"),
+    (b'{"\xff', "put_bytes"),
+    (b"PAR1\xff", "put_bytes"),
+    (b"\x93NUMPY\xff", "put_bytes"),
+    (memoryview(np.arange(3).data), "memoryview"),
+    (np.array([None]), "pickle"),
+    (np.array(["a"], dtype=np.dtypes.StringDType()), "pickle"),
+    (np.ma.array([1, 2], mask=[False, True]), "MaskedArray"),
+    (np.rec.array([(1,)], dtype=[("a", "i4")]), "recarray"),
+    (np.zeros(2, np.dtype("i4", metadata={"a": 1})), "come back"),
+    (masked_by_title(), "come back"),
+    (table(a=pd.Series([1, "x"], dtype=object)), "Parquet"),
+    (table(a=[[1], [2]]), r"\$\.a: "),
+    (table(a=[{"x": 1}, {"x": 2}]), r"\$\.a\[0\]: "),
+    (table(a=pd.Series(["x", "y"], dtype=object)), r"\$\.a: "),
+    (table(a=np.array([0], "M8[s]")), r"\$\.a: dtype datetime64\[s\].*as_unit"),
+    (table(a=np.array([1], "c16")), "Parquet"),
+    (pd.DataFrame([[1, 2]], columns=["a", "a"]), "[Dd]uplicate"),
+    (pd.DataFrame([[1, 2]], columns=pd.Index([0, "a"], dtype=object)), "Parquet|columns"),
+    (pd.Series([1], name=("a", 1)), r"\$\.name"),
+]
+
+ARRAYS = [
+    np.array(5.0),
+    np.array([np.nan, -0.0, np.inf]),
+    np.asfortranarray(np.arange(6).reshape(2, 3)),
+    np.arange(10)[::2],
+    np.array([1, 2], ">i4"),
+    np.array([(1, 2.5)], [("größe", "i4"), ("日本", "f8")]),
+    np.zeros(2, [("a", "i4", (2, 2))]),
+    np.array(["2026-01-01"], "M8[D]"),
+    np.array(["a", "bc"]),
+    np.zeros((0, 3)),
+    np.zeros(2, "V3"),
+]
+
+FRAMES = [
+    table(),
+    pd.DataFrame(columns=["a", "b"]),
+    pd.DataFrame(index=[1, 2, 3]),
+    table(a=[1, 2], b=["x", None], c=[1.5, np.nan], d=[True, False]),
+    table(a=pd.Categorical(["x", "y"], categories=["z", "y", "x"], ordered=True)),
+    table(a=pd.date_range("2026", periods=2, tz="Europe/Berlin"), b=pd.timedelta_range("1D", periods=2)),
+    table(a=pd.period_range("2026", periods=2, freq="M"), b=pd.interval_range(0, 2)),
+    table(a=pd.array([1, None], dtype="Int64"), b=pd.array([True, None], dtype="boolean")),
+    table(a=[b"1", b"2"]),
+    pd.DataFrame([[1, 2]], columns=[0, 1]),
+    pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")], names=["x", None])),
+    pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", None])),
+    pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "x"], name="a")),
+    pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(10, 14, 2, name="r")),
+    pd.DataFrame({"__index_level_0__": [1, 2]}, index=[3, 4]),
+]
+
+SERIES = [
+    pd.Series([1, 2]),
+    pd.Series([1.5, None], index=["a", "b"], name="n"),
+    pd.Series([], dtype="float64"),
+    pd.Series([1], name=3),
+    pd.Series(["x"], dtype="category"),
+]
+
+
+@pytest.mark.parametrize("value", JSON_VALUES, ids=range(len(JSON_VALUES)))
+def test_json_values_come_back_equal_and_of_the_same_type(value: object) -> None:
+    """Python's plain values come back as they were, signs and types included."""
+    back = decode(bytes(encode(value)))
+    assert back == value
+    assert repr(back) == repr(value) if not isinstance(value, int) else type(back) is type(value)
+
+
+@pytest.mark.parametrize(("value", "message"), REFUSED, ids=range(len(REFUSED)))
+def test_what_would_change_is_refused_with_its_path(value: object, message: str) -> None:
+    """A value that would come back changed is a FormatError that names where the culprit is."""
+    with pytest.raises(FormatError, match=message):
+        encode(value)
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: str(array.dtype))
+def test_arrays_come_back_with_dtype_shape_and_order(array: np.ndarray[Any, Any]) -> None:
+    """An array comes back writable with the same items, dtype, shape and memory order."""
+    back = decode(bytes(encode(array)))
+    assert (back.dtype, back.shape, back.tobytes("A")) == (array.dtype, array.shape, array.tobytes("A"))
+    assert back.flags.writeable
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: " ".join(map(str, frame.dtypes)))
+def test_frames_come_back_with_index_and_dtypes(frame: pd.DataFrame) -> None:
+    """A DataFrame comes back with its labels, index, dtypes and attributes."""
+    frame = frame.copy()
+    frame.attrs["source"] = {"run": 1}
+    back = decode(bytes(encode(frame)))
+    pd.testing.assert_frame_equal(back, frame, check_freq=False)
+    assert back.attrs == frame.attrs
+
+
+@pytest.mark.parametrize("series", SERIES, ids=lambda series: f"{series.dtype} {series.name}")
+def test_series_come_back_as_series(series: pd.Series[Any]) -> None:
+    """A Series comes back as a Series, named or not."""
+    back = decode(bytes(encode(series)))
+    pd.testing.assert_series_equal(back, series)
+
+
+def test_exceptions_to_the_law_are_the_documented_ones() -> None:
+    """Tuples come back as lists and NumPy scalars as their Python value."""
+    assert decode(bytes(encode({"a": (1, np.float32(0.5), np.int64(3), np.bool_(True), np.str_("s"))}))) == {
+        "a": [1, 0.5, 3, True, "s"]
+    }
+
+
+def test_a_value_that_contains_itself_is_refused() -> None:
+    """A cycle and a nesting that could not be read back are refused, never a crash."""
+    cycle: list[object] = []
+    cycle.append(cycle)
+    with pytest.raises(FormatError, match="containing itself"):
+        encode(cycle)
+
+
+@pytest.mark.parametrize(
+    ("data", "value", "name"),
+    [
+        (b"2026-03-20T14:05:09.1+00:00", "2026-03-20T14:05:09.1+00:00", "text"),
+        (b"[INFO] started", "[INFO] started", "text"),
+        (b"NaN", "NaN", "text"),
+        (b"", "", "text"),
+        (b" [1]\n", [1], "json"),
+        (b"\xef\xbb\xbf1", "\ufeff1", "text"),
+        (b"1\x00", "1\x00", "text"),
+        (b"\x89PNG\r\n\x1a\n\x00", b"\x89PNG\r\n\x1a\n\x00", "png"),
+        (b"\x1f\x8b\x08", b"\x1f\x8b\x08", "gzip"),
+        (b"RIFF\xff\x00\x00\x00WEBP", b"RIFF\xff\x00\x00\x00WEBP", "webp"),
+        (b"\xff\xfe", b"\xff\xfe", "bytes"),
+    ],
+)
+def test_values_of_others_open_by_their_content(data: bytes, value: object, name: str) -> None:
+    """What others wrote opens as JSON, text or bytes, and is named."""
+    assert decode(data) == value
+    assert format_of(data) == name
+
+
+DAMAGED = [
+    b'{"a":',
+    b'{"a":NaN}',
+    b"[{",
+    b'["\xff',
+    b"[[1,",
+    b'{"a":' * 100_000,
+    b"[" * 100_000,
+    b"[[" + b"1" * 1_000_000 + b"]]",
+    bytes(encode(np.arange(5)))[:-1],
+    bytes(encode(np.arange(5))) + b"x",
+    bytes(encode(np.arange(5))).replace(
+        b"(5,)",
+        b"(9**",
+    ),
+    b"\x93NUMPY",
+    b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b"{" * 100_000,
+    b"\x93NUMPY\x01\x00"
+    + (76).to_bytes(2, "little")
+    + b"{'descr':'<f8','fortran_order':False,'shape':(99999999999999999,)}".ljust(76),
+    b"\x93NUMPY\x01\x00"
+    + (76).to_bytes(2, "little")
+    + b"{'descr':'|O','fortran_order':False,'shape':(1,)}".ljust(76)
+    + b"x" * 8,
+    b"PAR1",
+    b"PAR1" + b"\xff" * 100 + b"\xff\xff\xff\x7fPAR1",
+    bytes(encode(table(a=[1, 2])))[:-20],
+]
+
+
+@pytest.mark.parametrize("data", DAMAGED, ids=range(len(DAMAGED)))
+def test_damaged_content_is_a_format_error_within_bounds(data: bytes) -> None:
+    """Content cut, nested or lying about its size is a FormatError, soon, and never a crash."""
+    started = time.perf_counter()
+    with pytest.raises(FormatError, match="damaged"):
+        decode(data)
+    assert time.perf_counter() - started < 2
+
+
+def test_every_flipped_byte_of_a_table_loads_or_is_named_damaged() -> None:
+    """A Parquet value with any one byte flipped is a table, or a FormatError: nothing else escapes."""
+    whole = bytes(encode(table(a=[1, 2], b=["x", "y"])))
+    refused = 0
+    for place in range(4, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 0xFF
+        try:
+            decode(bytes(flipped))
+        except FormatError:
+            refused += 1
+    assert refused > 10
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary(max_size=5),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.sets(st.integers()),
+    max_leaves=20,
+)
+
+
+@given(plain)
+def test_the_law_holds_for_any_plain_value(value: object) -> None:
+    """Whatever goes in comes back equal, types included, or is refused."""
+    try:
+        data = bytes(encode(value))
+    except FormatError:
+        return
+    back = decode(data)
+    assert back == value
+    assert repr(back) == repr(value)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_decode_or_are_damaged(data: bytes) -> None:
+    """No content makes decode fail in another way, and what it calls JSON is what json says."""
+    try:
+        value = decode(data)
+    except FormatError:
+        return
+    if format_of(data) == "json":
+        assert value == json.loads(data.decode())
