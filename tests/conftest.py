@@ -40,3 +40,10 @@ def valkey_address() -> Iterator[str]:
     """One Valkey for the session."""
     with engines.valkey() as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[engines.S3Server]:
+    """One SeaweedFS for the session."""
+    with engines.s3() as server:
+        yield server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -10,12 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
+from obstore.store import S3Store
 
 _START_SECONDS = 60.0
 
@@ -70,7 +77,7 @@ def running(command: list[str], folder: Path, *, user: int | None = None) -> Ite
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(3)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -126,3 +133,57 @@ def valkey() -> Iterator[str]:
 
             wait_until(ready, process, folder / "server.log")
             yield f"valkey://127.0.0.1:{port}/0"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running S3 server, and how to reach its bucket."""
+
+    bucket: str
+    options: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    def new_prefix(self) -> str:
+        """Return a prefix nobody has used."""
+        return f"test-{uuid.uuid4().hex}"
+
+    def client(self, prefix: str) -> S3Store:
+        """Return a plain client of the engine, for the second route."""
+        config: Any = self.options  # Any: a typed dictionary of obstore's stubs, which does not exist when it runs
+        return S3Store(self.bucket, prefix=prefix, config=config, client_options={"allow_http": True})
+
+
+@contextmanager
+def s3() -> Iterator[S3Server]:
+    """Start SeaweedFS with one bucket."""
+    program = installed("no_such_package", "weed")
+    with server_folder() as folder:
+        master, volume, filer, port = (free_port() for _ in range(4))
+        credentials = {"accessKey": "test-key", "secretKey": "test-secret"}
+        identity = {"name": "test", "credentials": [credentials], "actions": ["Admin", "Read", "List", "Write"]}
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        options = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+        ports = [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={port}"]
+        command = [str(program), "server", f"-dir={folder}", *options, *ports, f"-s3.config={folder}/s3.json"]
+        with running([*command, "-volume.max=100", "-master.volumeSizeLimitMB=64"], folder) as process:
+            reach = {
+                "endpoint": f"http://127.0.0.1:{port}",
+                "region": "us-east-1",
+                "access_key_id": "test-key",
+                "secret_access_key": "test-secret",
+            }
+            server = S3Server("state", reach, process)
+            wait_until(lambda: _first_put(server), process, folder / "server.log")
+            yield server
+
+
+def _first_put(server: S3Server) -> None:
+    """Put an object, which makes the bucket; the server answers long before it can store."""
+    config: Any = server.options  # Any: as above
+    client = S3Store(
+        server.bucket,
+        config=config,
+        client_options={"allow_http": True, "timeout": timedelta(seconds=5)},
+        retry_config={"max_retries": 0},
+    )
+    obstore.put(client, "first", b"value")
