@@ -519,7 +519,7 @@ class View {
     this.urls = [URL.createObjectURL(new Blob([data], { type: shown.mime }))];
     const caption = h("div.caption", {}, shown.mime);
     const image = h("img", { src: this.urls[0], alt: "the stored image",
-      load: () => { caption.textContent = `${shown.mime} · ${image.naturalWidth} × ${image.naturalHeight}`; },
+      load: () => { caption.textContent = `${shown.mime} · ${image.naturalWidth} by ${image.naturalHeight}`; },
       error: () => { caption.textContent = `damaged ${shown.mime}: it cannot be drawn; hex shows its bytes`; image.remove(); } });
     return h("div", {}, caption, image);
   }

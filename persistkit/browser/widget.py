@@ -68,7 +68,7 @@ class KeyBrowser(anywidget.AnyWidget):
     _css = Path(__file__).with_name("widget.css")
 
     selected = t.Unicode(None, allow_none=True)
-    marked: t.Tuple[tuple[str, ...], tuple[str, ...]] = t.Tuple()
+    marked = t.Tuple()
     query = t.Unicode("")
     match = t.Enum(["substring", "prefix", "glob"], "substring")
 
@@ -104,7 +104,7 @@ class KeyBrowser(anywidget.AnyWidget):
         self._listing.start()
 
     def __repr__(self) -> str:
-        return f"KeyBrowser({self._backend.backend!r}: {self._summary()})"
+        return f"KeyBrowser({type(self._backend.backend).__name__}: {self._summary()})"
 
     @property
     def read_only(self) -> bool:
@@ -220,9 +220,9 @@ class KeyBrowser(anywidget.AnyWidget):
             self.match = request.get("match", "substring")
             self.query = request["query"]
         sort = request.get("sort", "key")
-        query = Query(self.query, self.match, request.get("folder", ""), sort, bool(request.get("descending")))
         if sort not in ("key", "size", "modified"):
             raise ValueError(f"cannot sort by {sort!r}")
+        query = Query(self.query, self.match, request.get("folder", ""), sort, bool(request.get("descending")))
         index, rows = self._index, self._index.rows(query)
         limit = max(1, min(int(request.get("limit", 50)), _PAGE_ROWS))
         offset = int(request.get("offset", 0))
