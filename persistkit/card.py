@@ -7,8 +7,9 @@ from heapq import nsmallest
 from html import escape
 
 from persistkit.backend import Entry
+from persistkit.browser.fallback import human_size
 
-__all__ = ["card", "readable_size"]
+__all__ = ["card"]
 
 _SHOWN_CHARACTERS = 80
 
@@ -22,7 +23,7 @@ def card(address: str, entries: Iterable[Entry], rows: int) -> str:
     first = nsmallest(rows, tally.counting(entries), key=lambda entry: (entry.key is None, entry.key or entry.filename))
     body = "".join(
         f'<tr><td style="text-align:left;overflow-wrap:anywhere">{_shown(entry)}</td>'
-        f"<td>{readable_size(entry.size)}</td><td>{_moment(entry)}</td></tr>"
+        f"<td>{human_size(entry.size)}</td><td>{_moment(entry)}</td></tr>"
         for entry in first
     )
     more = tally.keys - len(first)
@@ -34,25 +35,8 @@ def card(address: str, entries: Iterable[Entry], rows: int) -> str:
         'border-radius:4px;padding:.6em .9em;display:inline-block;max-width:100%">'
         f'<div style="overflow-wrap:anywhere"><strong>Store</strong> {escape(address)}</div>'
         f'<div style="opacity:.8">{tally.keys:,} {"key" if tally.keys == 1 else "keys"}, '
-        f"{readable_size(tally.size)}, newest change {newest}</div>{table if first else ''}{rest}</div>"
+        f"{human_size(tally.size)}, newest change {newest}</div>{table if first else ''}{rest}</div>"
     )
-
-
-def readable_size(size_bytes: int) -> str:
-    """Return a size for people.
-
-    Example:
-        >>> readable_size(999), readable_size(129_457)
-        ('999 B', '129.5 kB')
-    """
-    if size_bytes < 1000:
-        return f"{size_bytes} B"
-    size = float(size_bytes)
-    for unit in ("kB", "MB", "GB"):
-        size /= 1000
-        if size < 999.95:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1000:.1f} TB"
 
 
 class _Tally:

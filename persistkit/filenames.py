@@ -24,6 +24,7 @@ __all__ = [
     "is_filename",
     "keys_for",
     "needs_claim",
+    "place_for",
 ]
 
 MAX_ALTERNATIVES: Final = 1024
@@ -137,10 +138,19 @@ def needs_claim(key: str) -> bool:
     always solves: more than 8 special characters and underscores, unless they are underscores alone, one special
     alone, underscores and one special (up to 24), or two specials with or without underscores (up to 12).
     """
+    return place_for(key)[1]
+
+
+def place_for(key: str) -> tuple[str, bool]:
+    """Return the filename of ``key`` and whether it needs a claim: what each operation on a file asks first."""
     data = key.encode()
-    if len(data) + SUFFIX_BYTES > MAX_UNCUT_BYTES:
-        return True
     text = data.translate(_SANITIZED)
+    if len(text) + SUFFIX_BYTES > MAX_UNCUT_BYTES:
+        return filename_for(key), True
+    return f"{text.decode()}-{_hash(data):016x}.bin", _is_hard(data, text)
+
+
+def _is_hard(data: bytes, text: bytes) -> bool:
     if b"__" in text and _class_size(data) > 1:
         return True
     unknowns = text.count(b"_")

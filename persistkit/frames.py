@@ -22,6 +22,7 @@ __all__ = ["entries_frame", "findings_frame", "to_frame", "usage_frame", "values
 # `-<16 hex digits>.bin` closes every filename.
 _HASH: Final = slice(-20, -4)
 _BATCH: Final = 500
+_EXACT_FLOAT: Final = 1 << 53
 
 
 class Finding(Protocol):
@@ -208,10 +209,12 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _column(values: list[Any]) -> Any:
+    if None in values and any(type(value) is int and abs(value) > _EXACT_FLOAT for value in values):
+        return pd.Series(values, dtype=object).array  # beside a gap pandas would round them to floats
     try:
         return pd.Series(values).array
     except UnicodeEncodeError:  # JSON may escape lone surrogates, which pandas' text dtype cannot hold
-        return pd.Series(values, dtype=object).array
+        return pd.Series([_escaped(value) if isinstance(value, str) else value for value in values]).array
 
 
 def _escaped(text: str) -> str:

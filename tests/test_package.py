@@ -23,7 +23,8 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 LAYERS = [
     {"agent_runtime"},
     {"store"},
-    {"browser", "card", "frames", "transfer", "testing"},
+    {"card"},
+    {"browser", "frames", "transfer", "testing"},
     {"blocking", "formats"},
     {"arrays", "tables"},
     {"backends", "readonly"},

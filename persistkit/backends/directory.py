@@ -16,7 +16,7 @@ from typing import Final
 from persistkit.backend import BlockingReader, BlockingWriter, Entry, raise_failures
 from persistkit.backends.claims import Claims
 from persistkit.errors import PersistenceError, StorageError
-from persistkit.filenames import claim_name_for, filename_for, is_filename, keys_for, needs_claim
+from persistkit.filenames import claim_name_for, is_filename, keys_for, place_for
 from persistkit.operations import BytesLike
 
 __all__ = ["TEMP_PREFIX", "TEMP_SUFFIX", "Directory"]
@@ -28,7 +28,8 @@ TEMP_SUFFIX: Final = ".tmp"
 # default; O_BINARY exists on Windows only.
 _READ: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_SYNC_WORKERS: Final = 8
+# Measured on ext4: 16 at once are about three times as fast as one after the other, 8 twice, 32 hardly more.
+_SYNC_WORKERS: Final = 16
 _SAME_TICK_NANOSECONDS: Final = 20_000_000
 
 
@@ -64,10 +65,10 @@ class Directory:
 
     def save(self, key: str, value: BytesLike) -> None:
         """Store ``value`` under ``key``, atomically; see ``FilePersistenceBackend.save``."""
-        name = filename_for(key)
+        name, hard = place_for(key)
         try:
             temp = self.write_temp(value)
-            if needs_claim(key):
+            if hard:
                 self._replace_claimed(key, name, temp)
             else:
                 self.replace(name, temp)
@@ -78,10 +79,10 @@ class Directory:
 
     def load(self, key: str) -> bytes | None:
         """Return the value of ``key``, or None when there is none."""
-        name = filename_for(key)
+        name, hard = place_for(key)
         try:
             value = self._read(name)
-            if value is not None and needs_claim(key) and self.claims.held_by_another(key, name):
+            if hard and value is not None and self.claims.held_by_another(key, name):
                 return None
             return value
         except OSError as error:
@@ -103,24 +104,25 @@ class Directory:
 
     def delete(self, key: str) -> None:
         """Remove the value of ``key``; a claim is kept, so no other key can slip in beside a competing save."""
+        name, hard = place_for(key)
         with self.errors("delete", key):
             # Claiming is for the one who deletes a value: without one there is nothing another key could lose.
-            if needs_claim(key) and not self.exists(key):
+            if hard and not self.exists(key):
                 return
-            with self._claimed(key) as name:
+            with self._claimed(key):
                 if self._unlink(name):
                     self.sync()
 
     def exists(self, key: str) -> bool:
         """Tell whether ``key`` has a value."""
-        name = filename_for(key)
+        name, hard = place_for(key)
         with self.errors("look for", key):
             try:
                 found = stat.S_ISREG(os.lstat(self.path_of(name)).st_mode)
             except FileNotFoundError:
                 self._still_there()
                 return False
-            return found and not (needs_claim(key) and self.claims.held_by_another(key, name))
+            return found and not (hard and self.claims.held_by_another(key, name))
 
     # -- batches -------------------------------------------------------------------------------------------------
 
@@ -135,15 +137,15 @@ class Directory:
 
     def batch_load(self, keys: list[str]) -> list[bytes | None]:
         """Return the values of ``keys`` in their order, None where there is none."""
-        loaded: dict[str, bytes | None] = {}
+        loaded: list[bytes | None] = []
         failures: dict[str, Exception] = {}
         for key in keys:
             try:
-                loaded[key] = self.load(key)
+                loaded.append(self.load(key))
             except PersistenceError as error:
                 failures[key] = error
         raise_failures("batch_load", len(keys), failures)
-        return [loaded[key] for key in keys]
+        return loaded
 
     def batch_delete(self, keys: list[str]) -> None:
         """Remove the values of ``keys``; the directory is synced once for all."""
@@ -276,12 +278,12 @@ class Directory:
 
     def open_value(self, key: str) -> int | None:
         """Return an open descriptor of the value of ``key``, or None when there is none."""
-        name = filename_for(key)
+        name, hard = place_for(key)
         with self.errors("open", key):
             opened = self._open_regular(name)
             if opened is None:
                 return None
-            if needs_claim(key) and self.claims.held_by_another(key, name):
+            if hard and self.claims.held_by_another(key, name):
                 os.close(opened[0])
                 return None
             return opened[0]
@@ -423,8 +425,8 @@ class Directory:
     @contextmanager
     def _claimed(self, key: str) -> Iterator[str]:
         """Hold the claim of ``key``, if it needs one, and give its filename."""
-        name = filename_for(key)
-        if not needs_claim(key):
+        name, hard = place_for(key)
+        if not hard:
             yield name
             return
         with self.claims.hold(key, name):

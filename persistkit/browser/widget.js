@@ -1,4 +1,4 @@
-// The page's side of the key browser. Python makes every page, preview and decision; this file draws and asks.
+// The page's side of the key browser: it draws and asks; Python makes every page, preview and decision.
 // Keys and values are untrusted: they reach the page through textContent only.
 
 const WAIT_MS = 400;
@@ -39,6 +39,7 @@ function keyParts(label) {
   return [h("bdi.start", {}, label.slice(0, cut)), h("bdi", {}, label.slice(cut))];
 }
 
+const shortTime = (iso) => iso.slice(0, 19).replace("T", " ");
 const isoTime = (seconds) => new Date(seconds * 1000).toISOString();
 
 function relativeTime(seconds) {
@@ -81,8 +82,9 @@ class Line {
 
   ask(op, content, draw) {
     const id = this.next++;
-    this.latest[op] = id;
-    const asked = { draw, newest: () => this.latest[op] === id, late: false };
+    const kind = op === "preview" ? "select" : op;
+    this.latest[kind] = id;
+    const asked = { draw, newest: () => this.latest[kind] === id, late: false };
     asked.timer = setTimeout(() => {
       asked.late = true;
       this.onWaiting(true);
@@ -173,6 +175,7 @@ class View {
   }
 
   close() {
+    window.removeEventListener("keydown", this.guard, true);
     clearInterval(this.poller);
     for (const timer of this.timers) clearTimeout(timer);
     this.watcher.disconnect();
@@ -228,6 +231,9 @@ class View {
       if (e.key === "Escape") this.escape(e);
       if (!e.ctrlKey && !e.metaKey) e.stopPropagation();
     });
+    // Notebook 7 listens before any element does; this attribute is Lumino's word for "not here".
+    this.guard = (e) => this.root.toggleAttribute("data-lm-suppress-shortcuts", !e.ctrlKey && !e.metaKey);
+    window.addEventListener("keydown", this.guard, true);
     el.append(this.root);
   }
 
@@ -342,9 +348,10 @@ class View {
     const key = h("div.keytext", {}, ...keyParts(label));
     if (known !== 1) key.append(h("span.flag", { title: known ? "several keys share this filename" : "the key of this file cannot be known" }, known ? "ambiguous" : "key unknown"));
     const tr = h("tr", { role: "row", tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 1, "aria-selected": String(row === this.state.selected), click: () => this.choose(tr) },
-      this.state.readOnly ? null : h("td.mark", { role: "gridcell" }, box), h("td.key", { role: "gridcell", title: label }, key),
-      h("td.size", { role: "gridcell", title: `${count(size)} bytes` }, humanSize(size)),
-      h("td.modified", { role: "gridcell", title: time && `${time} · ${relativeTime(seconds)}` }, time ? time.slice(0, 19).replace("T", " ") : "–"));
+      this.state.readOnly ? null : h("td.mark", {}, box), h("td.key", { title: label }, key),
+      h("td.size", { title: `${count(size)} bytes` }, humanSize(size)),
+      h("td.modified", { title: time && `${time} · ${relativeTime(seconds)}` }, time ? shortTime(time) : "–"));
+    for (const td of tr.children) td.setAttribute("role", "gridcell");
     return tr;
   }
 
@@ -445,7 +452,6 @@ class View {
       if (answer.error || answer.folder !== item.path) return;
       item.group.querySelector(":scope > .pk-morefolders")?.remove();
       item.group.append(...answer.folders.map(([path, label, keys, size]) => this.folderItem(path, label.slice(item.path.length) || label, keys, size)));
-      if (!item.group.firstChild) item.classList.add("pk-bare");
       if (answer.following !== null) item.group.append(h("button.morefolders", { type: "button", click: () => this.openFolder(item, true, answer.following) }, "more folders…"));
     });
   }
@@ -507,14 +513,14 @@ class View {
     this.preview.replaceChildren(
       h("div.title", { title: details.label }, h("bdi", {}, details.label || "(empty key)")),
       h("dl.facts", {}, ...fact("Size", humanSize(details.size), `${count(details.size)} bytes`),
-        ...(time ? fact("Modified", `${time.slice(0, 19).replace("T", " ")} UTC`, `${time} · ${relativeTime(details.seconds)}`) : []),
+        ...(time ? fact("Modified", `${shortTime(time)} UTC`, `${time} · ${relativeTime(details.seconds)}`) : []),
         ...fact("Hash", details.hash), ...fact("File", details.filename, details.filename)),
       h("div.tools", {}, h("span.tabs", { role: "group", "aria-label": "Show as" }, ...tabs), h("span.grow"),
         details.key === null ? null : copied("Copy key", "Copy the key", details.key),
         details.line ? copied("Copy Python", details.line, details.line) : null,
         action("Download", details.downloadable ? "Download the value" : `Larger than ${humanSize(details.downloadBytes)}: load it in Python`, () => this.download(details.row), !details.downloadable)),
       shown.note ? h("div.note.problem", { role: "note" }, shown.note) : "", part || "",
-      h(`div.value`, { "data-kind": shown.kind }, this.valueOf(shown, data)));
+      h("div.value", { "data-kind": shown.kind }, this.valueOf(shown, data)));
   }
 
   valueOf(shown, data) {
@@ -572,7 +578,7 @@ class View {
   }
 
   ask(title, content, buttons, focused) {
-    const keep = (e) => { // Tab stays inside
+    const keep = (e) => {
       if (e.key !== "Tab") return;
       const all = [...this.dialog.querySelectorAll("button:not(:disabled), input")];
       const to = e.shiftKey ? all.at(-1) : all[0];

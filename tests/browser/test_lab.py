@@ -1,0 +1,331 @@
+"""The browser in a real JupyterLab and Notebook 7, driven with Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab import Notebook, Server, chromium, write_notebook
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from playwright.sync_api import Browser, Locator, expect
+
+from persistkit import BlockingBackend, FilePersistenceBackend
+
+pytestmark = pytest.mark.browser
+
+SETUP = r"""
+import io, json, time
+import ipywidgets, numpy as np, pandas as pd
+from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
+from persistkit.browser import KeyBrowser
+
+def browser_of(values, **options):
+    memory = BlockingBackend(MemoryPersistenceBackend())
+    memory.batch_save(values)
+    return KeyBrowser(memory.backend, **options)
+
+npy, parquet = io.BytesIO(), io.BytesIO()
+np.save(npy, np.arange(12.0).reshape(4, 3))
+pd.DataFrame({"n": [1, 2], "text": ["a", "<b>"]}).to_parquet(parquet)
+png = bytes.fromhex("89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63606060000000"
+                    "040001f61738550000000049454e44ae426082")
+kinds = {"json": b'{"steps": [1, 2], "ok": true}', "text": "Grüße\x1b[31m".encode(), "hex": b"\xff\x00\x01", "image": png,
+         "npy": npy.getvalue(), "parquet": parquet.getvalue(), "large": b"x" * 3_000_000, "damaged": b'{"a": '}
+script = "window.hacked = 1"
+hostile = {f"<img src=x onerror='{script}'>": b"1", f"</script><script>{script}</script>": b"2", "\u202egnp.exe": b"3",
+           "k" * 1024: b"4", "\x1b[31mred": b"5", "deep": b"[" * 10_000 + b"]" * 10_000,
+           "svg": f'<svg xmlns="http://www.w3.org/2000/svg" onload="{script}"><script>{script}</script></svg>'.encode(),
+           "html": f"<img src=x onerror='{script}'>".encode(), "json": json.dumps([f"<img src=x onerror='{script}'>"]).encode(),
+           "200 MB": b'["' + b"x" * 200_000_000 + b'"]'}
+"""
+CELLS = [
+    SETUP,
+    "many = browser_of({f'session:{n:04d}/step:{n % 7}': b'x' * n for n in range(2000)}); many",
+    "browser_of(kinds)",
+    "deleting = browser_of({f'key:{n:02d}': b'x' for n in range(15)}, read_only=False); deleting",
+    "live = KeyBrowser(FilePersistenceBackend('store', create=True)); live",
+    "print('begun'); time.sleep(9)",
+    "shared = browser_of({'a': b'1', 'b': b'2'}); shown = ipywidgets.Label()\n"
+    "shared.observe(lambda change: setattr(shown, 'value', f'chosen: {change.new}'), 'selected')\n"
+    "ipywidgets.VBox([shared, shared, shown])",
+    "shared.selected = 'a'",
+    "browser_of(hostile)",
+    "print(deleting._backend.list_keys())",
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One JupyterLab for all tests here; in CI a missing Chromium fails."""
+    if shutil.which("chromium") is None:
+        if os.environ.get("CI"):
+            pytest.fail("chromium is not installed: apt-get install chromium")
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    started = Server(tmp_path_factory.mktemp("lab"))
+    write_notebook(started.root / "all.ipynb", CELLS)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def chrome(server: Server) -> Iterator[Browser]:
+    """One Chromium for all tests here."""
+    assert server.url
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def notebook(server: Server, chrome: Browser) -> Iterator[Notebook]:
+    """One notebook, its values made; each test runs the cells it is about."""
+    opened = Notebook(chrome, server, "all.ipynb")
+    opened.run(0)
+    yield opened
+    assert opened.errors == []
+    assert opened.dialogs == []
+    opened.close()
+
+
+def browser_in(notebook: Notebook, cell: int) -> Locator:
+    """Run a cell and return its browser once its rows are there."""
+    notebook.run(cell)
+    widget = notebook.cell(cell).locator(".pk").first
+    expect(rows(widget).first).to_be_visible()
+    return widget
+
+
+def rows(widget: Locator) -> Locator:
+    """Return the rows of the table."""
+    return widget.locator(".pk-keys tbody tr")
+
+
+def row_of(widget: Locator, key: str) -> Locator:
+    """Return the row whose key starts with a text."""
+    return rows(widget).filter(has=widget.page.locator(f'td.pk-key[title^="{key}"]'))
+
+
+def test_it_pages_searches_sorts_and_jumps(notebook: Notebook) -> None:
+    """The total is true, and search, sort, page and folder each show the right first key."""
+    widget = browser_in(notebook, 1)
+    expect(widget.get_by_role("status")).to_contain_text("2,000 keys")
+    expect(rows(widget)).to_have_count(50)
+    widget.get_by_label("Page", exact=True).fill("40")
+    widget.get_by_label("Page", exact=True).press("Enter")
+    expect(rows(widget).last).to_contain_text("session:1999/step:4")
+    widget.get_by_label("First page").click()
+    widget.get_by_label("Sort by size").click()
+    expect(rows(widget).first).to_contain_text("session:1999")
+    expect(widget.get_by_role("columnheader", name="Sort by size")).to_have_attribute("aria-sort", "descending")
+    widget.get_by_label("How to search").select_option("glob")
+    widget.get_by_label("Search keys").fill("*:00[0-4]?/*:6")
+    expect(widget.get_by_role("status")).to_have_text("7 of 2,000 keys")
+    widget.get_by_label("Search keys").fill("nothing")
+    expect(widget.get_by_text("No key fits “nothing”")).to_be_visible()
+    widget.get_by_label("Search keys").press("Escape")
+    widget.get_by_label("Folders", exact=True).first.click()
+    widget.get_by_role("treeitem").filter(has_text="session:").last.locator(".pk-folder").first.click()
+    expect(widget.get_by_role("treeitem").filter(has_text="0000/").first).to_be_visible()
+
+
+def test_keys_typed_stay_inside(notebook: Notebook) -> None:
+    """Neither ``b`` adds a cell nor ``x`` cuts one, in the search field and in the table."""
+    widget = browser_in(notebook, 1)
+    before = notebook.cells()
+    rows(widget).first.click()
+    for key in ("b", "x", "d", "d", "a"):
+        notebook.page.keyboard.press(key)
+    widget.get_by_label("Search keys").focus()
+    notebook.page.keyboard.type("bx")
+    expect(widget.get_by_label("Search keys")).to_have_value("bx")
+    assert notebook.cells() == before
+    expect(widget).to_be_visible()
+
+
+def test_the_keyboard_does_everything(notebook: Notebook) -> None:
+    """Arrows, Home, End, PageDown, PageUp, Enter and Escape move, turn, read and come back."""
+    widget = browser_in(notebook, 1)
+    press = notebook.page.keyboard.press
+    chosen = widget.locator("tr[aria-selected=true]")
+    rows(widget).first.focus()
+    press("ArrowDown")
+    expect(chosen).to_contain_text("session:0001")
+    press("End")
+    expect(chosen).to_contain_text("session:0049")
+    press("ArrowDown")
+    expect(chosen).to_contain_text("session:0050")
+    press("PageDown")
+    expect(chosen).to_contain_text("session:0100")
+    press("PageUp")
+    expect(chosen).to_contain_text("session:0050")
+    press("Home")
+    press("Enter")
+    expect(widget.get_by_role("region", name="Preview")).to_be_focused()
+    press("Escape")
+    expect(chosen).to_be_focused()
+
+
+def test_each_kind_is_previewed(notebook: Notebook) -> None:
+    """JSON as a tree, text, bytes, an image, tables; a large value in part and more on demand; damage by name."""
+    widget = browser_in(notebook, 2)
+    value = widget.locator(".pk-value")
+    for key, text in {"json": "steps", "text": "Grüße␛[31m", "hex": "ff 00 01", "npy": "float64", "parquet": "<b>"}.items():
+        row_of(widget, key).click()
+        expect(value).to_contain_text(text)
+    row_of(widget, "image").click()
+    expect(value).to_contain_text("1 × 1")
+    row_of(widget, "damaged").click()
+    expect(widget.get_by_role("note")).to_contain_text("damaged JSON")
+    row_of(widget, "large").click()
+    expect(widget.get_by_text("first 64.0 KiB of 2.9 MiB")).to_be_visible()
+    widget.get_by_role("button", name="Show more").click()
+    expect(widget.get_by_text("first 1.0 MiB of 2.9 MiB")).to_be_visible()
+    row_of(widget, "json").click()
+    expect(value).to_contain_text("steps")
+    widget.get_by_role("button", name="hex").click()
+    expect(value).to_contain_text("7b 22 73 74")
+    with notebook.page.expect_download() as download:
+        widget.get_by_role("button", name="Download").click()
+    assert Path(download.value.path()).read_bytes() == b'{"steps": [1, 2], "ok": true}'
+
+
+def test_deletion_is_confirmed(notebook: Notebook) -> None:
+    """Cancel has the focus and deletes nothing; more than ten ask for their number; the values are gone."""
+    widget = browser_in(notebook, 3)
+    rows(widget).first.focus()
+    notebook.page.keyboard.press("Space")
+    expect(widget.get_by_text("1 marked")).to_be_visible()
+    widget.get_by_role("button", name="Delete…").click()
+    expect(widget.get_by_role("button", name="Cancel")).to_be_focused()
+    notebook.page.keyboard.press("Enter")
+    expect(rows(widget)).to_have_count(15)
+    for n in range(1, 12):
+        row_of(widget, f"key:{n:02d}").get_by_label("Mark").click()
+    expect(widget.get_by_text("12 marked")).to_be_visible()
+    widget.get_by_role("button", name="Delete…").click()
+    sure = widget.get_by_role("button", name="Delete 12 values")
+    expect(sure).to_be_disabled()
+    widget.get_by_label("Type 12 to confirm").fill("12")
+    sure.click()
+    expect(rows(widget)).to_have_count(3)
+    notebook.run(9)
+    expect(notebook.cell(9).locator(".jp-OutputArea-output")).to_have_text("['key:12', 'key:13', 'key:14']")
+
+
+def test_a_second_process_is_seen_while_a_cell_runs(notebook: Notebook, server: Server) -> None:
+    """A save by another process appears within two polling periods, the kernel busy with a cell meanwhile."""
+    notebook.run(4)
+    widget = notebook.cell(4).locator(".pk")
+    expect(widget.get_by_text("Nothing is stored here yet.")).to_be_visible()
+    widget.get_by_label("Live view").select_option("auto")
+    notebook.run(5, wait=False)
+    expect(notebook.cell(5).get_by_text("begun")).to_be_visible()
+    program = "import persistkit as p; p.BlockingBackend(p.FilePersistenceBackend('store')).save('from:outside', b'1')"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", program], cwd=server.root, env=environment, check=True)
+    expect(rows(widget)).to_contain_text(["from:outside"], timeout=5000)
+    expect(notebook.cell(5).locator(".jp-InputPrompt")).to_have_text("[*]:", timeout=100)
+    widget.get_by_label("Live view").select_option("tell")
+    BlockingBackend(FilePersistenceBackend(server.root / "store")).save("and:another", b"2")
+    widget.get_by_role("button", name="Changed").click(timeout=5000)
+    expect(rows(widget)).to_have_count(2)
+    widget.get_by_label("Live view").select_option("off")
+
+
+def test_two_views_and_python_share_one_selection(notebook: Notebook) -> None:
+    """A row chosen in one view is chosen in the other and observed in Python; a key set in Python is shown in both."""
+    browser_in(notebook, 6)
+    first, second = (notebook.cell(6).locator(".pk").nth(n) for n in (0, 1))
+    expect(rows(second)).to_have_count(2)
+    rows(first).nth(1).click()
+    expect(second.locator("tr[aria-selected=true]")).to_contain_text("b")
+    expect(notebook.cell(6).get_by_text("chosen: b")).to_be_visible()
+    notebook.run(7)
+    for view in (first, second):
+        expect(view.locator("tr[aria-selected=true]")).to_contain_text("a")
+
+
+def test_hostile_content_is_only_shown(notebook: Notebook) -> None:
+    """Keys and values made to attack are listed and previewed as text: nothing runs, nothing hangs."""
+    widget = browser_in(notebook, 8)
+    expect(rows(widget)).to_have_count(10)
+    for n in range(10):
+        rows(widget).nth(n).click()
+        expect(widget.locator(f'.pk-preview[data-row="{n}"] .pk-value')).to_be_visible()
+    row_of(widget, "deep").click()
+    expect(widget.get_by_role("note")).to_contain_text("10,000 levels")
+    row_of(widget, "svg").click()
+    expect(widget.locator(".pk-value")).to_contain_text("<svg")
+    assert notebook.page.evaluate("() => window.hacked") is None
+    assert widget.locator("img, svg, script").count() == 0
+
+
+CONTRAST = r"""root => {
+    const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+    const rgb = (colour, under) => { canvas.fillStyle = under; canvas.fillRect(0, 0, 1, 1);
+        canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data.slice(0, 3)]; };
+    const light = c => c.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = node => { const chain = []; for (let n = node; n; n = n.parentElement) chain.unshift(n);
+        return chain.reduce((under, n) => `rgb(${rgb(getComputedStyle(n).backgroundColor, under)})`, 'white'); };
+    const bad = [];
+    for (const node of root.querySelectorAll('*')) {
+        const text = [...node.childNodes].some(c => c.nodeType === 3 && c.data.trim());
+        if (!text || !node.offsetParent || node.disabled || node.tagName === 'OPTION') continue;
+        const back = behind(node);
+        const [a, b] = [light(rgb(getComputedStyle(node).color, back)), light(rgb(back, 'white'))].sort((x, y) => y - x);
+        const ratio = (a + 0.05) / (b + 0.05);
+        if (ratio < 4.5) bad.push(`${node.className} ${node.textContent.slice(0, 20)}: ${ratio.toFixed(2)}`);
+    }
+    return bad; }"""
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_every_text_has_contrast(notebook: Notebook, theme: str) -> None:
+    """Computed colours of every text, selected row, folders and notes included, differ by 4.5 to 1 or more."""
+    widget = browser_in(notebook, 2)
+    notebook.theme(theme)
+    row_of(widget, "json").click()
+    expect(widget.locator(".pk-value")).to_contain_text("steps")
+    assert widget.evaluate(CONTRAST) == []
+    row_of(widget, "damaged").click()
+    expect(widget.get_by_role("note")).to_be_visible()
+    widget.get_by_label("Folders", exact=True).first.click()
+    expect(widget.get_by_role("treeitem").first).to_be_visible()
+    assert widget.evaluate(CONTRAST) == []
+    notebook.theme("JupyterLab Light")
+
+
+def test_without_a_kernel_a_table_is_there(chrome: Browser, tmp_path: Path) -> None:
+    """An executed notebook rendered to HTML, no kernel and no script, shows the first keys."""
+    path = tmp_path / "saved.ipynb"
+    write_notebook(path, [SETUP, "browser_of({'<b>run</b>:1': b'12'})"])
+    executed = nbformat.read(path, as_version=4)
+    NotebookClient(executed, timeout=60, store_widget_state=False, kernel_name="python3").execute()
+    html, _ = HTMLExporter().from_notebook_node(executed)
+    context = chrome.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.set_content(html, wait_until="domcontentloaded")
+    expect(page.locator("td code")).to_have_text("<b>run</b>:1")
+    context.close()
+
+
+def test_notebook_7_shows_it_too(server: Server, chrome: Browser) -> None:
+    """The same widget paints, previews and keeps its keys to itself in Notebook 7."""
+    write_notebook(server.root / "seven.ipynb", [SETUP, "browser_of(kinds)"])
+    notebook = Notebook(chrome, server, "seven.ipynb", app="notebooks")
+    notebook.run(0)
+    widget = browser_in(notebook, 1)
+    row_of(widget, "json").click()
+    expect(widget.locator(".pk-value")).to_contain_text("steps")
+    before = notebook.cells()
+    notebook.page.keyboard.press("x")
+    assert notebook.cells() == before
+    assert notebook.errors == []
+    notebook.close()

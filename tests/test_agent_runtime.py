@@ -1,0 +1,161 @@
+"""The Rust runtime's sessions, steps and unfinished runs as tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import persistkit
+from persistkit import MemoryPersistenceBackend, Store
+from persistkit.agent_runtime import sessions_frame, shutdown_time, steps_frame, unfinished_frame
+from persistkit.errors import FormatError
+
+DATA = Path(__file__).parent.parent / "notebooks" / "data"
+
+
+@pytest.fixture
+def sample() -> Store:
+    """The directory the Rust runtime wrote."""
+    return persistkit.open(DATA / "agent-state", read_only=True)
+
+
+@pytest.fixture
+def store() -> Store:
+    """An empty store."""
+    return Store(MemoryPersistenceBackend())
+
+
+def step(action: str = "search {}", observation: str = '{"data":1,"ok":true}', **more: object) -> dict[str, Any]:
+    """Return a step as the runtime stores it."""
+    return {"thought": "t", "action": action, "observation": observation, **more}
+
+
+def session(*steps: dict[str, Any], **more: object) -> dict[str, Any]:
+    """Return a session as the runtime stores it."""
+    return {
+        "session_id": "s",
+        "agent_id": "a",
+        "steps": list(steps),
+        "memory_hits": 0,
+        "graph_lookups": 0,
+        "duration_ms": 5,
+        **more,
+    }
+
+
+def test_every_finished_session_is_one_row(sample: Store) -> None:
+    """The rows are the sessions of the raw files, totals, answers and failures included."""
+    frame = sessions_frame(sample).set_index("session_id")
+    keys = [key for key in json.loads((DATA / "agent-state.keys.json").read_text()) if key.startswith("session:")]
+    finished = [key for key in keys if ":step:" not in key]
+    assert len(frame) == len(finished) == 21
+    for key in finished:
+        value = json.loads(sample.get_bytes(key))
+        row = frame.loc[value["session_id"]]
+        assert (row["agent_id"], row["steps"]) == (value["agent_id"], len(value["steps"]))
+        assert row["duration_ms"] == value["duration_ms"]
+        assert row["answer"] == value["steps"][-1]["action"].split(" ", 1)[1].strip()
+        assert row["failed_steps"] == sum('"ok":false' in step["observation"] for step in value["steps"])
+    assert frame.attrs["skipped"] == {}
+
+
+def test_steps_are_rows_with_tools_and_arguments(sample: Store) -> None:
+    """A step is one row; its tool, arguments, error and kind are taken apart."""
+    frame = steps_frame(sample)
+    assert len(frame) == sessions_frame(sample)["steps"].sum()
+    failed = frame[frame["ok"].eq(False).fillna(False)]
+    assert len(failed) == sessions_frame(sample)["failed_steps"].sum()
+    assert failed["error"].notna().all()
+    assert set(failed["error_kind"]) <= {"not_found", "transient", "permanent", "blocked"}
+    assert all(isinstance(arguments, dict) for arguments in frame.loc[frame["tool"].notna(), "arguments"])
+
+
+def test_unfinished_runs_show_their_last_known_state(sample: Store) -> None:
+    """Runs with checkpoints and no session are there, with their highest checkpoint."""
+    frame = unfinished_frame(sample)
+    assert frame["session_id"].str[:8].tolist() == ["000f49c8", "606a0deb", "e28af604"]
+    assert frame["last_step"].tolist() == [3, 6, 6]
+    assert frame["last_error"][1] == "tool 'calculator' timed out after 5s"
+
+
+def test_shutdown_time_keeps_nanoseconds(sample: Store, store: Store) -> None:
+    """The shutdown is a Timestamp with every digit; what is no time is refused, what is absent is missing."""
+    assert shutdown_time(sample) == pd.Timestamp("2026-03-20T14:05:09.123456789Z")
+    with pytest.raises(KeyError, match="runtime:shutdown"):
+        shutdown_time(store)
+    for text in (b"soon", b"", b"2026-03-20T14:05:09", b"\xff"):
+        store.put_bytes("runtime:shutdown", text)
+        with pytest.raises(FormatError, match="runtime:shutdown"):
+            shutdown_time(store)
+
+
+def test_optional_and_unknown_fields_and_large_counters(store: Store) -> None:
+    """Missing optional fields are missing cells, unknown fields are ignored, u64 beyond int64 stays exact."""
+    store["session:s"] = session(step(later=1), duration_ms=2**64 - 1, more="x")
+    frame = sessions_frame(store)
+    assert frame["duration_ms"].tolist() == [2**64 - 1]
+    assert frame["answer"].isna().all()
+    assert steps_frame(store)["step_duration_ms"].isna().all()
+    assert (str(frame["duration_ms"].dtype), frame.attrs["skipped"]) == ("UInt64", {})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"duration_ms": None},
+        {"duration_ms": 1.0},
+        {"duration_ms": -1},
+        {"duration_ms": 2**64},
+        {"duration_ms": True},
+        {"agent_id": 3},
+        {"steps": None},
+        {"steps": [1]},
+        {"steps": [{"thought": "t"}]},
+    ],
+    ids=str,
+)
+def test_what_rust_would_refuse_is_left_out_and_named(store: Store, damage: dict[str, object]) -> None:
+    """A session the runtime itself could not read is skipped with its reason; the others stay."""
+    store["session:bad"] = session(step(), **damage)
+    store["session:good"] = session(step())
+    frame = sessions_frame(store)
+    assert len(frame) == 1
+    assert list(frame.attrs["skipped"]) == ["session:bad"]
+
+
+def test_damaged_files_and_odd_arguments_are_reported(store: Store) -> None:
+    """A cut file is named; a step with arguments that are no JSON stays, without them, and is named."""
+    store.put_bytes("session:cut", b'{"session_id":')
+    store["session:s"] = session(
+        step("run ls -la"), step("stop"), step("FINAL_answer 42", "FINAL_answer 42"), step("x {}", "plain")
+    )
+    frame = steps_frame(store)
+    assert set(frame.attrs["skipped"]) == {"session:cut", "session:s step 1"}
+    assert frame["tool"].fillna("").tolist() == ["run", "stop", "", "x"]
+    assert frame["arguments"].tolist() == [None, {}, None, {}]
+    assert frame["ok"].isna().tolist() == [False, False, True, True]
+    assert sessions_frame(store)["answer"].tolist() == ["42"]
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(store: Store) -> None:
+    """Gaps and a damaged highest checkpoint leave the highest readable one, and the damage is named."""
+    store["loop:x:step:2"] = [step(), step()]
+    store["loop:x:step:10"] = [step() for _ in range(10)]
+    store.put_bytes("loop:x:step:11", b'[{"thought":')
+    store["loop:done:step:1"] = [step()]
+    store["session:done"] = session(step())
+    frame = unfinished_frame(store)
+    assert frame[["session_id", "last_step", "steps"]].values.tolist() == [["x", 10, 10]]
+    assert list(frame.attrs["skipped"]) == ["loop:x:step:11"]
+
+
+def test_an_empty_store_gives_empty_tables_of_the_same_dtypes(sample: Store, store: Store) -> None:
+    """Code on the tables never branches: columns and dtypes are those of full ones."""
+    for make in (sessions_frame, steps_frame, unfinished_frame):
+        empty, full = make(store), make(sample)
+        assert len(empty) == 0
+        assert empty.dtypes.astype(str).to_dict() == full.dtypes.astype(str).to_dict()

@@ -1,0 +1,248 @@
+"""The store: a mapping of typed values, its tables, its reprs, and read only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import persistkit
+from persistkit import FilePersistenceBackend, MemoryPersistenceBackend, Store
+from persistkit.blocking import BlockingBackend
+from persistkit.errors import FormatError, ReadOnlyError, StorageError
+from persistkit.frames import findings_frame
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store in a directory."""
+    return persistkit.open(tmp_path / "results", create=True, fsync=False)
+
+
+def raw(store: Store, key: str) -> bytes:
+    """Return the very file of a key."""
+    backend = store.backend
+    assert isinstance(backend, FilePersistenceBackend)
+    return backend.path_for(key).read_bytes()
+
+
+def test_values_are_there_when_the_store_is_opened_again(tmp_path: Path) -> None:
+    """A dict, an array and a DataFrame come back equal from another store on the same directory."""
+    frame = pd.DataFrame({"loss": [0.5, 0.25]}, index=pd.Index([1, 2], name="epoch"))
+    with persistkit.open(tmp_path / "new", create=True) as first:
+        first["run/1"] = {"loss": 0.25}
+        first["run/1/weights"] = np.arange(3)
+        first["run/1/history"] = frame
+    with persistkit.open(tmp_path / "new") as second:
+        assert second["run/1"] == {"loss": 0.25}
+        assert second["run/1/weights"].tolist() == [0, 1, 2]
+        pd.testing.assert_frame_equal(second["run/1/history"], frame)
+        assert raw(second, "run/1") == b'{"loss":0.25}'
+
+
+def test_it_is_a_mapping_over_sorted_known_keys(store: Store) -> None:
+    """Iteration, len, in, get, pop and del behave as a mapping's."""
+    store.update({"b": 2, "a:1": 1}, c=3)
+    assert (list(store), len(store)) == (["a:1", "b", "c"], 3)
+    assert "b" in store
+    assert 3 not in store  # type: ignore[comparison-overlap]
+    assert (store.get("x"), store.get("x", 0), store.pop("b")) == (None, 0, 2)
+    assert dict(store) == {"a:1": 1, "c": 3}
+    assert store.keys(prefix="a") == ["a:1"]
+    store.clear()
+    assert len(store) == 0
+
+
+def test_a_missing_key_names_itself_and_a_near_one(store: Store) -> None:
+    """KeyError names the key and suggests the one that was meant, for reading and for deleting."""
+    store["session:1"] = 1
+    with pytest.raises(KeyError, match=r"sesion:1.*did you mean 'session:1'"):
+        store["sesion:1"]
+    with pytest.raises(KeyError, match="sesion:1"):
+        del store["sesion:1"]
+
+
+def test_glob_crosses_separators_and_minds_case(store: Store) -> None:
+    """``*`` matches across ``/`` and ``:``, and letters match only themselves."""
+    store.update(dict.fromkeys(["run/1:a", "run/2:b", "Run/3"], 0))
+    assert store.glob("run*") == ["run/1:a", "run/2:b"]
+    assert store.glob("*[13]*") == ["Run/3", "run/1:a"]
+
+
+def test_many_values_go_and_come_in_batches(store: Store) -> None:
+    """Batches store and load every value, those past the first batch too."""
+    values = {f"n:{n:04}": n for n in range(1201)}
+    store.update(values)
+    assert len(store) == 1201
+    assert store.load_many(reversed(list(values))) == values
+    with pytest.raises(KeyError, match="n:9999"):
+        store.load_many(["n:0000", "n:9999"])
+
+
+def test_bytes_are_exact(store: Store) -> None:
+    """put_bytes and get_bytes keep what would load as something else, and damage stays readable as bytes."""
+    store.put_bytes("k", b'{"a":')
+    assert (store.get_bytes("k"), raw(store, "k")) == (b'{"a":', b'{"a":')
+    with pytest.raises(FormatError, match=r"load 'k': damaged json.*get_bytes"):
+        store["k"]
+    with pytest.raises(FormatError, match=r"store 'j': \$\.a: JSON has no nan"):
+        store["j"] = {"a": float("nan")}
+    assert "j" not in store
+    assert store.format_of("k") == "damaged json"
+
+
+def test_works_inside_a_running_loop(store: Store) -> None:
+    """In a notebook an event loop runs already; the store works there."""
+
+    async def cell() -> Any:
+        store["k"] = 1
+        return store["k"]
+
+    assert asyncio.run(cell()) == 1
+
+
+def test_to_frame_filters_and_names_formats(store: Store) -> None:
+    """The table filters by prefix and glob and can name every value's format."""
+    store.update({"a:1": 1, "a:2": np.zeros(1), "b": b"\xff"})
+    frame = store.to_frame(formats=True)
+    assert dict(zip(frame["key"], frame["format"], strict=True)) == {"a:1": "json", "a:2": "npy", "b": "bytes"}
+    assert store.to_frame(prefix="a")["key"].tolist() == ["a:1", "a:2"]
+    assert store.to_frame(glob="*2")["key"].tolist() == ["a:2"]
+
+
+def test_values_frame_flattens_and_reports_what_it_left_out(store: Store) -> None:
+    """Objects become rows with dotted columns; damaged and other values are named with their reason."""
+    store.update({"r1": {"loss": 0.5, "data": {"split": {"test": 1}}}, "r2": {"loss": 0.25, "tags": ["x"]}, "r3": [1]})
+    store.put_bytes("r4", b'{"loss":')
+    store.put_bytes("r5", b'{"t":"\\ud800"}')
+    store.put_bytes("r6", b'{"a.b":1,"a":{"b":2}}')
+    frame = store.values_frame("r*")
+    assert frame.index.tolist() == ["r1", "r2", "r5"]
+    assert list(frame.columns) == ["loss", "data.split.test", "tags", "t"]
+    assert frame["loss"].tolist()[:2] == [0.5, 0.25]
+    assert set(frame.attrs["skipped"]) == {"r3", "r4", "r6"}
+    assert "damaged" in frame.attrs["skipped"]["r4"]
+
+
+def test_values_frame_keeps_large_integers_exact(store: Store) -> None:
+    """Integers beyond 2**53 stay exact in a column that some rows lack."""
+    store.update({"r1": {"n": 2**53 + 1}, "r2": {"m": 1}})
+    assert int(store.values_frame()["n"]["r1"]) == 2**53 + 1
+
+
+def test_values_frame_of_nothing_is_empty(store: Store) -> None:
+    """No value gives an empty table with its report."""
+    frame = store.values_frame("x*")
+    assert (len(frame), frame.attrs["skipped"], frame.index.name) == (0, {}, "key")
+
+
+def test_usage_sums_by_prefix(store: Store) -> None:
+    """Sizes and counts are summed by the first parts of the key, a key of fewer parts for itself."""
+    for key in ["a:1", "a:2/x", "b/1", "c"]:
+        store.put_bytes(key, b"1234" if key == "b/1" else b"1")
+    rows = store.usage().values.tolist()
+    assert rows == [["b/", 1, 4], ["a:", 2, 2], ["c", 1, 1]]
+    assert store.usage(depth=2)["prefix"].tolist() == ["b/1", "a:1", "a:2/", "c"]
+    with pytest.raises(ValueError, match="depth"):
+        store.usage(depth=0)
+
+
+def test_reprs_are_stable_escaped_and_bounded(store: Store) -> None:
+    """The line and the card name the place; keys cannot inject HTML; many keys give no larger card."""
+    assert repr(store) == f"Store({store.address!r})"
+    store["<script>alert(1)</script>"] = 1
+    html = store._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    backend = MemoryPersistenceBackend()
+    BlockingBackend(backend).batch_save({f"key:{n}": b"1" for n in range(20_000)})
+    tracemalloc.start()
+    large = Store(backend)._repr_html_()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(large) < 5_000
+    assert "20,000 keys" in large
+    assert peak < 4_000_000
+
+
+def test_a_mistyped_path_is_an_error_that_says_so(tmp_path: Path) -> None:
+    """Opening what is not there names it, a near neighbour and the way to make it; nothing is made."""
+    (tmp_path / "results").mkdir()
+    with pytest.raises(StorageError, match=r"does not exist.*there is 'results'.*create=True"):
+        persistkit.open(tmp_path / "reslts")
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+    with pytest.raises(StorageError, match=r"file:.*memory:"):
+        persistkit.open("rediss3://host")
+
+
+def test_file_urls_are_percent_decoded(tmp_path: Path) -> None:
+    """A ``file:`` URL leads to the same directory as its path, blanks and all."""
+    place = tmp_path / "my results"
+    persistkit.open(place, create=True)["k"] = 1
+    assert persistkit.open(place.as_uri())["k"] == 1
+
+
+def test_read_only_refuses_every_write_on_every_path(tmp_path: Path) -> None:
+    """No write gets through a read-only store: not typed, not by its backend, not by the blocking core."""
+    persistkit.open(tmp_path)["k"] = 1
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.iterdir())
+    store = persistkit.open(tmp_path, read_only=True)
+    backend, blocking = store.backend, BlockingBackend(store.backend)
+    core: Any = backend.blocking_core
+
+    async def write_chunks() -> None:
+        async with backend.open_writer("k") as writer:
+            await writer.write(b"x")
+
+    def write_chunks_blocking() -> None:
+        with blocking.open_writer("k") as writer:
+            writer.write(b"x")
+
+    writes: list[Any] = [
+        lambda: store.update({"k": 2}),
+        lambda: store.__setitem__("k", 2),
+        lambda: store.__delitem__("k"),
+        lambda: store.__delitem__("absent"),
+        lambda: store.put_bytes("k", b"x"),
+        lambda: store.pop("k"),
+        store.clear,
+        lambda: asyncio.run(backend.save("k", b"x")),
+        lambda: asyncio.run(backend.delete("k")),
+        lambda: asyncio.run(backend.batch_save({"k": b"x"})),
+        lambda: asyncio.run(backend.batch_delete(["k"])),
+        lambda: asyncio.run(write_chunks()),
+        lambda: asyncio.run(backend.check(repair=True)),  # type: ignore[attr-defined]
+        write_chunks_blocking,
+        lambda: blocking.save("k", b"x"),
+        lambda: core.save("k", b"x"),
+        lambda: core.check(True),
+    ]
+    for write in writes:
+        with pytest.raises(ReadOnlyError, match="read only"):
+            write()
+    assert store["k"] == 1
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.iterdir()) == before
+
+
+def test_findings_become_a_table(tmp_path: Path) -> None:
+    """What ``check`` finds is a table of pinned dtypes, empty or not, also through a read-only store."""
+    (tmp_path / ".persistkit-00000000000000000000000000000000.tmp").write_bytes(b"x")
+    store = persistkit.open(tmp_path, read_only=True)
+    found = asyncio.run(store.backend.check())  # type: ignore[attr-defined]
+    frame = findings_frame(found)
+    assert len(frame) == len(found)
+    assert frame.dtypes.astype(str).to_dict() == findings_frame([]).dtypes.astype(str).to_dict()
+
+
+def test_the_sample_directory_opens() -> None:
+    """Every JSON value of the directory the Rust runtime wrote loads as json reads it."""
+    store = persistkit.open(Path(__file__).parent.parent / "notebooks" / "data" / "agent-state", read_only=True)
+    assert len(store) == 174
+    for key, value in store.load_many(store.keys("session:")).items():
+        assert value == json.loads(store.get_bytes(key))
