@@ -28,7 +28,7 @@ def test_an_address_opens_its_engine(address: str, shown: str) -> None:
     if address.startswith("gs://"):
         assert repr(open_backend(address, skip_signature="true")) == shown
     elif address.startswith("s3://"):
-        assert repr(open_backend(address, region="us-east-1", access_key_id="s3cret")) == shown
+        assert repr(open_backend(address, region="us-east-1", secret_access_key="s3cret", access_key_id="k")) == shown  # noqa: S106
     else:
         assert repr(open_backend(address)) == shown
 
