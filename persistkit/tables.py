@@ -20,7 +20,8 @@ _SAFE: Final = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64", "str"]
 )
 # Run lengths compress without bound: refuse what could not be meant rather than fill the memory.
-_MAX_CELLS_A_BYTE: Final = 4096
+_MAX_CELLS_A_BYTE: Final = 32
+_FREE_CELLS: Final = 1 << 24
 
 
 def encode_table(value: object) -> memoryview:
@@ -100,9 +101,11 @@ def _of_series(series: pd.Series[Any]) -> tuple[pd.DataFrame, bytes]:
 
 def _check_size(metadata: Any, size_bytes: int) -> None:  # Any: pyarrow's FileMetaData
     cells = metadata.num_rows * max(metadata.num_columns, 1)
-    claimed = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
-    if metadata.num_rows < 0 or max(cells, claimed) > _MAX_CELLS_A_BYTE * size_bytes:
-        raise FormatError(f"damaged parquet: {size_bytes:,} bytes claim {metadata.num_rows:,} rows")
+    claimed = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)) // 8
+    if metadata.num_rows < 0 or max(cells, claimed) > max(_MAX_CELLS_A_BYTE * size_bytes, _FREE_CELLS):
+        raise FormatError(
+            f"damaged parquet: {size_bytes:,} bytes claim {metadata.num_rows:,} rows, more than is ever unpacked"
+        )
 
 
 def _compare(frame: pd.DataFrame, buffer: memoryview, pa: Any, pq: Any) -> None:
