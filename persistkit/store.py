@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from fnmatch import fnmatchcase
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from persistkit.backend import PersistenceBackend
-from persistkit.backends import open_backend
+from persistkit.backends import open_backend, shown_address
 from persistkit.blocking import BlockingBackend
 from persistkit.errors import FormatError
 from persistkit.formats import decode, encode, format_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from persistkit.browser import KeyBrowser
+    from persistkit.transfer import CopyReport, Overwrite
 
 __all__ = ["Store", "open"]
 
@@ -33,7 +35,7 @@ _SUGGEST_AMONG: Final = 10_000
 def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
     address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Any
 ) -> Store:
-    """Open the store at a path, or at a ``file:`` or ``memory:`` address.
+    """Open the store at a path, or at an address of another engine (see ``persistkit.backends.open_backend``).
 
     Args:
         address: where the values are.
@@ -50,7 +52,7 @@ def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
         ...     store["run/1"]
         {'loss': 0.25}
     """
-    return Store(open_backend(address, create=create, **options), read_only=read_only, address=str(address))
+    return Store(open_backend(address, create=create, **options), read_only=read_only, address=shown_address(address))
 
 
 class Store(MutableMapping[str, Any]):
@@ -232,6 +234,31 @@ class Store(MutableMapping[str, Any]):
         from persistkit.frames import usage_frame
 
         return usage_frame(self._blocking.entries(), depth=depth, separators=separators)
+
+    def copy_to(
+        self,
+        other: Store,
+        *,
+        prefix: str = "",
+        overwrite: Overwrite = "error",
+        verify: bool = True,
+        progress: bool = True,
+    ) -> CopyReport:
+        """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``."""
+        from persistkit.transfer import copy_with_bar, progress_bar
+
+        # The bar is made in the caller's thread: a notebook shows it under the cell that asked.
+        with progress_bar(shown=progress) as bar:
+            report: CopyReport = self._blocking.call(
+                copy_with_bar, self.backend, other.backend, prefix, overwrite, verify, bar
+            )
+        return report
+
+    def compare(self, other: Store, *, prefix: str = "") -> pd.DataFrame:
+        """Return a row for each difference between two stores; see ``persistkit.transfer.compare``."""
+        from persistkit.transfer import compare
+
+        return self._blocking.call(partial(compare, prefix=prefix), self.backend, other.backend)
 
     def browse(self) -> KeyBrowser:
         """Return a browser of all keys, for display in a notebook."""

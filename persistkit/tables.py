@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from typing import Any, Final
@@ -45,15 +46,15 @@ def encode_table(value: object) -> memoryview:
             table = pa.Table.from_pandas(frame)
         if mark is not None:
             table = table.replace_schema_metadata({**table.schema.metadata, _MARK: mark})
-        sink = pa.BufferOutputStream()
+        sink = io.BytesIO()  # grows faster than Arrow's own stream
         pq.write_table(table, sink)
-        buffer = sink.getvalue()
+        buffer = sink.getbuffer()
         _compare(frame, buffer, pa, pq)
     except FormatError:
         raise
     except Exception as error:  # Arrow raises what it likes; whatever it is, nothing was stored
         raise FormatError(f"$: Parquet does not take this table: {error}") from error
-    return memoryview(buffer)
+    return buffer
 
 
 def decode_table(data: bytes) -> pd.DataFrame | pd.Series[Any]:
@@ -104,10 +105,10 @@ def _check_size(metadata: Any, size_bytes: int) -> None:  # Any: pyarrow's FileM
         raise FormatError(f"damaged parquet: {size_bytes:,} bytes claim {metadata.num_rows:,} rows")
 
 
-def _compare(frame: pd.DataFrame, buffer: Any, pa: Any, pq: Any) -> None:
+def _compare(frame: pd.DataFrame, buffer: memoryview, pa: Any, pq: Any) -> None:
     """Refuse a table that would come back changed: labels and dtypes by the schema, risky columns by their cells."""
     file = pq.ParquetFile(pa.BufferReader(buffer))
-    _check_size(file.metadata, buffer.size)
+    _check_size(file.metadata, len(buffer))
     kept = file.schema_arrow.empty_table().to_pandas()
     if not _same_labels(kept.columns, frame.columns):
         raise FormatError(f"$.columns: {frame.columns!r} do not come back as they went in; use distinct text")

@@ -4,29 +4,52 @@ from __future__ import annotations
 
 import difflib
 import re
+from importlib import import_module
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from persistkit.backend import PersistenceBackend
 from persistkit.errors import StorageError
 
-__all__ = ["open_backend"]
+__all__ = ["open_backend", "shown_address"]
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//|[^/\\]|$)")
-_SCHEMES: Final = ("file:", "memory:")
+_TABLES: Final = ("persistkit.backends.sql", "SQLPersistenceBackend")
+_SERVERS: Final = ("persistkit.backends.redis", "RedisPersistenceBackend")
+_OBJECTS: Final = ("persistkit.backends.objects", "ObjectPersistenceBackend")
+_ENGINES: Final = {
+    "sqlite": _TABLES,
+    "postgresql": _TABLES,
+    "postgres": _TABLES,
+    "redis": _SERVERS,
+    "rediss": _SERVERS,
+    "valkey": _SERVERS,
+    "valkeys": _SERVERS,
+    "s3": _OBJECTS,
+    "gs": _OBJECTS,
+    "az": _OBJECTS,
+}
+_SCHEMES: Final = ("file:", "memory:", *(f"{scheme}://" for scheme in _ENGINES))
 
 
 def open_backend(address: str | PathLike[str], *, create: bool = False, **options: Any) -> PersistenceBackend:
-    """Return the backend an address leads to: a path, a ``file:`` URL (percent-encoded) or ``memory:``.
+    """Return the backend an address leads to.
+
+    A path, a ``file:`` URL (percent-encoded), ``memory:``, ``sqlite:///state.db``, ``postgresql://host/database``,
+    ``redis://``, ``rediss://``, ``valkey://`` or ``valkeys://host:6379/0``, ``s3://bucket/prefix``, and, unverified,
+    ``gs://`` and ``az://``. Nothing is sent to a server before the first operation.
 
     Args:
         address: where the values are.
-        create: make the directory if it does not exist.
-        options: handed to the backend, such as ``fsync=False``.
+        create: make the directory, or the database's file and tables, if it does not exist; other engines need none.
+        options: handed to the backend, such as ``fsync=False``, ``timeout_seconds=5``, ``table="runs"``,
+            ``namespace="runs:"``, ``endpoint="https://..."``, credentials.
 
     Raises:
+        ImportError: the engine's packages are not installed; the message says what to install.
+        ValueError: the address is not complete, or an option is unknown to the engine.
         StorageError: nothing is there, or the scheme is not known; the message says what is near.
 
     Example:
@@ -46,9 +69,33 @@ def open_backend(address: str | PathLike[str], *, create: bool = False, **option
         from persistkit.backends.memory import MemoryPersistenceBackend
 
         return MemoryPersistenceBackend(**options)
+    if scheme in _ENGINES:
+        module, name = _ENGINES[scheme]
+        engine = getattr(import_module(module), name)
+        if _ENGINES[scheme] is _TABLES:
+            options["create"] = create
+        backend: PersistenceBackend = engine(address, **options)
+        return backend
+    # Only the scheme is told: what follows may hold a password.
     raise StorageError(
-        f"open {address!r}: no backend is known for {scheme + ':'!r}; write a path or one of {', '.join(_SCHEMES)}"
+        f"open an address: no backend is known for {scheme + ':'!r}; write a path or one of {', '.join(_SCHEMES)}"
     )
+
+
+def shown_address(address: str | PathLike[str]) -> str:
+    """Return an address as it may be shown: an engine's without password and options, any other as it is.
+
+    Example:
+        >>> shown_address("postgresql://me:secret@host/state?password=secret")
+        'postgresql://me@host/state'
+    """
+    text = str(address)
+    found = _SCHEME.match(text)
+    if found is None or found[1].lower() not in _ENGINES or found[1].lower() == "sqlite":
+        return text
+    url = urlsplit(text)
+    user, at, host = url.netloc.rpartition("@")
+    return urlunsplit(url._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query="", fragment=""))
 
 
 def _open_directory(path: Path, create: bool, options: dict[str, Any]) -> PersistenceBackend:
