@@ -326,7 +326,7 @@ def _sums(deltas: Words, weights: Words) -> Words:
 @lru_cache(maxsize=64)
 def _patterns(size: int, length: int) -> Words:
     """Return, for each character but the first, where it stands in every text of ``length`` over ``size``."""
-    digits = np.indices((size,) * length, np.uint8).reshape(length, -1).T
+    digits = np.indices((size,) * length, np.uint8).reshape(length, size**length).T
     return np.stack([digits == character for character in range(1, size)]).astype(np.uint64)
 
 
