@@ -16,7 +16,7 @@ def browse(
     Args:
         backend: what to browse; it is listed in the background.
         read_only: refuse every deletion, whatever the page asks for.
-        load_line: the Python line "Copy Python" gives, ``{key}`` standing for the key as a literal.
+        load_line: the Python line "Copy code" gives, ``{key}`` standing for the key as a literal.
 
     Example:
         >>> from persistkit import MemoryPersistenceBackend

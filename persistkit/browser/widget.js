@@ -31,7 +31,7 @@ function humanSize(bytes) {
   return unit === "B" ? `${count(bytes)} B` : `${size.toFixed(1)} ${unit}`;
 }
 
-/** A key keeps its telling end when it is cut: only its middle may give way. */
+/** A key that is cut keeps its telling end. */
 function keyParts(label) {
   if (!label) return [h("span.dim", {}, "(empty key)")];
   const cut = label.length > 30 ? label.length - 12 : label.length;
@@ -237,7 +237,7 @@ class View {
     this.state = message;
     this.drawBar();
     const outside = message.cause === "selected" && message.selected !== before.selected;
-    const asked = (message.cause === "query" || message.cause === "match") && (this.search.value !== message.query || this.match.value !== message.match);
+    const asked = message.by !== this.line.view && (this.search.value !== message.query || this.match.value !== message.match);
     if (asked && !this.root.contains(document.activeElement)) {
       this.search.value = message.query;
       this.match.value = message.match;
@@ -504,7 +504,7 @@ class View {
         ...fact("Hash", details.hash), ...fact("File", details.filename, details.filename)),
       h("div.tools", {}, h("span.tabs", { role: "group", "aria-label": "Show as" }, ...tabs), h("span.grow"),
         details.key === null ? null : copied("Copy key", "Copy the key", details.key),
-        details.line ? copied("Copy Python", details.line, details.line) : null,
+        details.line ? copied("Copy code", details.line, details.line) : null,
         action("Download", details.downloadable ? "Download the value" : `Larger than ${humanSize(details.downloadBytes)}: load it in Python`, () => this.download(details.row), !details.downloadable)),
       shown.note ? h("div.note.problem", { role: "note" }, shown.note) : "", part || "",
       h("div.value", { "data-kind": shown.kind }, this.valueOf(shown, data)));

@@ -50,7 +50,7 @@ class KeyBrowser(anywidget.AnyWidget):
     Args:
         backend: what to browse.
         read_only: refuse marks and deletions, whatever the page asks for.
-        load_line: the Python line "Copy Python" gives, ``{key}`` standing for the key as a literal.
+        load_line: the Python line "Copy code" gives, ``{key}`` standing for the key as a literal.
 
     Example:
         >>> from persistkit import MemoryPersistenceBackend
