@@ -260,11 +260,11 @@ class Store(MutableMapping[str, Any]):
 
         return self._blocking.call(partial(compare, prefix=prefix), self.backend, other.backend)
 
-    def browse(self) -> KeyBrowser:
-        """Return a browser of all keys, for display in a notebook."""
+    def browse(self, *, read_only: bool = True) -> KeyBrowser:
+        """Return a browser of all keys, for display in a notebook; ``read_only=False`` lets it delete."""
         from persistkit.browser import browse
 
-        return browse(self.backend)
+        return browse(self.backend, read_only=read_only, load_line="store[{key}]")
 
     def _formats(self, keys: list[str]) -> Iterator[tuple[str, str | None]]:
         for start in range(0, len(keys), _BATCH):

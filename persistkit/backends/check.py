@@ -12,7 +12,7 @@ from time import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from persistkit.backends.claims import GRACE_SECONDS
-from persistkit.backends.directory import modified_at
+from persistkit.backends.files import modified_at
 from persistkit.filenames import claim_name_for, filename_for, is_filename, keys_for
 
 if TYPE_CHECKING:

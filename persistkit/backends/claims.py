@@ -15,7 +15,7 @@ from persistkit.filenames import claim_name_for, filename_for, keys_for
 from persistkit.operations import check_key
 
 if TYPE_CHECKING:
-    from persistkit.backends.directory import Directory
+    from persistkit.backends.files import Files
 
 if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
@@ -54,8 +54,8 @@ class Claims:
     same moment cannot take the claim away under it.
     """
 
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
+    def __init__(self, files: Files) -> None:
+        self._files = files
 
     @contextmanager
     def hold(self, key: str, name: str, action: str = "save") -> Iterator[None]:
@@ -128,21 +128,21 @@ class Claims:
                 return True
             if time() - status.st_mtime < GRACE_SECONDS or not still_dead():
                 return False
-            os.unlink(self._directory.path_of(companion))  # noqa: PTH108
+            os.unlink(self._files.path_of(companion))  # noqa: PTH108
             return True
         finally:
             os.close(descriptor)
 
     def _open(self, companion: str) -> int | None:
         try:
-            return os.open(self._directory.path_of(companion), _READ)
+            return os.open(self._files.path_of(companion), _READ)
         except FileNotFoundError:
             return None
 
     def _create(self, key: str, companion: str) -> None:
         """Create the companion, durably, unless somebody else just did."""
-        path = self._directory.path_of(companion)
-        temp = self._directory.write_temp(key.encode())
+        path = self._files.path_of(companion)
+        temp = self._files.write_temp(key.encode())
         try:
             os.link(temp, path)
         except FileExistsError:
@@ -152,8 +152,8 @@ class Claims:
                 raise
             self._create_without_links(key, path)
         finally:
-            self._directory.discard(temp)
-        self._directory.sync()
+            self._files.discard(temp)
+        self._files.sync()
 
     def _create_without_links(self, key: str, path: str) -> None:
         with suppress(FileExistsError):
@@ -161,7 +161,7 @@ class Claims:
             try:
                 flock(descriptor, LOCK_SH)
                 os.write(descriptor, key.encode())
-                if self._directory.fsync:
+                if self._files.fsync:
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -173,7 +173,7 @@ class Claims:
             raise KeyCollisionError(self._collision(action, key, name, f"the key {reading.keys[0]!r} owns"))
 
     def _collision(self, action: str, key: str, name: str, reason: str) -> str:
-        return f"{action} {key!r} in {self._directory.base_dir}: {reason} the file {name}; choose another key"
+        return f"{action} {key!r} in {self._files.base_dir}: {reason} the file {name}; choose another key"
 
 
 def _key_from(content: bytes, name: str) -> str | None:

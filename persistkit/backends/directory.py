@@ -1,4 +1,4 @@
-"""Directory: the blocking operations on one base directory, one file a key, every write atomic."""
+"""Directory: the blocking operations on one base directory, one file a key."""
 
 from __future__ import annotations
 
@@ -8,66 +8,34 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from io import BufferedReader, BufferedWriter
-from pathlib import Path
 from time import time_ns
 from typing import Final
 
 from persistkit.backend import BlockingReader, BlockingWriter, Entry, raise_failures
 from persistkit.backends.claims import Claims
+from persistkit.backends.files import Files, modified_at, sync_path
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import claim_name_for, is_filename, keys_for, place_for
 from persistkit.operations import BytesLike
 
-__all__ = ["TEMP_PREFIX", "TEMP_SUFFIX", "Directory", "modified_at"]
+__all__ = ["Directory"]
 
-TEMP_PREFIX: Final = ".persistkit-"
-TEMP_SUFFIX: Final = ".tmp"
-
-# Read without following a link out of the directory, and without waiting for a FIFO's writer. O_CLOEXEC is Python's
-# default; O_BINARY exists on Windows only.
-_READ: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 # Measured on ext4: 16 at once are about three times as fast as one after the other, 8 twice, 32 hardly more.
 _SYNC_WORKERS: Final = 16
 _MOST_SCANS: Final = 4
 _SAME_TICK_NANOSECONDS: Final = 20_000_000
 
 
-class Directory:
-    """One directory of values, synchronous: the blocking core of ``FilePersistenceBackend``.
+class Directory(Files):
+    """The values of one directory by key, synchronous: the blocking core of ``FilePersistenceBackend``.
 
-    A save writes a temp file in the same directory, syncs it, renames it over the value and syncs the directory
-    (both syncs only with ``fsync``). Keys whose filename does not give them back are claimed first (``Claims``).
+    Keys whose filename does not give them back are claimed before they are written (``Claims``).
     """
 
     def __init__(self, base_dir: str | os.PathLike[str], *, create: bool, fsync: bool) -> None:
-        if not os.fspath(base_dir) or "\0" in os.fspath(base_dir):
-            raise StorageError(f"open the directory {os.fspath(base_dir)!r}: not a path", errno=errno.EINVAL)
-        self.base_dir = Path(base_dir).absolute()
-        self.fsync = fsync
-        self._root = os.fspath(self.base_dir)
+        super().__init__(base_dir, create=create, fsync=fsync)
         self.claims = Claims(self)
-        self._open(create=create)
-
-    def _open(self, *, create: bool) -> None:
-        with self.errors("open the directory"):
-            if create:
-                missing = [path for path in (self.base_dir, *self.base_dir.parents) if not path.exists()]
-                self.base_dir.mkdir(parents=True, exist_ok=True)
-                if self.fsync:
-                    for path in missing:
-                        _sync(os.fspath(path.parent))
-            mode = self.base_dir.stat().st_mode
-            if not stat.S_ISDIR(mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            with os.scandir(self._root):
-                pass
-
-    def path_of(self, name: str) -> str:
-        """Return the path of the file ``name`` directly inside the directory."""
-        return f"{self._root}/{name}"
 
     # -- single operations ---------------------------------------------------------------------------------------
 
@@ -89,7 +57,7 @@ class Directory:
         """Return the value of ``key``, or None when there is none."""
         name, hard = place_for(key)
         try:
-            value = self._read(name)
+            value = self.read(name)
             if hard and value is not None and self.claims.held_by_another(key, name):
                 return None
             return value
@@ -104,11 +72,11 @@ class Directory:
         """
         if not is_filename(filename) or "/" in filename or os.sep in filename or "\0" in filename:
             raise StorageError(
-                f"load the file {filename!r} in {self._root}: not the name of a value (<text>-<16 hex digits>.bin)",
+                f"load the file {filename!r} in {self.root}: not the name of a value (<text>-<16 hex digits>.bin)",
                 errno=errno.EINVAL,
             )
         with self.errors("load the file", filename):
-            return self._read(filename)
+            return self.read(filename)
 
     def delete(self, key: str) -> None:
         """Remove the value of ``key``; a claim is kept, so no other key can slip in beside a competing save."""
@@ -120,13 +88,13 @@ class Directory:
         name, hard = place_for(key)
         with self.errors("delete", key):
             if not hard:
-                return self._unlink(name)
+                return self.unlink(name)
             # Claiming is for the one who deletes a value: without one there is nothing another key could lose.
             if not self.exists(key):
                 return False
             try:
                 with self.claims.hold(key, name, "delete"):
-                    return self._unlink(name)
+                    return self.unlink(name)
             except KeyCollisionError:
                 if self.exists(key):
                     raise
@@ -139,7 +107,7 @@ class Directory:
             try:
                 found = stat.S_ISREG(os.lstat(self.path_of(name)).st_mode)
             except FileNotFoundError:
-                self._still_there()
+                self.still_there()
                 return False
             return found and not (hard and self.claims.held_by_another(key, name))
 
@@ -229,7 +197,7 @@ class Directory:
                 status = file.stat(follow_symlinks=False)
             except FileNotFoundError:
                 with self.errors("list"):
-                    self._still_there()
+                    self.still_there()
                 continue
             except OSError as error:
                 raise self.refused("list", file.name, error) from error
@@ -250,7 +218,7 @@ class Directory:
     def change_token(self) -> object:
         """Return a token of the directory's time, which every rename and removal in it moves."""
         with self.errors("look at"):
-            status = os.stat(self._root)  # noqa: PTH116 - a str path, as everywhere on this path
+            status = os.stat(self.root)  # noqa: PTH116 - a str path, as everywhere on this path
         # Two changes within one tick of the file system's clock leave the same time: a young time proves nothing.
         now = time_ns()
         young = now if abs(now - status.st_mtime_ns) < _SAME_TICK_NANOSECONDS else None
@@ -265,9 +233,9 @@ class Directory:
         files: dict[str, os.DirEntry[str]] = {}
         companions: set[str] = set()
         for _ in range(_MOST_SCANS):
-            before = os.stat(self._root).st_mtime_ns  # noqa: PTH116
+            before = os.stat(self.root).st_mtime_ns  # noqa: PTH116
             missed, files = files, {}
-            with os.scandir(self._root) as scan:
+            with os.scandir(self.root) as scan:
                 for found in scan:
                     name = found.name
                     if name.endswith(".key"):
@@ -277,7 +245,7 @@ class Directory:
             for name, found in missed.items():
                 if name not in files and os.path.lexists(found.path):
                     files[name] = found
-            if os.stat(self._root).st_mtime_ns == before:  # noqa: PTH116
+            if os.stat(self.root).st_mtime_ns == before:  # noqa: PTH116
                 break
         return list(files.values()), companions
 
@@ -322,7 +290,7 @@ class Directory:
         """Return an open descriptor of the value of ``key``, or None when there is none."""
         name, hard = place_for(key)
         with self.errors("open", key):
-            opened = self._open_regular(name)
+            opened = self.open_regular(name)
             if opened is None:
                 return None
             if hard and self.claims.held_by_another(key, name):
@@ -350,112 +318,13 @@ class Directory:
             self.discard(temp)
             raise
 
-    def open_temp(self, temp: str) -> BufferedWriter:
-        """Create the temp file ``temp`` and open it for writing."""
-        return os.fdopen(os.open(temp, _CREATE, 0o666), "wb")
-
     def publish(self, key: str, temp: str) -> None:
         """Make the finished temp file ``temp`` the value of ``key``."""
         with self.errors("save", key), self._claimed(key) as name:
             if self.fsync:
-                _sync(temp)
+                sync_path(temp)
             self.replace(name, temp)
             self.sync()
-
-    def discard(self, temp: str) -> None:
-        """Remove a temp file that will not become a value, if it is there."""
-        with suppress(FileNotFoundError):
-            os.unlink(temp)  # noqa: PTH108
-
-    # -- the steps of an atomic write ------------------------------------------------------------------------------
-
-    def new_temp(self) -> str:
-        """Return the path of a temp file nobody else uses."""
-        return f"{self._root}/{TEMP_PREFIX}{os.urandom(16).hex()}{TEMP_SUFFIX}"
-
-    def write_temp(self, content: BytesLike) -> str:
-        """Write a new temp file, synced if ``fsync``, and return its path; nothing is left when it fails."""
-        temp = self.new_temp()
-        # 0666, so that the umask decides; tempfile would leave 0600, unreadable for the others of a shared directory.
-        descriptor = os.open(temp, _CREATE, 0o666)
-        try:
-            try:
-                written = os.write(descriptor, content)
-                while written < len(content):
-                    written += os.write(descriptor, memoryview(content)[written:])
-                if self.fsync:
-                    os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except BaseException:
-            self.discard(temp)
-            raise
-        return temp
-
-    def replace(self, name: str, temp: str) -> None:
-        """Rename ``temp`` over the file ``name``; the temp file is removed when that fails."""
-        try:
-            os.replace(temp, f"{self._root}/{name}")  # noqa: PTH105
-        except BaseException:
-            self.discard(temp)
-            raise
-
-    def sync(self) -> None:
-        """Make renames and removals in the directory durable, if ``fsync``."""
-        if self.fsync:
-            _sync(self._root)
-
-    # -- one file --------------------------------------------------------------------------------------------------
-
-    def _open_regular(self, name: str) -> tuple[int, int] | None:
-        """Return descriptor and size of the regular file ``name``, or None when it does not exist."""
-        try:
-            descriptor = os.open(f"{self._root}/{name}", _READ)
-        except FileNotFoundError:
-            self._still_there()
-            return None
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, f"{name} is not a regular file")
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor, status.st_size
-
-    def open_file(self, name: str) -> int | None:
-        """Return an open descriptor of the regular file ``name``, or None when it does not exist."""
-        opened = self._open_regular(name)
-        return None if opened is None else opened[0]
-
-    def _read(self, name: str) -> bytes | None:
-        opened = self._open_regular(name)
-        if opened is None:
-            return None
-        descriptor, size = opened
-        try:
-            # One byte more than expected: a short answer is the end of the file, without a second call to see it.
-            value = os.read(descriptor, size + 1)
-            if len(value) == size:
-                return value
-            chunks = [value]
-            while chunk := os.read(descriptor, 1 << 20):
-                chunks.append(chunk)
-            return b"".join(chunks)
-        finally:
-            os.close(descriptor)
-
-    def _unlink(self, name: str) -> bool:
-        try:
-            os.unlink(f"{self._root}/{name}")  # noqa: PTH108
-        except FileNotFoundError:
-            self._still_there()
-            return False
-        return True
-
-    def _still_there(self) -> None:
-        """Tell a missing file from a missing directory: the second is an error, never an absent key."""
-        os.stat(self._root)  # noqa: PTH116
 
     def _replace_claimed(self, key: str, name: str, temp: str) -> None:
         try:
@@ -474,32 +343,6 @@ class Directory:
             return
         with self.claims.hold(key, name):
             yield name
-
-    @contextmanager
-    def errors(self, action: str, subject: str | None = None) -> Iterator[None]:
-        """Raise what the system refuses as one ``StorageError`` that says what was tried, on what, and where."""
-        try:
-            yield
-        except PersistenceError:
-            raise
-        except OSError as error:
-            raise self.refused(action, subject, error) from error
-
-    def refused(self, action: str, subject: str | None, error: OSError) -> StorageError:
-        """Return the error to raise for what the system refused."""
-        tried = action if subject is None else f"{action} {subject!r}"
-        return StorageError(f"{tried} in {self._root}: {self._reason(error)}", errno=error.errno)
-
-    def _reason(self, error: OSError) -> str:
-        reason = error.strerror or str(error)
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            if any(parent.is_file() for parent in (self.base_dir, *self.base_dir.parents)):
-                return "this is a file, or lies below one: not a directory"
-            if not self.base_dir.exists():
-                return "the directory does not exist; check the path, or pass create=True to make it"
-        if error.errno == errno.ELOOP:
-            return "the file is a symbolic link, which is never followed"
-        return reason
 
 
 class _FileReader:
@@ -527,22 +370,6 @@ class _FileWriter:
     def write(self, chunk: BytesLike) -> None:
         with self._directory.errors("save", self._key):
             self._file.write(chunk)
-
-
-def modified_at(status: os.stat_result) -> datetime:
-    """Return a file's time; the first or the last that Python knows when it lies beyond."""
-    try:
-        return datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
-    except (ValueError, OverflowError, OSError):
-        return (datetime.max if status.st_mtime > 0 else datetime.min).replace(tzinfo=UTC)
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _shares(keys: list[str]) -> list[list[str]]:

@@ -1,0 +1,200 @@
+"""Files: the files of one directory by name, every write atomic, nothing outside ever read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from io import BufferedWriter
+from pathlib import Path
+from typing import Final
+
+from persistkit.errors import PersistenceError, StorageError
+from persistkit.operations import BytesLike
+
+__all__ = ["TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "sync_path"]
+
+TEMP_PREFIX: Final = ".persistkit-"
+TEMP_SUFFIX: Final = ".tmp"
+
+# Read without following a link out of the directory, and without waiting for a FIFO's writer. O_CLOEXEC is Python's
+# default; O_BINARY exists on Windows only.
+_READ: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Files:
+    """The files of one directory: whole bytes by filename, in plain system calls.
+
+    A write goes to a temp file in the same directory, which is synced, renamed over the old file, and followed by a
+    sync of the directory (both syncs only with ``fsync``). Links are never followed out of the directory.
+    """
+
+    def __init__(self, base_dir: str | os.PathLike[str], *, create: bool, fsync: bool) -> None:
+        if not os.fspath(base_dir) or "\0" in os.fspath(base_dir):
+            raise StorageError(f"open the directory {os.fspath(base_dir)!r}: not a path", errno=errno.EINVAL)
+        self.base_dir = Path(base_dir).absolute()
+        self.fsync = fsync
+        self.root = os.fspath(self.base_dir)
+        self._open(create=create)
+
+    def _open(self, *, create: bool) -> None:
+        with self.errors("open the directory"):
+            if create:
+                missing = [path for path in (self.base_dir, *self.base_dir.parents) if not path.exists()]
+                self.base_dir.mkdir(parents=True, exist_ok=True)
+                if self.fsync:
+                    for path in missing:
+                        sync_path(os.fspath(path.parent))
+            mode = self.base_dir.stat().st_mode
+            if not stat.S_ISDIR(mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            with os.scandir(self.root):
+                pass
+
+    def path_of(self, name: str) -> str:
+        """Return the path of the file ``name`` directly inside the directory."""
+        return f"{self.root}/{name}"
+
+    def new_temp(self) -> str:
+        """Return the path of a temp file nobody else uses."""
+        return f"{self.root}/{TEMP_PREFIX}{os.urandom(16).hex()}{TEMP_SUFFIX}"
+
+    def write_temp(self, content: BytesLike) -> str:
+        """Write a new temp file, synced if ``fsync``, and return its path; nothing is left when it fails."""
+        temp = self.new_temp()
+        # 0666, so that the umask decides; tempfile would leave 0600, unreadable for the others of a shared directory.
+        descriptor = os.open(temp, _CREATE, 0o666)
+        try:
+            try:
+                written = os.write(descriptor, content)
+                while written < len(content):
+                    written += os.write(descriptor, memoryview(content)[written:])
+                if self.fsync:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            self.discard(temp)
+            raise
+        return temp
+
+    def replace(self, name: str, temp: str) -> None:
+        """Rename ``temp`` over the file ``name``; the temp file is removed when that fails."""
+        try:
+            os.replace(temp, f"{self.root}/{name}")  # noqa: PTH105
+        except BaseException:
+            self.discard(temp)
+            raise
+
+    def sync(self) -> None:
+        """Make renames and removals in the directory durable, if ``fsync``."""
+        if self.fsync:
+            sync_path(self.root)
+
+    def open_temp(self, temp: str) -> BufferedWriter:
+        """Create the temp file ``temp`` and open it for writing."""
+        return os.fdopen(os.open(temp, _CREATE, 0o666), "wb")
+
+    def discard(self, temp: str) -> None:
+        """Remove a temp file that will not become a value, if it is there."""
+        with suppress(FileNotFoundError):
+            os.unlink(temp)  # noqa: PTH108
+
+    def open_regular(self, name: str) -> tuple[int, int] | None:
+        """Return descriptor and size of the regular file ``name``, or None when it does not exist."""
+        try:
+            descriptor = os.open(f"{self.root}/{name}", _READ)
+        except FileNotFoundError:
+            self.still_there()
+            return None
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, f"{name} is not a regular file")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor, status.st_size
+
+    def open_file(self, name: str) -> int | None:
+        """Return an open descriptor of the regular file ``name``, or None when it does not exist."""
+        opened = self.open_regular(name)
+        return None if opened is None else opened[0]
+
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of the regular file ``name``, or None when it does not exist."""
+        opened = self.open_regular(name)
+        if opened is None:
+            return None
+        descriptor, size = opened
+        try:
+            # One byte more than expected: a short answer is the end of the file, without a second call to see it.
+            value = os.read(descriptor, size + 1)
+            if len(value) == size:
+                return value
+            chunks = [value]
+            while chunk := os.read(descriptor, 1 << 20):
+                chunks.append(chunk)
+            return b"".join(chunks)
+        finally:
+            os.close(descriptor)
+
+    def unlink(self, name: str) -> bool:
+        """Remove the file ``name``, not yet durably, and tell whether it was there."""
+        try:
+            os.unlink(f"{self.root}/{name}")  # noqa: PTH108
+        except FileNotFoundError:
+            self.still_there()
+            return False
+        return True
+
+    def still_there(self) -> None:
+        """Tell a missing file from a missing directory: the second is an error, never an absent key."""
+        os.stat(self.root)  # noqa: PTH116
+
+    @contextmanager
+    def errors(self, action: str, subject: str | None = None) -> Iterator[None]:
+        """Raise what the system refuses as one ``StorageError`` that says what was tried, on what, and where."""
+        try:
+            yield
+        except PersistenceError:
+            raise
+        except OSError as error:
+            raise self.refused(action, subject, error) from error
+
+    def refused(self, action: str, subject: str | None, error: OSError) -> StorageError:
+        """Return the error to raise for what the system refused."""
+        tried = action if subject is None else f"{action} {subject!r}"
+        return StorageError(f"{tried} in {self.root}: {self._reason(error)}", errno=error.errno)
+
+    def _reason(self, error: OSError) -> str:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            if any(parent.is_file() for parent in (self.base_dir, *self.base_dir.parents)):
+                return "this is a file, or lies below one: not a directory"
+            if not self.base_dir.exists():
+                return "the directory does not exist; check the path, or pass create=True to make it"
+        if error.errno == errno.ELOOP:
+            return "the file is a symbolic link, which is never followed"
+        return reason
+
+
+def modified_at(status: os.stat_result) -> datetime:
+    """Return a file's time; the first or the last that Python knows when it lies beyond."""
+    try:
+        return datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
+    except (ValueError, OverflowError, OSError):
+        return (datetime.max if status.st_mtime > 0 else datetime.min).replace(tzinfo=UTC)
+
+
+def sync_path(path: str) -> None:
+    """Make what was written to a file, or renamed in a directory, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
