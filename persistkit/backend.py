@@ -11,7 +11,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import ClassVar, Protocol, Self
 
-from persistkit.errors import BatchError, ListingNotSupportedError
+from persistkit.errors import BatchError, ListingNotSupportedError, StorageError
 from persistkit.operations import BytesLike, Items, guard
 
 __all__ = ["BlockingCore", "Entry", "PersistenceBackend", "Reader", "Writer"]
@@ -309,6 +309,12 @@ class PersistenceBackend(ABC):
             for key in waiting:
                 try:
                     await work(key)
+                except asyncio.CancelledError as error:
+                    task = asyncio.current_task()
+                    if task is None or task.cancelling():
+                        raise
+                    failures[key] = StorageError(f"{operation} {key!r}: the backend cancelled its own work")
+                    failures[key].__cause__ = error
                 except Exception as error:
                     failures[key] = error
 

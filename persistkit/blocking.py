@@ -178,7 +178,8 @@ class BlockingBackend:
 
     def close(self) -> None:
         """Close the wrapped backend; using it again opens it anew."""
-        _run(self.backend.aclose)
+        if self._core is None or type(self.backend).aclose is not PersistenceBackend.aclose:
+            _run(self.backend.aclose)
 
     def __enter__(self) -> Self:
         return self
@@ -290,6 +291,7 @@ class _BackgroundLoop:
 
         def stop() -> None:
             if os.getpid() == process:
+                self._portal = None
                 portal.call(portal.stop, True)
                 thread.join()
 

@@ -29,7 +29,8 @@ def card(address: str, entries: Iterable[Entry], rows: int) -> str:
     more = tally.keys - len(first)
     rest = f'<div style="opacity:.7">… and {more:,} more</div>' if more > 0 else ""
     newest = _moment(tally.newest) if tally.newest is not None else "never"
-    table = f"<table><thead><tr><th>key</th><th>size</th><th>modified</th></tr></thead><tbody>{body}</tbody></table>"
+    head = '<th style="text-align:left">key</th><th>size</th><th>modified</th>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return (
         '<div style="color:inherit;border:1px solid color-mix(in srgb,currentColor 30%,transparent);'
         'border-radius:4px;padding:.6em .9em;display:inline-block;max-width:100%">'

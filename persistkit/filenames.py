@@ -162,16 +162,16 @@ def _is_hard(data: bytes, text: bytes) -> bool:
     return unknowns > (ONE_SPECIAL if kinds == 1 else TWO_SPECIALS if kinds == 2 else ANY_CHARACTERS)
 
 
-def keys_for(filenames: Iterable[str]) -> list[Reading]:
+def keys_for(filenames: Iterable[str], *, thorough: bool = True) -> list[Reading]:
     """Return what each filename says about its key, in the order given.
 
     Linear in the number of names; bounded, by count and never by the clock, for names that nothing fits. A key for
     which ``needs_claim`` is False is always found, whatever else is listed; harder ones as far as a common budget
-    goes, in an order that does not depend on the order of the names.
+    goes, in an order that does not depend on the order of the names; not at all unless ``thorough``.
     """
     from persistkit.recovery import recover
 
-    return recover(list(filenames))
+    return recover(list(filenames), thorough=thorough)
 
 
 def same_filename(key: bytes) -> tuple[bytes, ...]:

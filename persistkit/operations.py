@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import wraps
 from typing import Any, Final, TypeAlias
 
@@ -90,7 +90,7 @@ def check_value(key: str, value: BytesLike) -> BytesLike:
     if isinstance(value, (bytes, bytearray)):
         return value
     if isinstance(value, memoryview):
-        return value.cast("B") if value.c_contiguous else bytes(value)
+        return value.cast("B") if value.c_contiguous and value.nbytes else bytes(value)
     raise TypeError(
         f"save {_shortened(key)}: a value must be bytes, bytearray or memoryview, not {type(value).__name__}; "
         f"{_encoding_advice(value)}"
@@ -229,8 +229,11 @@ def _around_keys(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     async def on_keys(self: Any, keys: Iterable[str]) -> Any:
         checked = check_keys(keys)
-        with traced(method.__name__):
-            return await method(self, checked)
+        with traced(method.__name__) as trace:
+            values = await method(self, checked)
+            if trace is not None and values is not None:
+                trace.size_bytes = sum(len(value) for value in values if value is not None)
+            return values
 
     return on_keys
 
@@ -247,10 +250,13 @@ def _around_prefix(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _around_entries(method: Callable[..., Any]) -> Callable[..., Any]:
     async def traced_entries(entries: AsyncIterator[Any], prefix: str) -> AsyncIterator[Any]:
-        async with aclosing(entries):  # type: ignore[type-var]  # a plain iterator has nothing to close
-            with traced("entries", prefix):
+        with traced("entries", prefix):
+            try:
                 async for entry in entries:
                     yield entry
+            finally:
+                if isinstance(entries, AsyncGenerator):
+                    await entries.aclose()
 
     @wraps(method)
     def entries(self: Any, prefix: str = "") -> AsyncIterator[Any]:
@@ -259,6 +265,22 @@ def _around_entries(method: Callable[..., Any]) -> Callable[..., Any]:
         return traced_entries(listing, prefix) if _logger.isEnabledFor(logging.DEBUG) else listing
 
     return entries
+
+
+def _around_stream(method: Callable[..., Any]) -> Callable[..., Any]:
+    @asynccontextmanager
+    async def traced_stream(stream: Any, key: str) -> AsyncIterator[Any]:
+        with traced(method.__name__, key):
+            async with stream as opened:
+                yield opened
+
+    @wraps(method)
+    def open_stream(self: Any, key: str) -> Any:
+        check_key(key)
+        stream = method(self, key)
+        return traced_stream(stream, key) if _logger.isEnabledFor(logging.DEBUG) else stream
+
+    return open_stream
 
 
 def _around_nothing(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -281,6 +303,9 @@ _AROUND: Final[dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = 
     "entries": _around_entries,
     "list_keys": _around_prefix,
     "key_count": _around_nothing,
+    "change_token": _around_nothing,
+    "open_reader": _around_stream,
+    "open_writer": _around_stream,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Final, Never
 
 from persistkit.backend import BlockingCore, Entry, PersistenceBackend, Reader, Writer
@@ -135,6 +136,8 @@ class _ReadOnlyCore:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        if name not in _CORE_READS:
-            raise ReadOnlyError(f"{name}: {self._place} was opened read only")
-        return getattr(self._core, name)
+        return getattr(self._core, name) if name in _CORE_READS else partial(self._refuse, name)
+
+    def _refuse(self, name: str, *arguments: object) -> Never:
+        key = f" {arguments[0]!r}" if arguments and isinstance(arguments[0], str) else ""
+        raise ReadOnlyError(f"{name}{key}: {self._place} was opened read only")

@@ -60,12 +60,12 @@ _LARGEST_SIDE: Final = 200_000
 _BUDGET: Final = 40_000_000
 
 
-def recover(filenames: Sequence[str]) -> list[Reading]:
+def recover(filenames: Sequence[str], *, thorough: bool) -> list[Reading]:
     """Return the reading of each filename; see ``persistkit.filenames.keys_for``."""
     groups: dict[bytes, int] = {}
     chunks = [filenames[start : start + _CHUNK] for start in range(0, len(filenames), _CHUNK)]
     memberships = [_grouped(chunk, groups) for chunk in chunks]
-    solved = _Solver().solve(sorted(groups))
+    solved = _Solver(_BUDGET if thorough else 0).solve(sorted(groups))
     solutions = [solved.get(group) for group in groups]
     readings: list[Reading] = []
     for chunk, members in zip(chunks, memberships, strict=True):
@@ -176,8 +176,8 @@ def _several(filename: str, text: bytes, solution: _Solution) -> Reading:
 class _Solver:
     """Finds the characters of the groups; an alphabet that fits one is tried on all others of the same length."""
 
-    def __init__(self) -> None:
-        self._budget = _BUDGET
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
         self._solutions: dict[bytes, _Solution] = {}
 
     def solve(self, groups: list[bytes]) -> dict[bytes, _Solution]:
@@ -326,7 +326,7 @@ def _sums(deltas: Words, weights: Words) -> Words:
 @lru_cache(maxsize=64)
 def _patterns(size: int, length: int) -> Words:
     """Return, for each character but the first, where it stands in every text of ``length`` over ``size``."""
-    digits = np.indices((size,) * length, np.uint8).reshape(length, -1).T
+    digits = np.indices((size,) * length, np.uint8).reshape(length, size**length).T
     return np.stack([digits == character for character in range(1, size)]).astype(np.uint64)
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,14 +119,42 @@ def test_from_any_thread(wrapped: PersistenceBackend) -> None:
 
 def test_files_and_memory_need_no_thread(tmp_path: Path) -> None:
     """A backend with a blocking core is called in the caller's own thread; any other on one background loop."""
-    before = threading.active_count()
     for backend in (MemoryPersistenceBackend(), FilePersistenceBackend(tmp_path)):
-        BlockingBackend(backend).save("key", b"value")
-    assert threading.active_count() == before or any(t.name == "persistkit" for t in threading.enumerate())
+        seen: set[str] = set()
+        core = backend.blocking_core
+        save = core.save
+
+        def watched(key: str, value: BytesLike, save: Callable[[str, BytesLike], None] = save) -> None:
+            seen.add(threading.current_thread().name)  # noqa: B023 - called within this very round
+            save(key, value)
+
+        core.save = watched  # type: ignore[method-assign]
+        with BlockingBackend(backend) as blocking:
+            blocking.save("key", b"value")
+        assert seen == {threading.current_thread().name}
     first, second = ThreeMethods(), ThreeMethods()
     BlockingBackend(first).save("key", b"value")
     BlockingBackend(second).save("key", b"value")
     assert first.threads == second.threads == {"persistkit"}
+
+
+class Cancelling(ThreeMethods):
+    """A backend whose client cancels its own work for some keys."""
+
+    async def save(self, key: str, value: BytesLike) -> None:
+        """Refuse half of the keys by a cancellation."""
+        if key.startswith("cancelled"):
+            raise asyncio.CancelledError
+        self.values[key] = bytes(value)
+
+
+async def test_work_a_backend_cancels_itself_is_a_failure() -> None:
+    """A key whose work the backend cancelled is reported, and every other one is carried out."""
+    backend = Cancelling()
+    items = dict.fromkeys([f"cancelled {n}" for n in range(64)] + [f"good {n}" for n in range(100)], b"")
+    with pytest.raises(BatchError, match="64 of 164"):
+        await backend.batch_save(items)
+    assert len(backend.values) == 100
 
 
 async def test_three_methods_make_a_backend() -> None:
@@ -150,6 +179,21 @@ async def test_three_methods_make_a_backend() -> None:
     assert await backend.change_token() is None
     with pytest.raises(InvalidKeyError):
         await backend.save("\0", b"")
+
+
+PLAIN = """
+import threading
+from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
+for backend in (MemoryPersistenceBackend(), FilePersistenceBackend(".")):
+    with BlockingBackend(backend) as blocking:
+        blocking.load("key")
+assert threading.active_count() == 1, threading.enumerate()
+"""
+
+
+def test_files_and_memory_start_no_thread() -> None:
+    """Opening, using and closing them leaves the process with its one thread."""
+    subprocess.run([sys.executable, "-c", PLAIN], check=True)
 
 
 SCRIPT = """

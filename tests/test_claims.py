@@ -389,3 +389,44 @@ async def test_tasks_contending_for_a_name_have_one_winner(backend: FilePersiste
     (winner,) = winners
     assert await backend.list_keys() == [winner]
     assert await backend.load(winner) == winner.encode()
+
+
+async def test_a_listing_never_shows_a_key_nobody_saved(backend: FilePersistenceBackend) -> None:
+    """While one half of many collisions is saved, a listing holds those keys and never their other halves."""
+    done = False
+
+    async def save() -> None:
+        nonlocal done
+        for number in range(300):
+            await backend.save(f"{number}?>", b"value")
+        done = True
+
+    saving = asyncio.ensure_future(save())
+    while not done:
+        assert [key for key in await backend.list_keys() if not key.endswith("?>")] == []
+    await saving
+    assert len(await backend.list_keys()) == 300
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "binary", "nul"])
+async def test_a_bad_companion_hides_nothing(backend: FilePersistenceBackend, kind: str) -> None:
+    """A companion that is no claim leaves the listing as it would be without it, and check names it."""
+    await backend.batch_save({"good": b"1", "other": b"2"})
+    companion = companion_of(backend, "good")
+    if kind == "directory":
+        companion.mkdir()
+    elif kind == "link":
+        companion.symlink_to("/etc/hostname")
+    else:
+        companion.write_bytes(b"\xff" if kind == "binary" else b"k" * 300 + b"\0")
+    assert await backend.list_keys() == ["good", "other"]
+    assert [finding.filename for finding in await backend.check()] == [companion.name]
+
+
+async def test_deleting_a_value_another_key_holds_changes_nothing(backend: FilePersistenceBackend) -> None:
+    """Of two who delete the halves of an unclaimed name one removes the value, and neither fails."""
+    for _ in range(30):
+        backend.path_for("a?>").write_bytes(b"of the Rust runtime")
+        await asyncio.gather(backend.delete("a?>"), backend.delete("a>_"))
+        assert not backend.path_for("a?>").exists()
+        companion_of(backend, "a?>").unlink()

@@ -11,7 +11,9 @@ import pickle
 import shutil
 import socket
 import stat
+import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -368,3 +370,120 @@ async def test_streams_are_atomic(backend: FilePersistenceBackend) -> None:
     async with backend.open_reader("missing") as nothing:
         assert nothing is None
     assert os.listdir(backend.base_dir) == [filename_for("key")]
+
+
+@pytest.mark.parametrize("unknowns", [1, 2, 3, 4])
+async def test_a_foreign_name_of_our_shape_stops_nothing(backend: FilePersistenceBackend, unknowns: int) -> None:
+    """A name with few underscores that nothing fits is listed without key, beside the others."""
+    await backend.save("key", b"value")
+    name = f"my{'_photo' * unknowns}-0123456789abcdef.bin"
+    (backend.base_dir / name).write_bytes(b"foreign")
+    found = {entry.filename: entry.key async for entry in backend.entries()}
+    assert found == {filename_for("key"): "key", name: None}
+
+
+async def test_a_listing_during_overwrites_holds_every_key_once(tmp_path: Path) -> None:
+    """While every value is overwritten again and again, each listing holds all keys, each once."""
+    shared = Path("/dev/shm")  # noqa: S108 - tmpfs moves a renamed file to a new place in the listing
+    base = Path(tempfile.mkdtemp(dir=shared if os.access(shared, os.W_OK) else tmp_path))
+    try:
+        backend = FilePersistenceBackend(base, fsync=False)
+        keys = [f"key:{number}" for number in range(300)]
+        await backend.batch_save(dict.fromkeys(keys, b"0"))
+        stop = threading.Event()
+
+        def overwrite() -> None:
+            while not stop.wait(0.002):
+                backend.blocking_core.batch_save(dict.fromkeys(keys[:20], b"1"))
+
+        overwriting = threading.Thread(target=overwrite)
+        overwriting.start()
+        try:
+            for _ in range(60):
+                assert await backend.list_keys() == sorted(keys)
+        finally:
+            stop.set()
+            overwriting.join()
+    finally:
+        shutil.rmtree(base)
+
+
+async def test_a_directory_that_vanishes_while_listing_is_an_error(backend: FilePersistenceBackend) -> None:
+    """A listing that cannot go on says so; it does not end early."""
+    await backend.batch_save(dict.fromkeys(map(str, range(2500)), b""))
+    with pytest.raises(StorageError, match="does not exist"):
+        await _list_while_removing(backend)
+
+
+async def _list_while_removing(backend: FilePersistenceBackend) -> None:
+    async for _ in backend.entries():
+        shutil.rmtree(backend.base_dir, ignore_errors=True)
+
+
+async def test_times_beyond_the_calendar_stop_nothing(backend: FilePersistenceBackend) -> None:
+    """A file from after the year 9999 has the last time that can be told."""
+    await backend.save("key", b"value")
+    os.utime(backend.path_for("key"), (300_000_000_000, 300_000_000_000))
+    (entry,) = [entry async for entry in backend.entries()]
+    assert entry.modified is not None
+    assert entry.modified.year in (9999, 2446)  # ext4 keeps 34 bits of seconds
+
+
+async def test_streams_tell_what_was_refused(backend: FilePersistenceBackend) -> None:
+    """A stream into a directory that is gone raises the same clear error as a save."""
+    shutil.rmtree(backend.base_dir)
+    with pytest.raises(StorageError, match=r"save 'key'.*does not exist"):
+        await _write_half(backend)
+    with pytest.raises(StorageError, match=r"'key'.*does not exist"):
+        async with backend.open_reader("key"):
+            pass
+
+
+async def test_a_cancelled_stream_leaves_nothing_open(
+    backend: FilePersistenceBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelling while a stream is being opened closes its descriptor and removes its temp file."""
+    await backend.save("key", b"value")
+    opened = os.open
+
+    def slow_open(*arguments: object, **options: object) -> int:
+        time.sleep(0.05)
+        return opened(*arguments, **options)  # type: ignore[arg-type]
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", slow_open)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01), backend.open_reader("key"):
+                    pass
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01), backend.open_writer("key"):
+                    pass
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(backend.base_dir) == [filename_for("key")]
+
+
+def test_created_directories_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``create`` every directory that gained an entry is synced; a batch of deletes syncs once."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    backend = FilePersistenceBackend(tmp_path / "a" / "b", create=True)
+    assert set(synced) == {str(tmp_path), str(tmp_path / "a")}
+    backend.blocking_core.batch_save({str(number): b"" for number in range(20)})
+    synced.clear()
+    backend.blocking_core.batch_delete([str(number) for number in range(20)])
+    assert synced == [str(tmp_path / "a" / "b")]
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_what_is_no_path_is_refused(path: str) -> None:
+    """An empty path is not taken for the working directory."""
+    with pytest.raises(StorageError, match="not a path"):
+        FilePersistenceBackend(path)

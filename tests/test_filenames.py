@@ -193,8 +193,9 @@ names = [filename_for(key) for key in honest] + hostile
 dice.shuffle(names)
 read = {reading.filename: reading for reading in keys_for(names)}
 assert all(read[filename_for(key)].keys == (key,) for key in honest)
-again = {reading.filename: reading for reading in keys_for(sorted(names))}
-assert again == read
+some = sorted(names)[::20]
+again = {reading.filename: reading for reading in keys_for(some)}
+assert again == {reading.filename: reading for reading in keys_for(some[::-1])}
 import resource
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -205,7 +206,7 @@ def test_a_hostile_directory_is_bounded() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     run = subprocess.run([sys.executable, "-c", HOSTILE], check=True, capture_output=True, text=True)
     spent = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-    assert spent < 2 * 10
+    assert spent < 10 + 2
     assert int(run.stdout) < 500_000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections import OrderedDict, namedtuple
@@ -257,6 +258,18 @@ def test_damaged_content_is_a_format_error_within_bounds(data: bytes) -> None:
     with pytest.raises(FormatError, match="damaged"):
         decode(data)
     assert time.perf_counter() - started < 2
+
+
+def test_a_table_that_unpacks_without_bound_is_refused_on_both_ways() -> None:
+    """A few bytes that claim tens of millions of cells are not unpacked, and are not written either."""
+    frame = table(a=np.zeros(20_000_000))
+    sink = io.BytesIO()
+    frame.to_parquet(sink)
+    assert len(sink.getvalue()) < 500_000
+    with pytest.raises(FormatError, match="20,000,000 rows"):
+        decode(sink.getvalue())
+    with pytest.raises(FormatError, match="20,000,000 rows"):
+        encode(frame)
 
 
 def test_every_flipped_byte_of_a_table_loads_or_is_named_damaged() -> None:

@@ -7,11 +7,12 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from time import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from persistkit.backends.claims import GRACE_SECONDS
+from persistkit.backends.directory import modified_at
 from persistkit.filenames import claim_name_for, filename_for, is_filename, keys_for
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def check(directory: Directory, repair: bool) -> list[Finding]:
 def _look(directory: Directory, names: dict[str, os.stat_result]) -> Iterator[Finding]:
     values = []
     for name, status in names.items():
-        if _TEMP.fullmatch(name):
+        if _TEMP.fullmatch(name) and stat.S_ISREG(status.st_mode):
             yield _finding("temp left behind", name, status)
         elif is_filename(name):
             if stat.S_ISREG(status.st_mode):
@@ -83,9 +84,12 @@ def _look(directory: Directory, names: dict[str, os.stat_result]) -> Iterator[Fi
         elif _is_claim(name):
             yield from _look_at_claim(directory, name, names)
         else:
-            yield _finding("foreign file", name, status)
-    claimed = {name for name in values if _claim_of(directory, name, names) is not None}
+            yield _finding("foreign file" if stat.S_ISREG(status.st_mode) else "not a regular file", name, status)
+    claimed = {name for name in values if claim_name_for(name) in names and directory.claimed_key(name) is not None}
     for reading in keys_for([name for name in values if name not in claimed]):
+        # A claim precedes its value: one made since the directory was read is there now.
+        if len(reading.keys) != 1 and directory.claimed_key(reading.filename) is not None:
+            continue
         status = names[reading.filename]
         if len(reading.keys) > 1:
             yield _finding("ambiguous", reading.filename, status, reading.keys[0])
@@ -120,16 +124,6 @@ def _look_at_claim(directory: Directory, companion: str, names: dict[str, os.sta
         yield _finding("torn claim", companion, status)
     else:
         yield _finding("claim that does not hash to its filename", companion, status)
-
-
-def _claim_of(directory: Directory, name: str, names: dict[str, os.stat_result]) -> str | None:
-    companion = claim_name_for(name)
-    if companion not in names or not stat.S_ISREG(names[companion].st_mode):
-        return None
-    try:
-        return directory.claims.key_in(companion, name)
-    except OSError:
-        return None
 
 
 def _is_claim(name: str) -> bool:
@@ -167,4 +161,4 @@ def _repaired(directory: Directory, finding: Finding) -> Finding:
 
 
 def _finding(problem: Problem, name: str, status: os.stat_result, key: str | None = None) -> Finding:
-    return Finding(problem, name, key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+    return Finding(problem, name, key, status.st_size, modified_at(status))

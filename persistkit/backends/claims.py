@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from persistkit.errors import KeyCollisionError
+from persistkit.errors import InvalidKeyError, KeyCollisionError
 from persistkit.filenames import claim_name_for, filename_for, keys_for
+from persistkit.operations import check_key
 
 if TYPE_CHECKING:
     from persistkit.backends.directory import Directory
@@ -57,8 +58,8 @@ class Claims:
         self._directory = directory
 
     @contextmanager
-    def hold(self, key: str, name: str) -> Iterator[None]:
-        """Claim the file ``name`` for ``key`` and keep the claim while the block writes the value.
+    def hold(self, key: str, name: str, action: str = "save") -> Iterator[None]:
+        """Claim the file ``name`` for ``key`` and keep the claim while the block changes the value.
 
         Raises:
             KeyCollisionError: another key holds the file, or would read it as its own. Nothing was written.
@@ -67,7 +68,7 @@ class Claims:
         while True:
             descriptor = self._open(companion)
             if descriptor is None:
-                self._refuse_if_read_as_another(key, name)
+                self._refuse_if_read_as_another(action, key, name)
                 self._create(key, companion)
                 continue
             try:
@@ -76,16 +77,18 @@ class Claims:
                     continue
                 holder = _key_from(os.read(descriptor, _MAX_CLAIM_BYTES), name)
                 if holder == key:
-                    os.utime(descriptor)
+                    # Another user of a shared directory may not touch the time; the lock protects the claim as well.
+                    with suppress(PermissionError):
+                        os.utime(descriptor)
                     yield
                     return
                 age_seconds = time() - os.fstat(descriptor).st_mtime
             finally:
                 os.close(descriptor)
             if holder is not None:
-                raise KeyCollisionError(self._collision(key, name, f"the key {holder!r} holds"))
+                raise KeyCollisionError(self._collision(action, key, name, f"the key {holder!r} holds"))
             if age_seconds < GRACE_SECONDS or not self.remove(companion, lambda: True):
-                raise KeyCollisionError(self._collision(key, name, "an unfinished claim of another key is on"))
+                raise KeyCollisionError(self._collision(action, key, name, "an unfinished claim of another key is on"))
 
     def held_by_another(self, key: str, name: str) -> bool:
         """Tell whether the companion of ``name`` names a key other than ``key``."""
@@ -163,19 +166,20 @@ class Claims:
             finally:
                 os.close(descriptor)
 
-    def _refuse_if_read_as_another(self, key: str, name: str) -> None:
+    def _refuse_if_read_as_another(self, action: str, key: str, name: str) -> None:
         """Refuse a key whose name reads as exactly one other key: that one needs no claim, and would overwrite it."""
-        (reading,) = keys_for([name])
+        (reading,) = keys_for([name], thorough=False)
         if len(reading.keys) == 1 and reading.keys[0] != key:
-            raise KeyCollisionError(self._collision(key, name, f"the key {reading.keys[0]!r} owns"))
+            raise KeyCollisionError(self._collision(action, key, name, f"the key {reading.keys[0]!r} owns"))
 
-    def _collision(self, key: str, name: str, reason: str) -> str:
-        return f"save {key!r} in {self._directory.base_dir}: {reason} the file {name}; choose another key"
+    def _collision(self, action: str, key: str, name: str, reason: str) -> str:
+        return f"{action} {key!r} in {self._directory.base_dir}: {reason} the file {name}; choose another key"
 
 
 def _key_from(content: bytes, name: str) -> str | None:
     try:
         key = content.decode()
-    except UnicodeDecodeError:
+        check_key(key)
+    except (UnicodeDecodeError, InvalidKeyError):
         return None
     return key if filename_for(key) == name else None

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
+from io import BufferedReader, BufferedWriter
 from itertools import islice
-from os import PathLike, fstat
+from os import PathLike, fdopen, fstat
 from pathlib import Path
 from typing import Final, TypeVar
 
-import aiofiles
+import aiofiles.threadpool
 
 from persistkit.backend import Entry, PersistenceBackend, Reader, Writer, raise_failures
 from persistkit.backends.check import Finding, check
 from persistkit.backends.directory import Directory
 from persistkit.errors import BatchError
 from persistkit.filenames import filename_for
-from persistkit.operations import BytesLike, Items, check_key
+from persistkit.operations import BytesLike, Items, check_key, traced
 
 __all__ = ["FilePersistenceBackend"]
 
@@ -115,7 +116,8 @@ class FilePersistenceBackend(PersistenceBackend):
         Raises:
             StorageError: ``filename`` is not the name of a value in this directory, or not a regular file.
         """
-        return await _hop(self._directory.load_filename, filename)
+        with traced("load_filename", filename):
+            return await _hop(self._directory.load_filename, filename)
 
     async def delete(self, key: str) -> None:
         """Remove the value stored under ``key``; its claim, if it has one, stays."""
@@ -182,48 +184,84 @@ class FilePersistenceBackend(PersistenceBackend):
         Raises:
             StorageError: the directory cannot be read, or a repair was refused.
         """
-        return await _hop(check, self._directory, repair)
+        with traced("check"):
+            return await _hop(check, self._directory, repair)
 
     def open_reader(self, key: str) -> AbstractAsyncContextManager[Reader | None]:
         """Open the value of ``key`` for reading in chunks, in constant memory; None when there is none."""
-        check_key(key)
         return self._reader(key)
 
     def open_writer(self, key: str) -> AbstractAsyncContextManager[Writer]:
         """Open the value of ``key`` for writing in chunks, in constant memory; it appears when the block ends."""
-        check_key(key)
         return self._writer(key)
 
     @asynccontextmanager
     async def _reader(self, key: str) -> AsyncIterator[Reader | None]:
-        descriptor = await _hop(self._directory.open_value, key)
-        if descriptor is None:
-            yield None
-            return
-        async with aiofiles.open(descriptor, "rb") as file:
-            yield _StreamReader(file.read, fstat(descriptor).st_size)
+        # A list, because a cancelled hop gives no result back, and what it opened must be closed all the same.
+        opened: list[BufferedReader] = []
+        try:
+            await _hop(self._open_for_reading, key, opened)
+            yield _StreamReader(self._directory, key, opened[0]) if opened else None
+        finally:
+            for file in opened:
+                await _hop(file.close)
+
+    def _open_for_reading(self, key: str, opened: list[BufferedReader]) -> None:
+        descriptor = self._directory.open_value(key)
+        if descriptor is not None:
+            opened.append(fdopen(descriptor, "rb"))
 
     @asynccontextmanager
     async def _writer(self, key: str) -> AsyncIterator[Writer]:
-        temp = await _hop(self._directory.write_temp, b"")
+        temp = self._directory.new_temp()
+        opened: list[BufferedWriter] = []
         try:
-            async with aiofiles.open(temp, "r+b") as file:
-                yield file
+            await _hop(self._open_for_writing, key, temp, opened)
+            yield _StreamWriter(self._directory, key, opened[0])
+            with self._directory.errors("save", key):
+                await _hop(opened[0].close)
             await _hop(self._directory.publish, key, temp)
-        except BaseException:
-            await _hop(self._directory.discard, temp)
-            raise
+        finally:
+            await _hop(self._discard, temp, opened)
+
+    def _open_for_writing(self, key: str, temp: str, opened: list[BufferedWriter]) -> None:
+        with self._directory.errors("save", key):
+            opened.append(self._directory.open_temp(temp))
+
+    def _discard(self, temp: str, opened: list[BufferedWriter]) -> None:
+        for file in opened:
+            # What could not be written was reported when the value was to be published.
+            with suppress(OSError):
+                file.close()
+        self._directory.discard(temp)
 
 
 class _StreamReader:
     """An open value, read in chunks."""
 
-    def __init__(self, read: Callable[[int], object], size: int) -> None:
-        self._read = read
-        self.size = size
+    def __init__(self, directory: Directory, key: str, file: BufferedReader) -> None:
+        self._directory = directory
+        self._key = key
+        self._file = aiofiles.threadpool.wrap(file)
+        self.size = fstat(file.fileno()).st_size
 
     async def read(self, size: int = -1) -> bytes:
-        return await self._read(size)  # type: ignore[misc,no-any-return]  # aiofiles' stubs hide its coroutine
+        with self._directory.errors("load", self._key):
+            chunk: bytes = await self._file.read(size)
+            return chunk
+
+
+class _StreamWriter:
+    """A value being written, in chunks."""
+
+    def __init__(self, directory: Directory, key: str, file: BufferedWriter) -> None:
+        self._directory = directory
+        self._key = key
+        self._file = aiofiles.threadpool.wrap(file)
+
+    async def write(self, chunk: BytesLike) -> None:
+        with self._directory.errors("save", self._key):
+            await self._file.write(chunk)
 
 
 async def _hop(function: Callable[..., T], *arguments: object) -> T:

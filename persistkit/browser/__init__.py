@@ -8,12 +8,15 @@ from persistkit.browser.widget import KeyBrowser
 __all__ = ["KeyBrowser", "browse"]
 
 
-def browse(backend: PersistenceBackend, *, read_only: bool = True) -> KeyBrowser:
+def browse(
+    backend: PersistenceBackend, *, read_only: bool = True, load_line: str = "await backend.load({key})"
+) -> KeyBrowser:
     """Show every key of ``backend`` in a notebook.
 
     Args:
         backend: what to browse; it is listed in the background.
         read_only: refuse every deletion, whatever the page asks for.
+        load_line: the Python line "Copy code" gives, ``{key}`` standing for the key as a literal.
 
     Example:
         >>> from persistkit import MemoryPersistenceBackend
@@ -21,6 +24,6 @@ def browse(backend: PersistenceBackend, *, read_only: bool = True) -> KeyBrowser
         >>> browser.wait(timeout_seconds=10)
         True
         >>> browser
-        KeyBrowser(MemoryPersistenceBackend(): 0 keys, 0 B)
+        KeyBrowser(MemoryPersistenceBackend: 0 keys, 0 B)
     """
-    return KeyBrowser(backend, read_only=read_only)
+    return KeyBrowser(backend, read_only=read_only, load_line=load_line)

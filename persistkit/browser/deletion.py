@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import takewhile
 
 from persistkit.backend import Entry
 from persistkit.blocking import BlockingBackend
@@ -25,7 +25,7 @@ def delete_unchanged(backend: BlockingBackend, seen: Sequence[Entry]) -> dict[st
         StorageError: the storage refused, is gone or did not answer.
     """
     wanted = {entry.key: entry for entry in seen if entry.key is not None}
-    current = {entry.key: entry for entry in backend.entries(os.path.commonprefix(list(wanted))) if entry.key in wanted}
+    current = {entry.key: entry for entry in backend.entries(_shared_start(wanted)) if entry.key in wanted}
     failures: dict[str, str] = {}
     unchanged: list[str] = []
     for key, before in wanted.items():
@@ -39,3 +39,9 @@ def delete_unchanged(backend: BlockingBackend, seen: Sequence[Entry]) -> dict[st
     except BatchError as error:
         failures |= {key: str(failure) for key, failure in error.failures.items()}
     return failures
+
+
+def _shared_start(keys: Collection[str]) -> str:
+    """Return the text every key starts with."""
+    first, last = min(keys, default=""), max(keys, default="")
+    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -38,16 +38,16 @@ class Query:
 
     Attributes:
         text: what to look for; empty for everything.
-        match: how: anywhere in the key, at its start, or as a glob over the whole key. Case counts.
+        match: ``substring``, ``prefix`` or ``glob`` (over the whole key). Case counts.
         folder: only keys that start with this text.
-        sort: the column.
+        sort: ``key``, ``size`` or ``modified``.
         descending: largest first; rows that tie stay in the order of their keys.
     """
 
     text: str = ""
-    match: Literal["substring", "prefix", "glob"] = "substring"
+    match: str = "substring"
     folder: str = ""
-    sort: Literal["key", "size", "modified"] = "key"
+    sort: str = "key"
     descending: bool = False
 
 

@@ -60,7 +60,7 @@ class Preview:
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    """Return ``text`` with what a page would hide or obey written out: controls, ANSI escapes, direction overrides.
+    r"""Return ``text`` with what a page would hide or obey written out: controls, ANSI escapes, direction overrides.
 
     Args:
         text: anything, lone surrogates included.
@@ -100,7 +100,7 @@ def make_preview(data: bytes, size: int, kind: str | None = None) -> Preview:
         kind: how to show it; by its content when None. What cannot be shown so is shown as text or hex, with a note.
     """
     best = detect(data)
-    choices = tuple(name for name in ("json", "image", "table") if name == best) + ("text", "hex")
+    choices = (*{best, "text", "hex"} - {"text", "hex"}, "text", "hex")
     wanted = kind if kind in choices else best
     note = ""
     shower = _SHOWERS.get(wanted)
@@ -244,7 +244,7 @@ def _npy_table(data: bytes) -> dict[str, Any]:
     names = dtype.names or tuple(str(number) for number in range(min(width, _TABLE_COLUMNS)))
     cells = [list(row) if dtype.names is None else list(row[0]) for row in rows[:, :_TABLE_COLUMNS]]
     kinds = [str(dtype[name]) for name in dtype.names] if dtype.names else [str(dtype)] * len(names)
-    summary = f"{dtype} · {' × '.join(f'{length:,}' for length in shape) or 'scalar'}"
+    summary = f"{dtype} · {' by '.join(f'{length:,}' for length in shape) or 'scalar'}"
     table = _table(names, kinds, cells, total, summary)
     return table if dtype.names else {**table, "hidden": width - len(names)}
 
@@ -253,8 +253,8 @@ def _parquet_table(data: bytes, size: int) -> dict[str, Any]:
     if len(data) < size:
         raise _CannotShowError(f"a Parquet table of more than {WHOLE_BYTES // 2**20} MiB is not shown: its first bytes")
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
     except ImportError:
         raise _CannotShowError('a Parquet table: install "persistkit[arrow]" to see its rows') from None
     file = pq.ParquetFile(pa.BufferReader(data))
@@ -263,7 +263,7 @@ def _parquet_table(data: bytes, size: int) -> dict[str, Any]:
     batch = next(file.iter_batches(batch_size=_TABLE_ROWS, columns=shown), None)
     columns = [[] if batch is None else batch.column(number).to_pylist() for number in range(len(shown))]
     kinds = [str(file.schema_arrow.field(number).type) for number in range(len(shown))]
-    summary = f"Parquet · {file.metadata.num_rows:,} × {len(names):,}"
+    summary = f"Parquet · {file.metadata.num_rows:,} by {len(names):,}"
     return _table(names, kinds, [list(row) for row in zip(*columns, strict=True)], file.metadata.num_rows, summary)
 
 

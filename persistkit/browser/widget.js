@@ -3,7 +3,6 @@
 
 const WAIT_MS = 400;
 const POLL_MS = 2000;
-const SIZES = [25, 50, 100, 250];
 
 /** Make an element: h("td.size", {title: "…"}, child, …). Functions are listeners, null is left out. */
 function h(name, options = {}, ...children) {
@@ -32,7 +31,7 @@ function humanSize(bytes) {
   return unit === "B" ? `${count(bytes)} B` : `${size.toFixed(1)} ${unit}`;
 }
 
-/** A key keeps its telling end when it is cut: only its middle may give way. */
+/** A key that is cut keeps its telling end. */
 function keyParts(label) {
   if (!label) return [h("span.dim", {}, "(empty key)")];
   const cut = label.length > 30 ? label.length - 12 : label.length;
@@ -50,7 +49,7 @@ function relativeTime(seconds) {
 }
 
 async function copyText(text) {
-  if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const area = h("textarea");
   area.value = text;
   document.body.append(area);
@@ -144,11 +143,9 @@ function dataTable(table) {
   const side = (i) => (table.numeric[i] ? "td.num" : "td");
   const head = table.columns.map((name, i) => h(table.numeric[i] ? "th.num" : "th", { scope: "col" }, name, h("span.dtype", {}, table.kinds[i] || "")));
   const rows = table.rows.map((row, n) => h("tr", {}, h("th.rownum", { scope: "row" }, String(n)), ...row.map((cell, i) => h(side(i), {}, cell))));
-  const more = [
-    table.total > table.rows.length ? `first ${count(table.rows.length)} of ${plural(table.total, "row")}` : null,
-    table.hidden ? `${plural(table.hidden, "column")} not shown` : null,
-  ].filter(Boolean);
-  return h("div", {}, h("div.caption", {}, [table.summary, ...more].join(" · ")),
+  const part = table.total > table.rows.length ? ` · first ${count(table.rows.length)} rows` : "";
+  const left = table.hidden ? ` · ${plural(table.hidden, "column")} not shown` : "";
+  return h("div", {}, h("div.caption", {}, table.summary + part + left),
     h("table.data", {}, h("thead", {}, h("tr", {}, h("th"), ...head)), h("tbody", {}, ...rows)));
 }
 
@@ -163,7 +160,6 @@ class View {
     this.limit = 50;
     this.found = 0;
     this.live = "off";
-    this.timers = new Set();
     this.urls = [];
     this.build(el);
     this.line = new Line(model, (message) => this.hear(message), (waiting) => this.root.classList.toggle("pk-late", waiting));
@@ -177,7 +173,7 @@ class View {
   close() {
     window.removeEventListener("keydown", this.guard, true);
     clearInterval(this.poller);
-    for (const timer of this.timers) clearTimeout(timer);
+    for (const name of ["typing", "listing", "choosing"]) clearTimeout(this[name]);
     this.watcher.disconnect();
     this.line.close();
     this.urls.forEach((url) => URL.revokeObjectURL(url));
@@ -186,14 +182,12 @@ class View {
 
   later(name, ms, act) {
     clearTimeout(this[name]);
-    this.timers.delete(this[name]);
     this[name] = setTimeout(act, ms);
-    this.timers.add(this[name]);
   }
 
   build(el) {
     const button = (label, title, click, more = {}) => h("button", { type: "button", title, "aria-label": title, click, ...more }, label);
-    this.search = h("input.search", { type: "search", placeholder: "Search keys", "aria-label": "Search keys", spellcheck: "false", autocomplete: "off",
+    this.search = h("input.search", { type: "search", placeholder: "Search keys", "aria-label": "Search keys", spellcheck: "false",
       input: () => this.later("typing", 120, () => this.find()) });
     this.match = h("select", { "aria-label": "How to search", change: () => this.find() },
       h("option", { value: "substring" }, "contains"), h("option", { value: "prefix" }, "starts with"), h("option", { value: "glob" }, "glob * ?"));
@@ -219,7 +213,7 @@ class View {
     this.nextPage = button("›", "Next page", () => this.turn(this.page + 1));
     this.last = button("»", "Last page", () => this.turn(Infinity));
     this.limitChoice = h("select", { "aria-label": "Rows a page", change: () => { this.limit = Number(this.limitChoice.value); this.load({ follow: true }); } },
-      ...SIZES.map((n) => h("option", { value: n, selected: n === 50 }, `${n} rows`)));
+      ...[25, 50, 100, 250].map((n) => h("option", { value: n, selected: n === 50 }, `${n} rows`)));
     const pager = h("div.pager", {}, this.marks, h("span.grow"), this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last, this.limitChoice);
     this.preview = h("section.preview", { "aria-label": "Preview", tabindex: "-1" }, h("div.empty", {}, "Select a key to see its value."));
     this.dialog = h("div.veil", { hidden: true });
@@ -232,12 +226,10 @@ class View {
       if (!e.ctrlKey && !e.metaKey) e.stopPropagation();
     });
     // Notebook 7 listens before any element does; this attribute is Lumino's word for "not here".
-    this.guard = (e) => this.root.toggleAttribute("data-lm-suppress-shortcuts", !e.ctrlKey && !e.metaKey);
+    this.guard = (e) => this.root.contains(e.target) && e.target.toggleAttribute("data-lm-suppress-shortcuts", !e.ctrlKey && !e.metaKey);
     window.addEventListener("keydown", this.guard, true);
     el.append(this.root);
   }
-
-  // What Python says
 
   hear(message) {
     if (message.op !== "state") return;
@@ -245,7 +237,7 @@ class View {
     this.state = message;
     this.drawBar();
     const outside = message.cause === "selected" && message.selected !== before.selected;
-    const asked = (message.cause === "query" || message.cause === "match") && (this.search.value !== message.query || this.match.value !== message.match);
+    const asked = message.by !== this.line.view && (this.search.value !== message.query || this.match.value !== message.match);
     if (asked && !this.root.contains(document.activeElement)) {
       this.search.value = message.query;
       this.match.value = message.match;
@@ -255,13 +247,14 @@ class View {
       this.load({ follow: message.selected !== null });
       if (!this.tree.hidden) this.showTree(true);
     } else if (outside || asked) this.load({ follow: outside && message.selected !== null });
-    else if (message.cause === "marked") this.load({});
+    else if (message.cause === "marked" && message.by !== this.line.view) this.load({});
     if (outside || (message.revision !== before.revision && message.selected !== null)) this.askPreview({});
     if (outside && message.selected === null) this.drawNothing();
   }
 
   load({ follow = false, query = false, focus = null }) {
     const asked = { sort: this.sort, descending: this.descending, folder: this.folder, offset: this.offset, limit: this.limit, follow };
+    clearTimeout(this.listing);
     if (query) Object.assign(asked, { query: this.search.value, match: this.match.value });
     this.line.ask("page", asked, (answer) => {
       if (answer.error) return this.say(answer.error);
@@ -285,8 +278,6 @@ class View {
     this.empty.className = "pk-empty pk-problem";
     this.empty.textContent = text;
   }
-
-  // The bar and the rows
 
   get page() { return Math.floor(this.offset / this.limit); }
 
@@ -422,8 +413,6 @@ class View {
     this.load({});
   }
 
-  // Folders
-
   showTree(on) {
     this.tree.hidden = !on;
     this.treeToggle.setAttribute("aria-expanded", String(on));
@@ -438,7 +427,7 @@ class View {
     const name = h("span.foldername", {}, h("bdi", {}, label));
     const item = h("div.item", { role: "treeitem", "aria-expanded": "false", "aria-selected": String(path === this.folder) },
       h("div.folder", { tabindex: path === this.folder ? "0" : "-1", title: `${label}: ${plural(keys, "key")}, ${humanSize(size)}`, click: () => this.enter(item) },
-        h("span.twist", { "aria-hidden": "true", click: (e) => { e.stopPropagation(); this.openFolder(item, item.getAttribute("aria-expanded") !== "true"); } }),
+        h("span.twist", { click: (e) => { e.stopPropagation(); this.openFolder(item, item.getAttribute("aria-expanded") !== "true"); } }),
         name, h("span.count", {}, count(keys))), group);
     Object.assign(item, { path, group });
     return item;
@@ -482,8 +471,6 @@ class View {
     acts[e.key]();
   }
 
-  // The preview
-
   askPreview({ op = "preview", kind = null, more = false }) {
     const row = this.state.selected;
     if (row === null) return;
@@ -517,7 +504,7 @@ class View {
         ...fact("Hash", details.hash), ...fact("File", details.filename, details.filename)),
       h("div.tools", {}, h("span.tabs", { role: "group", "aria-label": "Show as" }, ...tabs), h("span.grow"),
         details.key === null ? null : copied("Copy key", "Copy the key", details.key),
-        details.line ? copied("Copy Python", details.line, details.line) : null,
+        details.line ? copied("Copy code", details.line, details.line) : null,
         action("Download", details.downloadable ? "Download the value" : `Larger than ${humanSize(details.downloadBytes)}: load it in Python`, () => this.download(details.row), !details.downloadable)),
       shown.note ? h("div.note.problem", { role: "note" }, shown.note) : "", part || "",
       h("div.value", { "data-kind": shown.kind }, this.valueOf(shown, data)));
@@ -532,7 +519,7 @@ class View {
     this.urls = [URL.createObjectURL(new Blob([data], { type: shown.mime }))];
     const caption = h("div.caption", {}, shown.mime);
     const image = h("img", { src: this.urls[0], alt: "the stored image",
-      load: () => { caption.textContent = `${shown.mime} · ${image.naturalWidth} × ${image.naturalHeight}`; },
+      load: () => { caption.textContent = `${shown.mime} · ${image.naturalWidth} by ${image.naturalHeight}`; },
       error: () => { caption.textContent = `damaged ${shown.mime}: it cannot be drawn; hex shows its bytes`; image.remove(); } });
     return h("div", {}, caption, image);
   }
@@ -547,11 +534,10 @@ class View {
     });
   }
 
-  // Marks and deletion
-
   mark(rows, on) {
     this.line.ask("mark", { rows, on, revision: this.state.revision }, (answer) => {
       if (answer.error) this.tell("Not marked", [answer.error]);
+      else if (!rows.length) this.load({});
     });
   }
 
@@ -595,8 +581,6 @@ class View {
     this.dialog.replaceChildren();
     this.rows.querySelector("[tabindex='0']")?.focus({ preventScroll: true });
   }
-
-  // Live
 
   refresh() {
     this.changed.hidden = true;

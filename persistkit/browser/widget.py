@@ -50,7 +50,7 @@ class KeyBrowser(anywidget.AnyWidget):
     Args:
         backend: what to browse.
         read_only: refuse marks and deletions, whatever the page asks for.
-        load_line: the Python line "Copy Python" gives, ``{key}`` standing for the key as a literal.
+        load_line: the Python line "Copy code" gives, ``{key}`` standing for the key as a literal.
 
     Example:
         >>> from persistkit import MemoryPersistenceBackend
@@ -68,7 +68,7 @@ class KeyBrowser(anywidget.AnyWidget):
     _css = Path(__file__).with_name("widget.css")
 
     selected = t.Unicode(None, allow_none=True)
-    marked: t.Tuple[tuple[str, ...], tuple[str, ...]] = t.Tuple()
+    marked = t.Tuple()
     query = t.Unicode("")
     match = t.Enum(["substring", "prefix", "glob"], "substring")
 
@@ -86,6 +86,7 @@ class KeyBrowser(anywidget.AnyWidget):
         self._lock = threading.RLock()
         self._seen: Entry | None = None
         self._marks: dict[str, Entry] = {}
+        self._asking: int | None = None  # the view whose request is being answered
         self._requests: dict[str, Callable[[Message], Answer]] = {
             "page": self._page,
             "folders": self._folders,
@@ -103,7 +104,7 @@ class KeyBrowser(anywidget.AnyWidget):
         self._listing.start()
 
     def __repr__(self) -> str:
-        return f"KeyBrowser({self._backend.backend!r}: {self._summary()})"
+        return f"KeyBrowser({type(self._backend.backend).__name__}: {self._summary()})"
 
     @property
     def read_only(self) -> bool:
@@ -140,6 +141,7 @@ class KeyBrowser(anywidget.AnyWidget):
     def handle(self, request: Message) -> Answer:
         """Answer one request of the page: a message and its buffers. What goes wrong becomes the answer's ``error``."""
         with self._lock:
+            self._asking = request.get("view")
             try:
                 operation = self._requests[request["op"]]
                 answer, buffers = operation(request)
@@ -147,6 +149,8 @@ class KeyBrowser(anywidget.AnyWidget):
                 answer, buffers = {"error": visible(str(error))}, []
             except (KeyError, IndexError, TypeError, ValueError, t.TraitError) as error:
                 answer, buffers = {"error": f"not a request: {visible(str(error))[:200]}"}, []
+            finally:
+                self._asking = None
         return {**answer, "op": request.get("op"), "view": request.get("view"), "id": request.get("id")}, buffers
 
     def _receive(self, _widget: object, content: object, _buffers: object) -> None:
@@ -202,7 +206,7 @@ class KeyBrowser(anywidget.AnyWidget):
             if change["name"] == "marked":
                 found = {key: self._marks.get(key) or self._entry_of(key) for key in change["new"]}
                 self._marks = {key: entry for key, entry in found.items() if entry is not None}
-            self.send({"op": "state", "cause": change["name"], **self._state()})
+            self.send({"op": "state", "cause": change["name"], "by": self._asking, **self._state()})
 
     def _entry_of(self, key: str | None) -> Entry | None:
         if key is None:
@@ -216,9 +220,9 @@ class KeyBrowser(anywidget.AnyWidget):
             self.match = request.get("match", "substring")
             self.query = request["query"]
         sort = request.get("sort", "key")
-        query = Query(self.query, self.match, request.get("folder", ""), sort, bool(request.get("descending")))
         if sort not in ("key", "size", "modified"):
             raise ValueError(f"cannot sort by {sort!r}")
+        query = Query(self.query, self.match, request.get("folder", ""), sort, bool(request.get("descending")))
         index, rows = self._index, self._index.rows(query)
         limit = max(1, min(int(request.get("limit", 50)), _PAGE_ROWS))
         offset = int(request.get("offset", 0))

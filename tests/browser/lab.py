@@ -16,8 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import nbformat
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Locator, Page, sync_playwright
 
 __all__ = ["Notebook", "Server", "chromium", "write_notebook"]
 
@@ -111,9 +110,15 @@ def chromium() -> Iterator[Browser]:
 
 def write_notebook(path: Path, cells: Sequence[str]) -> None:
     """Write a notebook of code cells."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, path)
+    code: dict[str, object] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    content = {
+        "cells": [{**code, "id": f"cell-{number}", "source": cell} for number, cell in enumerate(cells)],
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 class Notebook:
@@ -128,7 +133,7 @@ class Notebook:
         self.dialogs: list[str] = []
         self.received: list[int] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        self.page.on("dialog", self._dismiss)
         self.page.on(
             "websocket", lambda socket: socket.on("framereceived", lambda data: self.received.append(len(data)))
         )
@@ -136,6 +141,10 @@ class Notebook:
         self.page.wait_for_function(_READY, timeout=60_000)
         if app == "lab/tree":
             self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+
+    def _dismiss(self, dialog: Dialog) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
 
     def run(self, cell: int, *, wait: bool = True) -> None:
         """Run one cell, and wait until the kernel is idle again."""

@@ -53,7 +53,9 @@ def test_globs_agree_with_fnmatch(keys: list[str], pattern: str) -> None:
     assert found(index_of(*keys), Query(pattern, "glob")) == expected
 
 
-@given(st.lists(st.text(st.sampled_from("ab:"), max_size=12), unique=True), st.text(st.sampled_from("ab*?"), min_size=1))
+@given(
+    st.lists(st.text(st.sampled_from("ab:"), max_size=12), unique=True), st.text(st.sampled_from("ab*?"), min_size=1)
+)
 def test_globs_over_plain_letters_agree_with_fnmatch(keys: list[str], pattern: str) -> None:
     """The path for blocks of ASCII, where a character is a byte, finds the same."""
     expected = [key for key in sorted(keys) if fnmatch.fnmatchcase(key, pattern)]

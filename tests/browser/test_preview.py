@@ -6,8 +6,8 @@ import io
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from persistkit.browser.preview import FIRST_BYTES, Preview, detect, make_preview, visible
@@ -65,7 +65,9 @@ def test_a_number_of_many_digits_is_no_error() -> None:
     assert shown(b"[" + b"9" * 6000 + b"]").body["tree"][2][0][0] == "number"
 
 
-@pytest.mark.parametrize(("data", "kind"), [(b'{"a": 1,', "text"), (b"PAR1" + bytes(90), "hex"), (b"\x93NUMPYxx", "hex")])
+@pytest.mark.parametrize(
+    ("data", "kind"), [(b'{"a": 1,', "text"), (b"PAR1" + bytes(90), "hex"), (b"\x93NUMPYxx", "hex")]
+)
 def test_damage_is_named_and_shown(data: bytes, kind: str) -> None:
     """What cannot be read as its kind is shown as text or bytes, with the reason."""
     preview = shown(data)
@@ -81,7 +83,11 @@ def test_a_part_of_a_large_value_is_text() -> None:
 
 def test_messages_are_bounded() -> None:
     """The widest JSON of a mebibyte becomes a message far smaller than itself."""
-    values = [json.dumps([["x" * 50] * 100] * 180), json.dumps("é" * 500_000), json.dumps({str(n): n for n in range(70_000)})]
+    values = [
+        json.dumps([["x" * 50] * 100] * 180),
+        json.dumps("é" * 500_000),
+        json.dumps({str(n): n for n in range(70_000)}),
+    ]
     for value in values:
         assert len(json.dumps(shown(value.encode()).body)) < 400_000
 
@@ -89,7 +95,7 @@ def test_messages_are_bounded() -> None:
 def test_hidden_characters_are_written_out() -> None:
     """ANSI escapes, direction overrides, zero widths and lone surrogates show, and none reaches the page."""
     assert visible("\x1b[2J\u202ea\u200bb\ud800\x7f\n") == "␛[2J⟨U+202E⟩a⟨U+200B⟩b⟨U+D800⟩␡␊"
-    assert shown("tab\tand\r\nline\x07".encode()).body["text"] == "tab\tand\nline␇"
+    assert shown(b"tab\tand\r\nline\x07").body["text"] == "tab\tand\nline␇"
     assert shown(b'["\\u202e"]').body["tree"][2][0][1] == "⟨U+202E⟩"
 
 

@@ -1,0 +1,118 @@
+"""Extras: listings of many keys, durable batches, and the time of the import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from contenders import bare_save, sync_directory
+from rounds import Block, fresh_directory, keys_of_one_template, timed
+from tqdm import tqdm
+
+from persistkit import BlockingBackend, FilePersistenceBackend, to_frame
+
+__all__ = ["BASE_IMPORTS", "durable_block", "import_block", "listing_block"]
+
+BASE_IMPORTS = "asyncio, logging, dataclasses"
+_IMPORTS = {
+    BASE_IMPORTS: f"import {BASE_IMPORTS}",
+    "persistkit": "import persistkit",
+    "persistkit, files used": "import persistkit; persistkit.FilePersistenceBackend",
+}
+# Where a machine has many files; their paths are keys as people write them.
+_PLACES = ("/usr", sys.prefix, "/opt", "/var/lib", "/home")
+_MAX_KEY_BYTES = 1024
+
+
+def file_paths(count: int) -> list[str]:
+    """Return paths of ``count`` files of this machine, fewer where it has fewer."""
+    return list(dict.fromkeys(islice(_walk(), count)))
+
+
+def _walk() -> Iterator[str]:
+    for place in _PLACES:
+        for folder, folders, names in os.walk(place):
+            folders.sort()
+            for name in sorted(names):
+                path = f"{folder}/{name}"
+                if path.isprintable() and len(path.encode()) <= _MAX_KEY_BYTES:
+                    yield path
+
+
+async def listing_block(count: int, parent: Path, rounds: int, *, quiet: bool) -> Block:
+    """Measure ``list_keys`` and ``to_frame`` of many keys: of one template, and file paths."""
+    block = Block("listing", f"listing {count:,} keys", unit="µs a key")
+    for name, keys in (("one template", keys_of_one_template(count)), ("file paths", file_paths(count))):
+        label = f"{name} ({len(keys):,})"
+        with fresh_directory(parent) as directory:
+            backend = FilePersistenceBackend(directory, fsync=False)
+            await backend.batch_save(dict.fromkeys(keys, b"x"))
+            for _ in tqdm(range(rounds), desc=f"listing {label}", unit="round", disable=quiet):
+                sample, listed = await timed(backend.list_keys, len(keys))
+                block.add(label, "list_keys", sample)
+                if listed != sorted(keys):
+                    raise AssertionError(f"list_keys of {label}: not the keys that were saved")
+                del listed
+                sample, frame = await timed(lambda: to_frame(backend), len(keys))  # noqa: B023 - awaited here
+                block.add(label, "to_frame", sample)
+                if len(frame) != len(keys):
+                    raise AssertionError(f"to_frame of {label}: {len(frame)} rows")
+                del frame
+    return block
+
+
+async def durable_block(where: str, size_bytes: int, count: int, parent: Path, rounds: int, *, quiet: bool) -> Block:
+    """Measure a durable batch against fsync of each file in turn."""
+    in_turn, synced_once = "bare loop, fsync in turn", "bare loop, directory once"
+    title = f"durable: {where}, {count:,} values of {size_bytes:,} bytes, fsync on"
+    block = Block("durable", title, yardstick={"save": (in_turn, "save")})
+    items = dict.fromkeys(keys_of_one_template(count), os.urandom(size_bytes))
+
+    async def bare(root: str, *, each: bool) -> None:
+        for key, value in items.items():
+            bare_save(root, key, value, fsync=True)
+            if each:
+                sync_directory(root)
+        if not each:
+            sync_directory(root)
+
+    async def one_by_one(backend: FilePersistenceBackend) -> None:
+        blocking = BlockingBackend(backend)
+        for key, value in items.items():
+            blocking.save(key, value)
+
+    async def batch(backend: FilePersistenceBackend) -> None:
+        await backend.batch_save(items)
+
+    for _ in tqdm(range(rounds), desc=title, unit="round", disable=quiet):
+        for name, each in ((in_turn, True), (synced_once, False)):
+            with fresh_directory(parent) as directory:
+                root = str(directory)
+                sample, _ = await timed(lambda: bare(root, each=each), count)  # noqa: B023 - awaited here
+                block.add(name, "save", sample)
+        for name, work in (("persistkit save, in turn", one_by_one), ("persistkit batch_save", batch)):
+            with fresh_directory(parent) as directory:
+                backend = FilePersistenceBackend(directory, fsync=True)
+                sample, _ = await timed(lambda: work(backend), count)  # noqa: B023 - awaited here
+                block.add(name, "save", sample)
+    return block
+
+
+def import_block(rounds: int, *, quiet: bool) -> Block:
+    """Measure the import of persistkit, and of what it is measured against, in fresh interpreters."""
+    block = Block("import", "import in a fresh interpreter", unit="ms")
+    block.yardstick = {"import": (BASE_IMPORTS, "import")}
+    for _ in tqdm(range(rounds), desc="import", unit="round", disable=quiet):
+        for name, statement in _IMPORTS.items():
+            block.add(name, "import", _import_milliseconds(statement))
+    return block
+
+
+def _import_milliseconds(statement: str) -> float:
+    script = f"from time import perf_counter as now; start = now()\n{statement}\nprint((now() - start) * 1e3)"
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return float(run.stdout)

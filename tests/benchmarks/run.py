@@ -1,0 +1,110 @@
+"""Run persistkit, a bare loop of the same system calls and the neighbours, alternately, and print the medians.
+
+    python tests/benchmarks/run.py
+
+Everything is compared within one run: absolute figures belong to a machine, ratios travel. See ``--help``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+
+try:
+    from extras import durable_block, import_block, listing_block
+    from report import plot, tables, targets_table, write_json
+    from rounds import Block, Setting, fresh_directory, main_block
+    from targets import targets_of
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}: the benchmarks need persistkit with its extra `bench`: pip install '.[bench]'")
+
+_TMPFS = Path("/dev/shm")  # noqa: S108 - a memory disk is what is measured; each run makes its own folder in it
+_MAX_BYTES = 256 * 1024 * 1024
+# A sync of a disk takes milliseconds, a save without it microseconds.
+_FEWER_WITH_FSYNC = 10
+
+
+def arguments_of(command: Sequence[str]) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--items", type=int, default=10_000, help="values a round, at most 256 MiB of them; with fsync a tenth")
+    add("--rounds", type=int, default=7, help="rounds; the medians are taken over them (default 7)")
+    add("--size", type=int, nargs="+", default=[1024, 1024 * 1024], metavar="BYTES", help="sizes of a value")
+    add("--where", nargs="+", choices=["tmpfs", "disk"], default=["tmpfs", "disk"])
+    add("--fsync", nargs="*", choices=["off", "on"], default=["off", "on"], help="default, and without words: both")
+    add("--disk-dir", type=Path, default=Path(), help="a folder on the disk to measure (default: here)")
+    add("--listing", type=int, metavar="KEYS", help="also list so many keys: of one template, and file paths")
+    add("--durable", action="store_true", help="also a durable batch against fsync of each file in turn")
+    add("--import", action="store_true", dest="imports", help="also the time of the import")
+    add("--markdown", action="store_true", help="print the tables as Markdown")
+    add("--json", type=Path, metavar="FILE", help="write every sample, median and ratio")
+    add("--plot", type=Path, metavar="FILE", help="draw the medians as a PNG")
+    add("--quiet", action="store_true", help="no progress")
+    options = parser.parse_args(command)
+    counts = [options.items, options.rounds, *options.size, *([options.listing] if options.listing is not None else [])]
+    if min(counts) < 1:
+        parser.error("--items, --rounds, --size and --listing take whole numbers from 1")
+    return options
+
+
+@contextmanager
+def places(options: argparse.Namespace) -> Iterator[dict[str, Path]]:
+    """Make a folder in each place to measure, and remove them afterwards."""
+    parents = {"tmpfs": _TMPFS, "disk": options.disk_dir.absolute()}
+    wanted = {where: parents[where] for where in dict.fromkeys(options.where)}
+    if "tmpfs" in wanted and not os.access(_TMPFS, os.W_OK):
+        print(f"{_TMPFS} cannot be written here: tmpfs is left out", file=sys.stderr)
+        del wanted["tmpfs"]
+    if not wanted:
+        raise SystemExit("nowhere to measure; pass --where disk")
+    with fresh_directory(next(iter(wanted.values()))) as first, fresh_directory(list(wanted.values())[-1]) as last:
+        yield dict(zip(wanted, (first, last), strict=False))
+
+
+async def measure(options: argparse.Namespace) -> list[Block]:
+    """Return all blocks that were asked for."""
+    blocks = []
+    rounds, quiet = options.rounds, options.quiet
+    with places(options) as folders:
+        settings = product(folders, options.size, dict.fromkeys(options.fsync or ["off", "on"]))
+        for where, size_bytes, fsync in settings:
+            items = max(1, min(options.items // (_FEWER_WITH_FSYNC if fsync == "on" else 1), _MAX_BYTES // size_bytes))
+            setting = Setting(where, size_bytes, fsync == "on", items)
+            blocks.append(await main_block(setting, folders[where], rounds, quiet=quiet))
+        first = next(iter(folders.values()))
+        if options.listing is not None:
+            blocks.append(await listing_block(options.listing, first, rounds, quiet=quiet))
+        if options.durable:
+            for where, size_bytes in product(folders, options.size):
+                items = max(1, min(options.items // _FEWER_WITH_FSYNC, _MAX_BYTES // size_bytes))
+                blocks.append(await durable_block(where, size_bytes, items, folders[where], rounds, quiet=quiet))
+        if options.imports:
+            blocks.append(import_block(rounds, quiet=quiet))
+    return blocks
+
+
+def main(command: Sequence[str]) -> None:
+    """Measure, print, and write what was asked for."""
+    options = arguments_of(command)
+    warnings.simplefilter("ignore")  # a neighbour's warnings say nothing about its speed
+    blocks = asyncio.run(measure(options))
+    targets = targets_of(blocks)
+    print(tables(blocks, markdown=options.markdown))
+    if targets:
+        print("\n" + targets_table(targets, markdown=options.markdown))
+    if options.json:
+        write_json(options.json, blocks, targets)
+    if options.plot:
+        plot(options.plot, blocks)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
