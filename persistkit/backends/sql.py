@@ -29,7 +29,7 @@ except ImportError as error:
 __all__ = ["SQLPersistenceBackend"]
 
 _SCHEMA_VERSION: Final = 1
-_PAGE: Final = 2_000
+_PAGE: Final = 20_000
 _STATEMENT_ROWS: Final = 500
 _STATEMENT_BYTES: Final = 32 * 1024 * 1024
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -184,7 +184,7 @@ class SQLPersistenceBackend(PersistenceBackend):
 
     async def list_keys(self, prefix: str = "") -> list[str]:
         """Return the keys that start with ``prefix``, sorted by their bytes."""
-        return [bytes(row[0]).decode() async for page in self._pages(self._table.select_keys, prefix) for row in page]
+        return [row[0].decode() async for page in self._pages(self._table.select_keys, prefix) for row in page]
 
     async def exists(self, key: str) -> bool:
         """Tell whether a value is stored under ``key``, without reading it."""
