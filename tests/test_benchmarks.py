@@ -62,7 +62,7 @@ def test_one_command_measures_every_contender(project: Path, tmp_path: Path) -> 
     assert not list(disk.iterdir())
 
 
-@pytest.mark.parametrize("wrong", [["--items", "0"], ["--where", "moon"], ["--rounds", "-1"]])
+@pytest.mark.parametrize("wrong", [["--items", "0"], ["--where", "moon"]])
 def test_wrong_options_are_refused_before_anything_is_measured(project: Path, wrong: list[str]) -> None:
     """An option that makes no sense ends the command with the usage and what is wanted."""
     run = run_benchmark(project, *wrong)

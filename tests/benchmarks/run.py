@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 import warnings
@@ -95,6 +96,8 @@ def main(command: Sequence[str]) -> None:
     """Measure, print, and write what was asked for."""
     options = arguments_of(command)
     warnings.simplefilter("ignore")  # a neighbour's warnings say nothing about its speed
+    gc.collect()
+    gc.freeze()  # the modules of all contenders are no garbage: a collection should not walk them each time
     blocks = asyncio.run(measure(options))
     targets = targets_of(blocks)
     print(tables(blocks, markdown=options.markdown))
