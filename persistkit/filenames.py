@@ -27,7 +27,8 @@ __all__ = [
     "place_for",
 ]
 
-MAX_ALTERNATIVES: Final = 1024
+# So that a directory of names with astronomically many keys each is listed in bounded memory.
+MAX_ALTERNATIVES: Final = 64
 
 _MASK: Final = (1 << 64) - 1
 SPECIALS: Final = b'/\\:*?"<>|'
@@ -63,7 +64,7 @@ class Reading:
         filename: the filename that was read.
         keys: the keys that have this filename, sorted by their UTF-8 bytes; several when they collide.
         complete: the search found the keys; False when nothing fits within its bounds, or when the name is cut or
-            not of the shape of ours, and ``keys`` is empty then; also False when there are more than 1,024.
+            not of the shape of ours, and ``keys`` is empty then; also False when there are more than 64.
     """
 
     filename: str
@@ -116,7 +117,7 @@ def is_filename(name: str) -> bool:
 def alternatives(key: str) -> tuple[str, ...]:
     """Return the other keys with the same sanitized text and the same hash, sorted by their UTF-8 bytes.
 
-    Exact, save for accidents of the 64-bit arithmetic; linear in the key and in what is returned: the first 1,024
+    Exact, save for accidents of the 64-bit arithmetic; linear in the key and in what is returned: the first 64
     when there are more. Hashes can be equal only inside a run of neighbouring special characters: a difference of
     two characters is at most 90, and 90 * (1 + 1/33 + ...) < 33 ** 2, so nothing two places lower cancels it.
 
@@ -175,7 +176,7 @@ def keys_for(filenames: Iterable[str], *, thorough: bool = True) -> list[Reading
 
 
 def same_filename(key: bytes) -> tuple[bytes, ...]:
-    """Return all keys that share the filename of ``key``, itself among them, sorted; at most 1,025."""
+    """Return all keys that share the filename of ``key``, itself among them, sorted; at most 65."""
     return (key,) if _class_size(key) == 1 else tuple(islice(_class_of(key), MAX_ALTERNATIVES + 1))
 
 
