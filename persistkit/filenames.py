@@ -1,59 +1,85 @@
-r"""Filenames: from a key to its filename, and from a filename back to its key.
+r"""Filenames: from a key to its filename, and from filenames back to their keys.
 
-The rule is that of ``FilePersistenceBackend`` in the Rust crate llm-agent-runtime 1.74.0: ``<sanitized>-<hash>.bin``,
-where each of ``/ \ : * ? " < > |`` becomes ``_`` and the hash is djb2 (D. J. Bernstein, comp.lang.c, 1991) of the
-key's UTF-8 bytes in 64 bits, as 16 hex digits. Names of 252 bytes and more, which the reference cannot store, are cut.
+The rule is that of ``FilePersistenceBackend`` in the Rust crate llm-agent-runtime 1.74.0: ``<sanitized>-<hash>.bin``.
+In the sanitized text each of ``/ \ : * ? " < > |`` is a ``_``; the hash is djb2 (D. J. Bernstein, comp.lang.c, 1991) of
+the key's UTF-8 bytes in 64 bits, as 16 hex digits. Names of 252 bytes and more, which the reference cannot store, get
+their text cut.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
-from math import prod
+from itertools import combinations, islice, product
 from typing import Final
 
 __all__ = [
+    "MAX_ALTERNATIVES",
     "Reading",
     "alternatives",
     "claim_name_for",
     "djb2",
     "filename_for",
+    "has_alternatives",
+    "is_claim_name",
     "is_filename",
     "keys_for",
     "needs_claim",
     "place_for",
 ]
 
-# So that a directory of names with astronomically many keys each is listed in bounded memory.
 MAX_ALTERNATIVES: Final = 64
 
 _MASK: Final = (1 << 64) - 1
-SPECIALS: Final = b'/\\:*?"<>|'
-UNKNOWNS: Final = bytes(sorted(SPECIALS + b"_"))
-_RUNS: Final = re.compile(rb'[_/\\:*?"<>|]{2,}')
-_SANITIZED: Final = bytes(ord("_") if byte in SPECIALS else byte for byte in range(256))
-_NOT_SPECIALS: Final = bytes(byte for byte in range(256) if byte not in SPECIALS)
-SUFFIX_BYTES: Final = len("-0123456789abcdef.bin")
+_START: Final = 5381
+_UNDERSCORE: Final = ord("_")
+_SPECIALS: Final = b'"*/:<>?\\|'
+_UNKNOWNS: Final = bytes(sorted(_SPECIALS + b"_"))
+_SANITIZED: Final = bytes(_UNDERSCORE if byte in _SPECIALS else byte for byte in range(256))
+_KNOWNS: Final = bytes(byte for byte in range(256) if byte not in _UNKNOWNS)
+
+_SUFFIX_BYTES: Final = len("-0123456789abcdef.bin")
 _MAX_NAME_BYTES: Final = 255
-MAX_UNCUT_BYTES: Final = 251
-# No special characters: they would have become "_". No surrogates: the name is not UTF-8, so no key's.
-_SHAPE: Final = re.compile(r'[^/\\:*?"<>|\0\ud800-\udfff]*-[0-9a-f]{16}\.bin')
+_MAX_TEXT_BYTES: Final = _MAX_NAME_BYTES - _SUFFIX_BYTES
+_MAX_UNCUT_BYTES: Final = 251 - _SUFFIX_BYTES
+# No sanitized text holds a special character, NUL or half a surrogate pair.
+_STEM: Final = r'[^/\\:*?"<>|\0\ud800-\udfff]*-[0-9a-f]{16}'
+_FILENAME: Final = re.compile(_STEM + r"\.bin")
+_CLAIM_NAME: Final = re.compile(_STEM + r"\.key")
+_NAME_OF_NO_KEY: Final = "-0000000000000000.bin"
 
-# How many unknown characters `keys_for` always solves, whatever else is listed; beyond, a key needs a claim.
-ANY_CHARACTERS: Final = 8
-ONE_SPECIAL: Final = 24
-TWO_SPECIALS: Final = 12
-
-# A byte is 33 * quotient + remainder, so djb2 is two numbers written in base 33, which int() reads at C speed.
+# A byte is 33 * quotient + remainder, so djb2 is two numbers written in base 33, which int() reads at C speed. Blocks,
+# because int() takes quadratic time.
 _DIGITS: Final = b"0123456789abcdefghijklmnopqrstuvw"
 _QUOTIENTS: Final = bytes(_DIGITS[byte // 33] for byte in range(256))
 _REMAINDERS: Final = bytes(_DIGITS[byte % 33] for byte in range(256))
-_BLOCK_BYTES: Final = 1024
-_START: Final = 5381
-STARTS: Final = [_START * pow(33, length, 1 << 64) & _MASK for length in range(_BLOCK_BYTES + 1)]
+_BLOCK_BYTES: Final = 256
+_POWERS: Final = [pow(33, exponent, 1 << 64) for exponent in range(_BLOCK_BYTES + 1)]
+
+_RUN: Final = re.compile(b"[" + re.escape(_UNKNOWNS) + b"]{2,}")
+# What a byte that becomes another one hands up to the byte before it, by what it was handed from the one after it.
+_CARRIES: Final = {
+    (byte, below): {(other - byte + below) // 33 for other in _UNKNOWNS if (other - byte + below) % 33 == 0}
+    for byte in _UNKNOWNS
+    for below in range(-2, 3)
+}
+_CHANGES: Final = {byte: _CARRIES[byte, 0] - {0} for byte in _UNKNOWNS}
+
+# By how many kinds of characters a key has at its unknown places: up to how many such places it is always recovered
+# (what `needs_claim` goes by; a hopeless name costs 0.2 to 0.6 ms with these), and up to how many within the budget.
+_ALWAYS: Final = {1: _MAX_UNCUT_BYTES, 2: 22, 3: 12, 10: 8}
+_AT_MOST: Final = {1: _MAX_UNCUT_BYTES, 2: 34, 3: 22, 10: 12}
+_ALPHABETS: Final = [
+    (alphabet, _ALWAYS[len(alphabet)], _AT_MOST[len(alphabet)])
+    for alphabet in (
+        *(bytes([special]) for special in _SPECIALS),
+        *(bytes([_UNDERSCORE, special]) for special in _SPECIALS),
+        *(bytes([_UNDERSCORE, *pair]) for pair in combinations(_SPECIALS, 2)),
+        _UNKNOWNS,
+    )
+]
+_CERTAIN: Final = [(alphabet, always, always) for alphabet, always, _ in _ALPHABETS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +88,10 @@ class Reading:
 
     Attributes:
         filename: the filename that was read.
-        keys: the keys that have this filename, sorted by their UTF-8 bytes; several when they collide.
-        complete: the search found the keys; False when nothing fits within its bounds, or when the name is cut or
-            not of the shape of ours, and ``keys`` is empty then; also False when there are more than 64.
+        keys: keys that have this filename, sorted by their UTF-8 bytes: none when the name is not of our shape, is cut
+            or was not solved, several when keys collide.
+        complete: a key was found, and ``keys`` holds it and all its ``alternatives``: none is missing but for accidents
+            of the 64-bit arithmetic. False when ``keys`` is empty, and when it holds the first 64 of more than 64.
     """
 
     filename: str
@@ -75,69 +102,86 @@ class Reading:
 def djb2(key: str) -> int:
     """Return the 64-bit djb2 hash of the UTF-8 bytes of ``key``.
 
+    Raises:
+        UnicodeEncodeError: ``key`` holds a lone surrogate.
+
     Example:
         >>> djb2("a/b")
         193484279
     """
     data = key.encode()
-    if len(data) <= _BLOCK_BYTES:
-        return _hash(data)
     state = _START
     for start in range(0, len(data), _BLOCK_BYTES):
         block = data[start : start + _BLOCK_BYTES]
-        state = ((state - _START) * pow(33, len(block), 1 << 64) + _hash(block)) & _MASK
+        high, low = int(block.translate(_QUOTIENTS), 33), int(block.translate(_REMAINDERS), 33)
+        state = (state * _POWERS[len(block)] + 33 * high + low) & _MASK
     return state
 
 
 def filename_for(key: str) -> str:
     """Return the filename of ``key``, at most 255 bytes.
 
+    The text of a name that would have 252 bytes or more is cut to at most 234 bytes, between two characters.
+
+    Raises:
+        UnicodeEncodeError: ``key`` holds a lone surrogate.
+
     Example:
         >>> filename_for("session:1/step:2")
         'session_1_step_2-e714ac94615d5a8b.bin'
     """
-    data = key.encode()
-    text = data.translate(_SANITIZED)
-    if len(text) + SUFFIX_BYTES > MAX_UNCUT_BYTES:
-        head = text[: _MAX_NAME_BYTES - SUFFIX_BYTES].decode(errors="ignore")
-        return f"{head}-{djb2(key):016x}.bin"
-    return f"{text.decode()}-{_hash(data):016x}.bin"
+    text = key.encode().translate(_SANITIZED)
+    if len(text) > _MAX_UNCUT_BYTES:
+        return f"{text[:_MAX_TEXT_BYTES].decode(errors='ignore')}-{djb2(key):016x}.bin"
+    return f"{text.decode()}-{djb2(key):016x}.bin"
 
 
 def claim_name_for(filename: str) -> str:
-    """Return the name of the companion that tells which key holds ``filename``."""
+    """Return the name of the companion that says which key holds ``filename``."""
     return filename.removesuffix(".bin") + ".key"
 
 
 def is_filename(name: str) -> bool:
-    """Tell whether ``name`` has the shape of a value's filename."""
-    return name.endswith(".bin") and _SHAPE.fullmatch(name) is not None
+    """Tell whether ``name`` has the shape of a value's filename: ``<text>-<16 hex digits>.bin``, at most 255 bytes."""
+    return _FILENAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
+
+
+def is_claim_name(name: str) -> bool:
+    """Tell whether ``name`` has the shape of a companion's name: ``<text>-<16 hex digits>.key``, at most 255 bytes."""
+    return _CLAIM_NAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
+
+
+def has_alternatives(key: str) -> bool:
+    """Tell whether ``alternatives`` of ``key`` is not empty, in time linear in the key."""
+    return _collides(key.encode())
 
 
 def alternatives(key: str) -> tuple[str, ...]:
     """Return the other keys with the same sanitized text and the same hash, sorted by their UTF-8 bytes.
 
-    Exact, save for accidents of the 64-bit arithmetic; linear in the key and in what is returned: the first 64
-    when there are more. Hashes can be equal only inside a run of neighbouring special characters: a difference of
-    two characters is at most 90, and 90 * (1 + 1/33 + ...) < 33 ** 2, so nothing two places lower cancels it.
+    Exact, save for accidents of the 64-bit arithmetic, in time linear in the key; the first 64 when there are more, for
+    their number can grow exponentially with the key. Hashes agree only inside runs of neighbouring special characters:
+    two characters differ by at most 90, and 90 * (1 + 1/33 + ...) < 33 ** 2, so nothing two places lower cancels it.
+    Where the filename is cut, keys that differ in what was cut off can share it too; those are not given.
 
     Example:
         >>> alternatives("a?>")
         ('a>_',)
     """
     data = key.encode()
-    if _class_size(data) == 1:
-        return ()
-    same = islice(_class_of(data), MAX_ALTERNATIVES + 1)
-    return tuple(other.decode() for other in same if other != data)[:MAX_ALTERNATIVES]
+    others = (other for other in _sharing(data) if other != data)
+    return tuple(other.decode() for other in islice(others, MAX_ALTERNATIVES))
 
 
 def needs_claim(key: str) -> bool:
-    """Tell whether the filename of ``key`` does not give it back for certain, so that a companion must name it.
+    """Tell whether the filename of ``key`` alone does not surely give it back, so that a companion must name it.
 
-    True when another key shares the filename, when the filename is cut, or when the key is beyond what ``keys_for``
-    always solves: more than 8 special characters and underscores, unless they are underscores alone, one special
-    alone, underscores and one special (up to 24), or two specials with or without underscores (up to 12).
+    True when the key has alternatives, when its filename has 252 bytes or more, and when it has more than 8 special
+    characters and underscores, except for underscores alone, or one special character throughout, in any number; for
+    underscores and one special character up to 22; for two special characters, with or without underscores, up to 12.
+
+    Where it is False, ``keys_for`` gives exactly ``key`` for its filename, complete, whatever else is listed: save for
+    accidents of the 64-bit arithmetic, which chance brings less often than once in 10 ** 10 keys, but malice can.
     """
     return place_for(key)[1]
 
@@ -146,92 +190,94 @@ def place_for(key: str) -> tuple[str, bool]:
     """Return the filename of ``key`` and whether it needs a claim: what each operation on a file asks first."""
     data = key.encode()
     text = data.translate(_SANITIZED)
-    if len(text) + SUFFIX_BYTES > MAX_UNCUT_BYTES:
+    if len(text) > _MAX_UNCUT_BYTES:
         return filename_for(key), True
-    return f"{text.decode()}-{_hash(data):016x}.bin", _is_hard(data, text)
+    return f"{text.decode()}-{djb2(key):016x}.bin", _is_hard(data, text)
 
 
 def _is_hard(data: bytes, text: bytes) -> bool:
-    if b"__" in text and _class_size(data) > 1:
+    if b"__" in text and _collides(data):
         return True
     unknowns = text.count(b"_")
-    if unknowns <= ANY_CHARACTERS:
+    if unknowns <= _ALWAYS[len(_UNKNOWNS)]:
         return False
-    kinds = len(set(data.translate(None, _NOT_SPECIALS)))
-    if kinds == 0 or (kinds == 1 and b"_" not in data):
+    kinds = set(data.translate(None, _KNOWNS))
+    if len(kinds) == 1:
         return False
-    return unknowns > (ONE_SPECIAL if kinds == 1 else TWO_SPECIALS if kinds == 2 else ANY_CHARACTERS)
+    return unknowns > _ALWAYS.get(len(kinds | {_UNDERSCORE}), 0)
 
 
 def keys_for(filenames: Iterable[str], *, thorough: bool = True) -> list[Reading]:
     """Return what each filename says about its key, in the order given.
 
-    Linear in the number of names; bounded, by count and never by the clock, for names that nothing fits. A key for
-    which ``needs_claim`` is False is always found, whatever else is listed; harder ones as far as a common budget
-    goes, in an order that does not depend on the order of the names; not at all unless ``thorough``.
+    Every key for which ``needs_claim`` is False is found, whatever else is listed. Harder keys are found as long as a
+    common budget lasts (not at all unless ``thorough``), counted in steps, never in time; the order of the names
+    changes no reading. Time and
+    memory are linear in the number of names. Any text is taken, surrogates from undecodable names included.
     """
-    from persistkit.recovery import recover
+    from persistkit.recovery import recovered
 
-    return recover(list(filenames), thorough=thorough)
-
-
-def same_filename(key: bytes) -> tuple[bytes, ...]:
-    """Return all keys that share the filename of ``key``, itself among them, sorted; at most 65."""
-    return (key,) if _class_size(key) == 1 else tuple(islice(_class_of(key), MAX_ALTERNATIVES + 1))
-
-
-def _hash(data: bytes) -> int:
-    if not data:
-        return _START
-    high = int(data.translate(_QUOTIENTS), 33)
-    low = int(data.translate(_REMAINDERS), 33)
-    return (STARTS[len(data)] + 33 * high + low) & _MASK
+    names = list(filenames)
+    readable = [name if _FILENAME.fullmatch(name) else _NAME_OF_NO_KEY for name in names]
+    texts = [name[:-_SUFFIX_BYTES].encode() for name in readable]
+    for row, text in enumerate(texts):
+        if len(text) > _MAX_UNCUT_BYTES:
+            readable[row], texts[row] = _NAME_OF_NO_KEY, b""
+    hashes = bytes.fromhex("".join([name[1 - _SUFFIX_BYTES : -4] for name in readable]))
+    keys = recovered(texts, hashes, _ALPHABETS if thorough else _CERTAIN)
+    return [_reading(name, text, key) for name, text, key in zip(names, texts, keys, strict=True)]
 
 
-def _class_size(data: bytes) -> int:
-    """Return how many keys share text and hash with ``data``: the product over its runs of unknown characters."""
-    return prod(map(_run_size, _RUNS.findall(data)))
+def _reading(filename: str, text: bytes, key: bytes | None) -> Reading:
+    if key is None:
+        return Reading(filename, (), False)
+    if b"__" not in text or not _collides(key):
+        return Reading(filename, (key.decode(),), True)
+    keys = [same.decode() for same in islice(_sharing(key), MAX_ALTERNATIVES + 1)]
+    return Reading(filename, tuple(keys[:MAX_ALTERNATIVES]), len(keys) <= MAX_ALTERNATIVES)
 
 
-@lru_cache(maxsize=1024)
-def _run_size(run: bytes) -> int:
-    ways = {0: 1}
+def _collides(data: bytes) -> bool:
+    return any(map(_varies, _RUN.findall(data)))
+
+
+def _varies(run: bytes) -> bool:
+    """Tell whether another run hashes like ``run``: whether what a changed byte hands up comes to rest further left."""
+    carries: set[int] = set()
     for byte in reversed(run):
-        ways = _extended(byte, ways)
-    return ways[0]
+        handed_up = {carry for below in carries for carry in _CARRIES[byte, below]}
+        if 0 in handed_up:
+            return True
+        carries = handed_up | _CHANGES[byte]
+    return False
 
 
-def _extended(byte: int, ways: dict[int, int]) -> dict[int, int]:
-    """Return the ways to reach each carry, one character further to the left."""
-    longer: dict[int, int] = {}
-    for carry, count in ways.items():
-        for other in UNKNOWNS:
-            carried, rest = divmod(other - byte + carry, 33)
-            if rest == 0:
-                longer[carried] = longer.get(carried, 0) + count
-    return longer
-
-
-def _class_of(data: bytes) -> Iterator[bytes]:
-    """Iterate, sorted, over all keys that share text and hash with ``data``.
-
-    From the first byte to the last: ``carry`` is what the bytes to the right must hand up, and ``reachable`` says
-    what they can, so that every branch taken ends in a key.
-    """
-    reachable: list[dict[int, int]] = [{0: 1}] * (len(data) + 1)
-    for index in range(len(data) - 1, -1, -1):
-        reachable[index] = _extended(data[index], reachable[index + 1]) if data[index] in UNKNOWNS else {0: 1}
-    waiting = [(b"", 0)]
+def _variants(run: bytes) -> Iterator[bytes]:
+    """Iterate, sorted, over all runs of special characters that hash like ``run``, itself among them."""
+    reachable = [{0}]
+    for byte in reversed(run):
+        reachable.append({carry for below in reachable[-1] for carry in _CARRIES[byte, below]})
+    head = bytearray()
+    waiting = [(0, b"", 0)]
     while waiting:
-        head, carry = waiting.pop()
-        index = len(head)
-        while index < len(data) and data[index] not in UNKNOWNS:
-            index += 1
-        head = data[:0] + head + data[len(head) : index]
-        if index == len(data):
-            yield head
+        size, letter, carry = waiting.pop()
+        head[size:] = letter
+        if len(head) == len(run):
+            yield bytes(head)
             continue
-        for other in reversed(UNKNOWNS):
-            below = 33 * carry - (other - data[index])
-            if below in reachable[index + 1]:
-                waiting.append((head + bytes([other]), below))
+        # Only what the bytes after this one can hand up, so that every branch ends in a variant.
+        handed_up = reachable[len(run) - len(head) - 1]
+        for other in reversed(_UNKNOWNS):
+            below = 33 * carry - (other - run[len(head)])
+            if below in handed_up:
+                waiting.append((len(head), bytes([other]), below))
+
+
+def _sharing(data: bytes) -> Iterator[bytes]:
+    """Iterate, sorted, over the first keys that have the text and the hash of ``data``, at least 65 if there are."""
+    pieces: list[Sequence[bytes]] = []
+    end = 0
+    for run in _RUN.finditer(data):
+        pieces += [data[end : run.start()]], list(islice(_variants(run[0]), MAX_ALTERNATIVES + 1))
+        end = run.end()
+    return map(b"".join, product(*pieces, [data[end:]]))

@@ -1,228 +1,419 @@
-"""Key to filename and back: the reference's pairs, collisions by brute force, and what a listing may claim to know."""
+"""Filenames: the rule, the keys that share one, and the way back."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
-import resource
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import persistkit.filenames
 from persistkit.filenames import (
+    MAX_ALTERNATIVES,
     Reading,
     alternatives,
     claim_name_for,
     djb2,
     filename_for,
+    has_alternatives,
+    is_claim_name,
     is_filename,
     keys_for,
     needs_claim,
 )
 
-PAIRS: dict[str, str] = json.loads((Path(__file__).parent / "data" / "filenames.json").read_text(encoding="utf-8"))
-TEN = '_/\\:*?"<>|'
+SPECIALS = '/\\:*?"<>|'
+PAIRS: dict[str, str] = json.loads((Path(__file__).parent / "data" / "filenames.json").read_text())
 
-any_key = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300).filter(
-    lambda key: len(key.encode()) <= 1024
+any_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+special_text = st.text(SPECIALS + "_" * 9 + "ab-.é日🦀\n", max_size=24)
+colliding_pieces = st.sampled_from(["?>", ">_", ":|", "<:", "?:_", ">\\>", "?\\>", ">|_", "a", "/", "_"])
+colliding_text = st.lists(colliding_pieces).map("".join)
+few_kinds_text = st.tuples(st.sampled_from(SPECIALS), st.sampled_from(SPECIALS)).flatmap(
+    lambda pair: st.text("".join(pair) + "_abcé", max_size=40)
 )
-hard_key = st.text(TEN + "ab", max_size=40)
+long_text = st.builds(lambda head, unit, times: head + unit * times, any_text, any_text, st.integers(1, 400))
+key_text = any_text | special_text | colliding_text | few_kinds_text
 
 
-def plain_djb2(key: str) -> int:
-    """Hash as the reference's loop does, one byte after the other."""
+def reference_filename(key: str) -> str:
+    """Apply the rule letter by letter, as the Rust code does."""
     state = 5381
     for byte in key.encode():
         state = (state * 33 + byte) % 2**64
-    return state
+    return "".join("_" if letter in SPECIALS else letter for letter in key) + f"-{state:016x}.bin"
 
 
-def test_all_pairs_of_the_reference_hold() -> None:
-    """Each of the 397 filenames the Rust code made is made here from its key."""
-    assert len(PAIRS) == 397
+def hostile_names(count: int, unknowns: tuple[int, ...], seed: int) -> list[str]:
+    """Return names with the given numbers of underscores, each at places of its own, and a random hash."""
+    generator = random.Random(seed)
+    names: dict[str, str] = {}
+    while len(names) < count:
+        length = generator.randrange(max(unknowns) + 8, 230)
+        text = ["a"] * length
+        for place in generator.sample(range(length), unknowns[len(names) % len(unknowns)]):
+            text[place] = "_"
+        names["".join(text)] = f"{''.join(text)}-{generator.getrandbits(64):016x}.bin"
+    return list(names.values())
+
+
+def honest_keys(count: int, seed: int) -> list[str]:
+    """Return keys of many shapes that need no claim, some of them as hard as such keys get."""
+    generator = random.Random(seed)
+    keys: dict[str, None] = {}
+    while len(keys) < count:
+        kinds, unknowns = generator.choice([(9, 8), (2, 12), (1, 22), (9, 4), (1, 9)])
+        letters = "".join(generator.sample(SPECIALS, kinds)) + "_"
+        words = ["".join(generator.choices("abcdefgh", k=generator.randrange(1, 6))) for _ in range(unknowns + 1)]
+        key = "".join(word + generator.choice(letters) for word in words[:-1]) + words[-1]
+        if not needs_claim(key):
+            keys[key] = None
+    return list(keys)
+
+
+def test_all_is_the_truth() -> None:
+    """The public names are those in the sorted __all__, and no others."""
+    names = persistkit.filenames.__all__
+    assert names == sorted(names)
+    public = {
+        name
+        for name, value in vars(persistkit.filenames).items()
+        if not name.startswith("_") and getattr(value, "__module__", "persistkit.filenames") == "persistkit.filenames"
+    }
+    assert {name for name in public if name not in {"annotations", "re", "TYPE_CHECKING"}} == set(names)
+
+
+def test_importing_loads_no_numpy() -> None:
+    """Importing the module, naming a file and asking for claims does not load numpy."""
+    program = (
+        "import sys, persistkit.filenames as f; f.needs_claim(f.filename_for('a?>')); print('numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "number", "filename"),
+    [
+        ("", 5381, "-0000000000001505.bin"),
+        ("a/b", 193484279, "a_b-000000000b8855f7.bin"),
+        ("a_b", 193485863, "a_b-000000000b885c27.bin"),
+        ("runtime:shutdown", 3579171145586222879, "runtime_shutdown-31abc53192fea71f.bin"),
+        ("日本語/メモ", 17258068559879630147, "日本語_メモ-ef80f9eb04f66d43.bin"),
+    ],
+)
+def test_documented_examples_hold(key: str, number: int, filename: str) -> None:
+    """The examples of the format's description hash and read as written there."""
+    assert djb2(key) == number
+    assert filename_for(key) == filename
+    assert keys_for([filename]) == [Reading(filename, (key,), complete=True)]
+
+
+def test_names_are_those_of_the_rust_code() -> None:
+    """Every filename is byte for byte the one the Rust runtime gives the key."""
     assert {key: filename_for(key) for key in PAIRS} == PAIRS
 
 
-def test_pairs_of_the_reference_read_back() -> None:
-    """At least 232 of the 397 filenames give their key back; the rest say that they do not; none is wrong."""
-    readings = keys_for(PAIRS.values())
-    right = [key in reading.keys for key, reading in zip(PAIRS, readings, strict=True)]
-    assert sum(right) >= 232
-    assert all(found or not reading.complete for found, reading in zip(right, readings, strict=True))
-    assert all(not reading.keys for found, reading in zip(right, readings, strict=True) if not found)
+def test_names_of_the_rust_code_give_their_keys_back() -> None:
+    """Of the names written by the Rust code at least 232 give their key, the others come back unsolved, none wrong."""
+    readings = dict(zip(PAIRS, keys_for(PAIRS.values()), strict=True))
+    assert len(readings) == 397
+    assert sum(key in reading.keys for key, reading in readings.items()) >= 232
+    assert all(reading.complete or reading.keys == () for reading in readings.values())
+    assert all(key in reading.keys for key, reading in readings.items() if reading.complete)
+
+
+@given(any_text | long_text)
+def test_hash_is_djb2(key: str) -> None:
+    """The hash is djb2 in 64 bits, whatever the length of the key."""
+    state = 5381
+    for byte in key.encode():
+        state = (state * 33 + byte) % 2**64
+    assert djb2(key) == state
+
+
+@given(key_text | long_text)
+def test_filename_follows_the_rule(key: str) -> None:
+    """A name below 252 bytes is that of the reference; a longer one keeps the hash and the head of the text."""
+    filename, uncut = filename_for(key), reference_filename(key)
+    assert is_filename(filename)
+    if len(uncut.encode()) < 252:
+        assert filename == uncut
+    else:
+        assert 252 <= len(filename.encode()) <= 255
+        assert uncut.startswith(filename[:-21])
+        assert uncut.endswith(filename[-21:])
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "日", "🦀"])
+def test_long_names_are_cut_between_characters(letter: str) -> None:
+    """Whatever byte the cut would fall on, the name stays valid UTF-8, as long as possible and at most 255 bytes."""
+    for shift in range(4):
+        for count in range(220 // len(letter.encode()), 300):
+            filename = filename_for("x" * shift + letter * count)
+            size = len(filename.encode("utf-8", "strict"))
+            assert size == min(size, 255)
+            if shift + count * len(letter.encode()) > 234:
+                assert size > 255 - len(letter.encode())
+
+
+def test_cut_and_uncut_names_are_never_confused() -> None:
+    """A name of 252 bytes or more gives no key, one byte less gives its key."""
+    longest = "k/" + "x" * 228
+    assert keys_for([filename_for(longest)])[0].keys == (longest,)
+    assert not needs_claim(longest)
+    for extra in range(1, 30):
+        key = longest + "x" * extra
+        assert needs_claim(key)
+        assert keys_for([filename_for(key)]) == [Reading(filename_for(key), (), complete=False)]
+    uncut = f"{'x' * 234}-{djb2('x' * 234):016x}.bin"
+    assert [reading.keys for reading in keys_for([uncut, "x" + uncut])] == [(), ()]
 
 
 @pytest.mark.parametrize(("length", "groups"), [(2, 3), (3, 59), (4, 852)])
 def test_alternatives_agree_with_brute_force(length: int, groups: int) -> None:
-    """For all texts over the ten characters, the alternatives are exactly the texts of equal hash."""
-    same: dict[int, list[str]] = {}
-    for characters in itertools.product(TEN, repeat=length):
-        key = "".join(characters)
-        same.setdefault(plain_djb2(key), []).append(key)
-    assert sum(len(keys) > 1 for keys in same.values()) == groups
-    for keys in same.values():
+    """Over all strings of the ten characters, the alternatives are exactly the others with the same filename."""
+    sharing = defaultdict(list)
+    for letters in itertools.product(SPECIALS + "_", repeat=length):
+        sharing[reference_filename("".join(letters))].append("".join(letters))
+    assert sum(len(keys) > 1 for keys in sharing.values()) == groups
+    for keys in sharing.values():
         for key in keys:
             assert alternatives(key) == tuple(sorted(set(keys) - {key}))
+            assert has_alternatives(key) == needs_claim(key) == (len(keys) > 1)
 
 
-def test_known_collisions() -> None:
-    """The collisions met in the field are found, also inside longer keys."""
-    assert alternatives("a?>") == ("a>_",)
-    assert alternatives(":|") == ("<:",)
-    assert alternatives("<|im_start|>") == (">:im_start|>",)
-    assert "?:_" in alternatives(">\\>")
-    assert alternatives("session:1/step:2") == ()
+@given(key_text)
+def test_alternatives_share_the_filename_and_know_each_other(key: str) -> None:
+    """Each alternative is another key with the same filename, and has the key among its own alternatives."""
+    others = alternatives(key)
+    assert len(others) <= MAX_ALTERNATIVES
+    assert list(others) == sorted(set(others), key=str.encode)
+    assert has_alternatives(key) == bool(others)
+    for other in others:
+        assert other != key
+        assert filename_for(other) == filename_for(key)
+        if len(others) < MAX_ALTERNATIVES:
+            assert sorted([*alternatives(other), other]) == sorted([*others, key])
 
 
-def test_alternatives_of_a_long_run_are_bounded() -> None:
-    """A key with astronomically many alternatives gives the first 64, quickly."""
-    others = alternatives("?>" * 400)
-    assert len(others) == 64
-    assert list(others) == sorted(others)
-    assert {djb2(other) for other in others[:20]} == {djb2("?>" * 400)}
+def test_alternatives_of_a_long_key_share_the_hash_of_the_whole_key() -> None:
+    """Where the filename is cut, characters beyond the cut still count."""
+    key = "/" * 3 + "x" * 300 + "?>"
+    assert alternatives(key) == ("/" * 3 + "x" * 300 + ">_",)
+    assert filename_for(alternatives(key)[0]) == filename_for(key)
+    assert filename_for("x" * 300 + "az") == filename_for("x" * 300 + "bY")
+    assert needs_claim("x" * 300 + "az")
 
 
-@given(any_key)
-def test_filename_law(key: str) -> None:
-    """A filename is the sanitized key, cut on a character's border when too long, and the hash: 255 bytes at most."""
-    name = filename_for(key)
-    sanitized = "".join("_" if character in TEN else character for character in key)
-    assert name.endswith(f"-{plain_djb2(key):016x}.bin")
-    assert len(name.encode()) <= 255
-    head = name[: -len("-0123456789abcdef.bin")]
-    if len(sanitized.encode()) + 21 <= 251:
-        assert head == sanitized
-    else:
-        assert sanitized.startswith(head)
-        assert len(head.encode()) > 230
-    assert is_filename(name)
-    assert djb2(key) == plain_djb2(key)
+def test_alternatives_are_bounded() -> None:
+    """A key of 1,024 bytes that 2 ** 512 others share a name with gives the first 64 of them."""
+    key = "?>" * 512
+    assert has_alternatives(key)
+    others = alternatives(key)
+    assert len(others) == MAX_ALTERNATIVES == 64
+    assert others[0] == ">_" * 512
+    assert {filename_for(other) for other in others} == {filename_for(key)}
 
 
-@given(st.lists(any_key | hard_key, max_size=8))
-@example(["?:_"])
-@example(["<|im_start|>", ">:im_start|>"])
-@example(["?>" * 30])
-def test_a_reading_never_names_another_key_alone(keys: list[str]) -> None:
-    """A reading holds the key, or says it is incomplete; a key that needs no claim is read exactly."""
-    for key, reading in zip(keys, keys_for([filename_for(key) for key in keys]), strict=True):
-        if not needs_claim(key):
-            assert reading == Reading(filename_for(key), (key,), complete=True)
-        elif reading.keys:
-            assert key in reading.keys or not reading.complete
-            assert all(filename_for(other) == reading.filename for other in reading.keys)
-        else:
-            assert not reading.complete
-
-
-@given(hard_key)
-def test_whoever_collides_needs_a_claim(key: str) -> None:
-    """All keys of one filename need a claim, and each has the others as alternatives."""
-    for other in alternatives(key)[:20]:
-        assert needs_claim(key)
-        assert needs_claim(other)
-        assert key in alternatives(other) or len(alternatives(key)) == 64
-
-
-@pytest.mark.parametrize("special", list('/\\:*?"<>|'))
-def test_kinds_of_keys_that_need_no_claim(special: str) -> None:
-    """One special alone, or with up to 24 places, and two specials with up to 12 are read back without a claim."""
-    other = "/" if special != "/" else ":"
-    keys = [
-        special.join("x" * 60),
-        f"{special}a_b".join("y" * 12)[:45],
-        f"a{special}b{other}c_d".join("z" * 5),
-        f"a{special}b{other}c_d{special}e".join("z" * 3),
-    ]
-    assert not any(map(needs_claim, keys))
-    assert [reading.keys for reading in keys_for(map(filename_for, keys))] == [(key,) for key in keys]
-
-
-def test_file_paths_read_back() -> None:
-    """Real file paths of this interpreter are read back, all right."""
-    paths = [str(path) for path in itertools.islice(Path(sys.prefix).rglob("*"), 5000)]
-    for path, reading in zip(paths, keys_for(map(filename_for, paths)), strict=True):
-        assert path in reading.keys or (needs_claim(path) and not reading.complete)
+def test_a_name_of_more_keys_than_are_given_is_incomplete() -> None:
+    """Where more than 64 keys share a name, the first 64 are given and the reading says that there are more."""
+    (reading,) = keys_for([filename_for(">_" * 12)])
+    assert not reading.complete
+    assert len(reading.keys) == MAX_ALTERNATIVES
+    assert {filename_for(key) for key in reading.keys} == {reading.filename}
+    assert reading.keys[0] == ">_" * 12
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("key", "needed"),
     [
-        "",
-        "notes.txt",
-        "x.bin",
-        "a_b-000000000b8855f7.bin.tmp",
-        "a:b-000000000b8855f7.bin",
-        "a-00000000000ABCDE.bin",
-        "\udcff-000000000b8855f7.bin",
-        "a\0-000000000b8855f7.bin",
-        "é" * 300,
+        ("", False),
+        ("session:1/step:2", False),
+        ("https://example.com/a_b", False),
+        ("a?>", True),
+        ("<|im_start|>", True),
+        ("snake__case___", False),
+        ("_" * 200, False),
+        ("a/" * 100, False),
+        ("a/b_" * 11, False),
+        ("a/b_" * 11 + "/", True),
+        ("a/b:" * 6, False),
+        ("a/b:" * 6 + "_", True),
+        ("a/b:" * 6 + "/", True),
+        ("a/b:c?d_" * 2, False),
+        ("a/b:c?d_" * 2 + "_", True),
+        ("x" * 230, False),
+        ("x" * 231, True),
     ],
 )
-def test_foreign_names_are_not_read(name: str) -> None:
-    """A name that no key could have is nobody's, and stops nothing."""
+def test_claims_are_needed_where_the_name_is_not_enough(key: str, needed: bool) -> None:
+    """A claim is needed for a shared name, a cut name, and a key too hard to be found for certain."""
+    assert needs_claim(key) is needed
+    (reading,) = keys_for([filename_for(key)])
+    assert needed or reading == Reading(filename_for(key), (key,), complete=True)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(key_text | long_text, max_size=12))
+def test_names_give_their_keys_or_say_that_they_do_not(keys: list[str]) -> None:
+    """A complete reading holds the key and its alternatives and nothing else; an unclaimed key is read completely."""
+    readings = keys_for(map(filename_for, keys))
+    assert [reading.filename for reading in readings] == [filename_for(key) for key in keys]
+    for key, reading in zip(keys, readings, strict=True):
+        if reading.complete:
+            assert reading.keys == tuple(sorted([key, *alternatives(key)], key=str.encode))
+        else:
+            assert needs_claim(key)
+            assert reading.keys == () or len(alternatives(key)) == MAX_ALTERNATIVES
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(key_text.filter(lambda key: not needs_claim(key)), min_size=1), st.randoms(use_true_random=False))
+def test_unclaimed_keys_are_found_in_any_company(keys: list[str], generator: random.Random) -> None:
+    """Hopeless and hard names in the same listing take nothing from keys that need no claim, in any order."""
+    company = [*hostile_names(24, (3, 8, 9, 10, 13, 22), generator.randrange(100)), "foreign.bin", "", "\udcff"]
+    listing: list[tuple[str, str | None]] = [(filename_for(key), key) for key in keys]
+    listing += [(name, None) for name in company]
+    generator.shuffle(listing)
+    for (name, key), reading in zip(listing, keys_for(name for name, _ in listing), strict=True):
+        assert reading == Reading(name, () if key is None else (key,), complete=key is not None)
+
+
+def test_order_of_the_names_changes_nothing() -> None:
+    """Which of too many hard names are found does not depend on the order in which they are listed."""
+    hard = ["a/:b?" + "x" * number + "/d_e:f" * 3 for number in range(40)]
+    names = [filename_for(key) for key in hard]
+    readings = keys_for(names)
+    assert {reading.complete for reading in readings} == {False, True}
+    assert keys_for(reversed(names)) == readings[::-1]
+
+
+def test_keys_of_one_template_are_found() -> None:
+    """Many keys of a few templates all come back, over several blocks of names."""
+    keys = [f"session:{number}/step:{number % 97}" for number in range(40_000)]
+    keys += [f"loop:{number}_é:step:{number}" for number in range(30_000)]
+    assert [reading.keys for reading in keys_for(map(filename_for, keys))] == [(key,) for key in keys]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "\n",
+        "a\nb/c\n",
+        "\x01\x7f",
+        "a_b/",
+        "_/_",
+        "é_日/🦀",
+        "-",
+        "x-0123456789abcdef.bin",
+        "a/b-000000000b8855f7.bin",
+    ],
+)
+def test_odd_keys_come_back(key: str) -> None:
+    """Empty keys, control characters, several bytes a character and keys that look like filenames are keys."""
+    assert not needs_claim(key)
+    assert keys_for([filename_for(key)]) == [Reading(filename_for(key), (key,), complete=True)]
+
+
+FOREIGN = [
+    "",
+    "notes.txt",
+    ".bin",
+    "a-0123456789abcde.bin",
+    "a-0123456789abcdeF.bin",
+    "a_0123456789abcdef.bin",
+    "a-0123456789abcdef.bin\n",
+    "a-0123456789abcdef.key",
+    "a:b-0123456789abcdef.bin",
+    "a\0b-0123456789abcdef.bin",
+    "\udcff-0123456789abcdef.bin",
+    "\ud800-0123456789abcdef.bin",
+    os.fsdecode(b"\xff\xfe-0123456789abcdef.bin"),
+    "a-\u0660123456789abcdef.bin",
+    "x" * 300 + "-0123456789abcdef.bin",
+    "日" * 100 + "-0123456789abcdef.bin",
+]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_names_are_no_filenames(name: str) -> None:
+    """A name that no key can have is not of our shape, gives no key, and disturbs no other name."""
     assert not is_filename(name)
-    assert keys_for([name, filename_for("a/b")]) == [
+    honest = filename_for("a/b")
+    assert keys_for([honest, name, honest]) == [
+        Reading(honest, ("a/b",), complete=True),
         Reading(name, (), complete=False),
-        Reading(filename_for("a/b"), ("a/b",), complete=True),
+        Reading(honest, ("a/b",), complete=True),
     ]
 
 
-def test_claims_stand_beside_their_values() -> None:
-    """A companion has the name of the value's file, with another ending."""
-    assert claim_name_for(filename_for("a/b")) == "a_b-000000000b8855f7.key"
+@given(st.text(st.characters(), max_size=30), st.sampled_from(["", "-0123456789abcdef.bin", "-0000000000001505.bin"]))
+def test_no_name_crashes(head: str, tail: str) -> None:
+    """Any text at all, lone surrogates included, is read; without a matching hash it has no key."""
+    (reading,) = keys_for([head + tail])
+    assert reading.filename == head + tail
+    assert all(filename_for(key) == head + tail for key in reading.keys)
+    if reading.keys:
+        assert is_filename(head + tail)
 
 
-HOSTILE = """
-import random, sys, json
-from persistkit.filenames import filename_for, keys_for
-dice = random.Random(7)
-honest = [f"session:{n}/step_{n % 7}:x" for n in range(500)] + [f"/usr/lib/a_{n}/b_c/{n}.py" for n in range(500)]
-hostile = []
-for index in range(10_000):
-    text = bytearray(b"abcdefghij" * 20)
-    for place in dice.sample(range(200), (8, 12, 20, 100)[index % 4]):
-        text[place] = ord("_")
-    hostile.append(f"{text.decode()}-{dice.getrandbits(64):016x}.bin")
-names = [filename_for(key) for key in honest] + hostile
-dice.shuffle(names)
-read = {reading.filename: reading for reading in keys_for(names)}
-assert all(read[filename_for(key)].keys == (key,) for key in honest)
-some = sorted(names)[::20]
-again = {reading.filename: reading for reading in keys_for(some)}
-assert again == {reading.filename: reading for reading in keys_for(some[::-1])}
-import resource
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
+def test_nothing_gives_nothing() -> None:
+    """No names give no readings."""
+    assert keys_for([]) == []
 
 
-def test_a_hostile_directory_is_bounded() -> None:
-    """10,000 names that nothing fits are given up on, the same way in any order, and their neighbours come out."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    run = subprocess.run([sys.executable, "-c", HOSTILE], check=True, capture_output=True, text=True)
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-    assert spent < 10 + 2
-    assert int(run.stdout) < 500_000
+def test_lone_surrogates_have_no_filename() -> None:
+    """Text that is not UTF-8 has no hash and no name."""
+    for function in (djb2, filename_for, needs_claim, has_alternatives, alternatives):
+        with pytest.raises(UnicodeEncodeError):
+            function("a\ud800")
 
 
-def test_order_of_the_names_does_not_matter() -> None:
-    """A shuffled listing reads as the sorted one."""
-    names = [filename_for(key) for key in PAIRS]
-    shuffled = names.copy()
-    random.Random(3).shuffle(shuffled)
-    assert sorted(keys_for(shuffled), key=lambda reading: reading.filename) == sorted(
-        keys_for(names), key=lambda reading: reading.filename
+@given(key_text | long_text)
+def test_companions_are_named_after_the_file(key: str) -> None:
+    """A companion has the filename with .key at its end, and neither is taken for the other."""
+    claim = claim_name_for(filename_for(key))
+    assert claim == re.sub(r"\.bin\Z", ".key", filename_for(key))
+    assert is_claim_name(claim)
+    assert not is_filename(claim)
+    assert not is_claim_name(filename_for(key))
+
+
+def test_hostile_directory_is_bounded_and_hides_no_key() -> None:
+    """10,000 hopeless names cost at most 10 s and 500 MB, and the 1,000 honest ones among them all come out right."""
+    program = dedent("""
+        import random, resource, time
+        from test_filenames import hostile_names, honest_keys
+        from persistkit.filenames import Reading, filename_for, keys_for
+
+        hostile = hostile_names(10_000, (8, 12, 20, 100), 1)
+        expected = [Reading(name, (), False) for name in hostile]
+        expected += [Reading(filename_for(key), (key,), True) for key in honest_keys(1_000, 2)]
+        random.Random(3).shuffle(expected)
+        before = time.process_time()
+        assert keys_for(reading.filename for reading in expected) == expected
+        print(time.process_time() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        check=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-
-
-def test_names_of_many_keys_are_bounded() -> None:
-    """A name that astronomically many keys share reads as the first 64 of them, and says that there are more."""
-    (reading,) = keys_for([filename_for(">_" * 12)])
-    assert len(reading.keys) == 64
-    assert not reading.complete
-    assert all(filename_for(key) == reading.filename for key in reading.keys)
+    seconds, kibibytes = map(float, done.stdout.split())
+    assert seconds < 10
+    assert kibibytes < 500 * 1024
