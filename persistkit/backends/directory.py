@@ -21,7 +21,7 @@ from persistkit.operations import BytesLike
 
 __all__ = ["Directory"]
 
-# Measured on ext4: 16 at once are about three times as fast as one after the other, 8 twice, 32 hardly more.
+# Measured on ext4 with 500 values of 1 KiB: 8 or 16 at once take 0.4 of the time of one after the other, 32 take more.
 _SYNC_WORKERS: Final = 16
 _MOST_SCANS: Final = 4
 _SAME_TICK_NANOSECONDS: Final = 20_000_000
