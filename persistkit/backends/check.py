@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from time import time
@@ -151,7 +152,8 @@ def _repaired(directory: Directory, finding: Finding) -> Finding:
     if time() - finding.modified.timestamp() < GRACE_SECONDS:
         return finding
     if finding.problem == "temp left behind":
-        directory.discard(directory.path_of(finding.filename))
+        with suppress(FileNotFoundError):
+            os.unlink(directory.path_of(finding.filename))  # noqa: PTH108 - a str path, as everywhere on this path
         return replace(finding, repaired=True)
     if finding.problem in ("claim without value", "torn claim"):
         value = directory.path_of(finding.filename.removesuffix(".key") + ".bin")

@@ -168,8 +168,7 @@ class Directory(Files):
             self._attempt(list(temps), publish, failures)
         finally:
             for temp in temps.values():
-                with suppress(OSError):
-                    os.unlink(temp)  # noqa: PTH108 - a str path, as everywhere on this path
+                self.discard(temp)
         self._sync_for("save", [key for key in items if key not in failures], failures)
 
     def _sync_for(self, action: str, keys: list[str], failures: dict[str, Exception] | None) -> None:

@@ -100,8 +100,11 @@ class Files:
         return os.fdopen(os.open(temp, _CREATE, 0o666), "wb")
 
     def discard(self, temp: str) -> None:
-        """Remove a temp file that will not become a value, if it is there."""
-        with suppress(FileNotFoundError):
+        """Remove a temp file that will not become a value, if it is there and can be removed.
+
+        A failure here must not hide the error that the caller is to see; a temp file that stays is found by ``check``.
+        """
+        with suppress(OSError):
             os.unlink(temp)  # noqa: PTH108
 
     def open_regular(self, name: str) -> tuple[int, int] | None:
