@@ -14,7 +14,7 @@ from typing import Final
 
 from persistkit.backend import BlockingReader, BlockingWriter, Entry, raise_failures
 from persistkit.backends.claims import Claims
-from persistkit.backends.files import Files, modified_at, sync_path
+from persistkit.backends.files import EXHAUSTED, Files, modified_at, sync_path
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import claim_name_for, is_filename, keys_for, place_for
 from persistkit.operations import BytesLike
@@ -250,7 +250,9 @@ class Directory(Files):
 
     def _read_keys(self, names: list[str], companions: set[str]) -> list[tuple[str | None, bool]]:
         """Return key and ambiguity of each name: a companion's key, else the only or the smallest solution."""
-        claimed = {name: self.claimed_key(name) for name in names if companions and claim_name_for(name) in companions}
+        claimed = {
+            name: self.claimed_key(name)[0] for name in names if companions and claim_name_for(name) in companions
+        }
         readings = iter(keys_for([name for name in names if claimed.get(name) is None]))
         keys: list[tuple[str | None, bool]] = []
         for name in names:
@@ -258,20 +260,26 @@ class Directory(Files):
             if key is None:
                 found = next(readings).keys
                 # A claim precedes its value: one made since the scan went by is there now.
-                key = found[0] if len(found) == 1 else self.claimed_key(name)
-                if key is None and found:
+                key, sealed = (found[0], False) if len(found) == 1 else self.claimed_key(name)
+                if key is None and found and not sealed:
                     keys.append((found[0], True))
                     continue
             keys.append((key, False))
         return keys
 
-    def claimed_key(self, name: str) -> str | None:
-        """Return the key that the companion of ``name`` names; None without a companion that can be read."""
+    def claimed_key(self, name: str) -> tuple[str | None, bool]:
+        """Return the key that the companion of ``name`` names, and whether a companion is there that cannot be read.
+
+        Raises:
+            OSError: the process or the system has no more room to open files, which says nothing of the companion.
+        """
         try:
-            return self.claims.key_in(claim_name_for(name), name)
-        except OSError:
-            # Not readable, or no file at all: check tells; one bad companion must not hide the whole directory.
-            return None
+            return self.claims.key_in(claim_name_for(name), name), False
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
+            # check tells; one bad companion must not hide the whole directory. No file at all claims nothing.
+            return None, error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
     # -- streams -------------------------------------------------------------------------------------------------
 

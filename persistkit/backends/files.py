@@ -15,10 +15,13 @@ from typing import Final
 from persistkit.errors import PersistenceError, StorageError
 from persistkit.operations import BytesLike
 
-__all__ = ["TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "sync_path"]
+__all__ = ["EXHAUSTED", "TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "sync_path"]
 
 TEMP_PREFIX: Final = ".persistkit-"
 TEMP_SUFFIX: Final = ".tmp"
+
+# These tell of the process or the system that tried to open a file, and nothing of the file.
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 # Read without following a link out of the directory, and without waiting for a FIFO's writer. O_CLOEXEC is Python's
 # default; O_BINARY exists on Windows only.
