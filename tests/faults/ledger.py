@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 _PROPERTY = "faults"
-_SHOWN = 5
+_SHOWN = 40
 
 
 @dataclass(slots=True)
