@@ -17,6 +17,7 @@ __all__ = [
     "Clumsy",
     "Copying",
     "Deaf",
+    "Directory",
     "Forgetful",
     "Late",
     "WithoutDirectorySync",
