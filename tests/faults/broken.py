@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from persistkit import FilePersistenceBackend
 from persistkit.backends.directory import Directory
 from persistkit.backends.files import sync_path
-from persistkit.filenames import place_for
+from persistkit.filenames import filename_for, place_for
 from persistkit.operations import BytesLike
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Deaf",
     "Directory",
     "Forgetful",
+    "InPlace",
     "Late",
     "WithoutDirectorySync",
     "WithoutFileSync",
@@ -45,6 +46,15 @@ class Copying(Directory):
         if os.path.exists(self.path_of(name)):
             os.close(os.open(self.path_of(name), os.O_WRONLY | os.O_TRUNC))
         return super().unlink(name)
+
+
+class InPlace(Directory):
+    """Opens the file of a value and writes into it, as most programs do."""
+
+    def save(self, key: str, value: BytesLike) -> None:
+        """Write."""
+        with self.errors("save", key), open(self.path_of(filename_for(key)), "wb") as file:
+            file.write(value)
 
 
 class Deaf(Directory):
