@@ -256,11 +256,16 @@ class _BackgroundLoop:
     def __init__(self) -> None:
         self._forget()
         if hasattr(os, "register_at_fork"):
-            # A child inherits the loop's memory but not its thread: waiting for it would hang for ever.
-            os.register_at_fork(after_in_child=self._forget)
+            # A child inherits the loop's memory but not its thread: waiting for it would hang for ever. And a fork
+            # waits for a loop that is being started, because a half-done import stays locked in the child.
+            os.register_at_fork(
+                before=lambda: self._lock.acquire(),
+                after_in_parent=lambda: self._lock.release(),
+                after_in_child=self._forget,
+            )
 
     def _forget(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._portal: BlockingPortal | None = None
 
     def portal(self) -> BlockingPortal:
