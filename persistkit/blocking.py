@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from persistkit.backend import BlockingReader, BlockingWriter, Entry, PersistenceBackend, Reader, Writer
+from persistkit.errors import StorageError
 from persistkit.operations import (
     BytesLike,
     Items,
@@ -267,11 +268,21 @@ class _BackgroundLoop:
     def _forget(self) -> None:
         self._lock = threading.RLock()
         self._portal: BlockingPortal | None = None
+        self._ended = False
 
     def portal(self) -> BlockingPortal:
-        """Return the portal into the loop, from any thread but the loop's own."""
+        """Return the portal into the loop, from any thread but the loop's own.
+
+        Raises:
+            StorageError: the interpreter is exiting and the loop has ended; one started now could never be stopped.
+        """
         if self._portal is None:
             with self._lock:
+                if self._ended:
+                    raise StorageError(
+                        "use a backend at the interpreter's exit: the background event loop has ended; finish before, "
+                        "in an atexit handler registered after the first use of the backend"
+                    )
                 if self._portal is None:
                     self._portal = self._start()
         return self._portal
@@ -296,7 +307,7 @@ class _BackgroundLoop:
 
         def stop() -> None:
             if os.getpid() == process:
-                self._portal = None
+                self._portal, self._ended = None, True
                 portal.call(portal.stop, True)
                 thread.join()
 
