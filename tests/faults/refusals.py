@@ -24,7 +24,10 @@ from .broken import Directory, backend_of
 from .crashes import run
 from .deeds import DEEDS, Deed, Outcome, judge, perform
 from .trials import Trials
+from .zygote import warm_up
 
+# Everybody may go through it, which is not so of a temporary folder; it is this process's own for a while.
+MOUNTPOINT: Final = Path("/mnt")
 NOBODY: Final = 65534
 SMALL: Final = 1024
 
@@ -109,9 +112,18 @@ def mounted_read_only(base: Path) -> Iterator[None]:
 def forbidden(base: Path) -> Iterator[None]:
     """Be somebody who may read the directory and not write it."""
     base.chmod(0o555)
+    with somebody_else():
+        yield
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """Be a user without rights, as ``setpriv`` makes one, while the block runs."""
     os.seteuid(NOBODY)
-    yield
-    os.seteuid(0)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def attributed(flag: str) -> Callable[[Path], AbstractContextManager[None]]:
@@ -165,16 +177,15 @@ def _refused(place: Place, deed: Deed, kind: type[Directory], base: Path, runner
 
 def main(name: str, kind: str, folder: Path) -> None:
     """Print the trials as JSON."""
-    place = PLACES[name]
-    mountpoint, source = folder / "mounted", "none"
-    mountpoint.mkdir()
+    warm_up()
+    place, source = PLACES[name], "none"
     if place.system != "tmpfs":
         source = str(folder / "image")
         with open(source, "wb") as image:
             image.truncate(4 << 20)
         run(f"mkfs.{place.system}", "-q", "-F", source)
-    run("mount", "-t", place.system, "-o", place.options, source, str(mountpoint))
-    print(json.dumps(asdict(refuse_each_deed(place, getattr(broken, kind), mountpoint))))
+    run("mount", "-t", place.system, "-o", place.options, source, str(MOUNTPOINT))
+    print(json.dumps(asdict(refuse_each_deed(place, getattr(broken, kind), MOUNTPOINT))))
 
 
 if __name__ == "__main__":

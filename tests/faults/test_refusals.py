@@ -27,3 +27,10 @@ def test_when_the_system_refuses(place: str, tmp_path: Path, ledger: Ledger) -> 
     ledger.record(
         f"{PLACES[place].kind}: the reason is told, the old value intact, all works afterwards", kept, *caught
     )
+
+
+def test_a_directory_shared_with_another_user(tmp_path: Path, ledger: Ledger) -> None:
+    """Who may write the directory may use it all, though the claims of others cannot be touched."""
+    require_mounts(tmp_path, "tmpfs")
+    kept, control = (trials_of("sharing", kind, folder=tmp_path / kind) for kind in ("Directory", "Touching"))
+    ledger.record("a directory shared with another user: everything works on the other's files", kept, control)
