@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from io import BufferedWriter
+from io import BufferedReader, BufferedWriter, FileIO
 from pathlib import Path
 from typing import Final
 
@@ -100,7 +100,7 @@ class Files:
 
     def open_temp(self, temp: str) -> BufferedWriter:
         """Create the temp file ``temp`` and open it for writing."""
-        return os.fdopen(os.open(temp, _CREATE, 0o666), "wb")
+        return BufferedWriter(_raw(os.open(temp, _CREATE, 0o666), "wb"))
 
     def discard(self, temp: str) -> None:
         """Remove a temp file that will not become a value, if it is there and can be removed.
@@ -126,10 +126,10 @@ class Files:
             raise
         return descriptor, status.st_size
 
-    def open_file(self, name: str) -> int | None:
-        """Return an open descriptor of the regular file ``name``, or None when it does not exist."""
+    def open_buffered(self, name: str) -> tuple[BufferedReader, int] | None:
+        """Open the regular file ``name`` for reading in chunks and return it with its size; None without one."""
         opened = self.open_regular(name)
-        return None if opened is None else opened[0]
+        return None if opened is None else (BufferedReader(_raw(opened[0], "rb")), opened[1])
 
     def read(self, name: str) -> bytes | None:
         """Return the bytes of the regular file ``name``, or None when it does not exist."""
@@ -187,6 +187,15 @@ class Files:
         if error.errno == errno.ELOOP:
             return "the file is a symbolic link, which is never followed"
         return reason
+
+
+def _raw(descriptor: int, mode: str) -> FileIO:
+    """Return a file on ``descriptor``, which is closed when that fails."""
+    try:
+        return FileIO(descriptor, mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def modified_at(status: os.stat_result) -> datetime:
