@@ -6,9 +6,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from io import BufferedReader, BufferedWriter
+from threading import Event
 from time import time_ns
 from typing import Final
 
@@ -151,8 +152,11 @@ class Directory(Files):
     def _save_group(self, items: dict[str, BytesLike], failures: dict[str, Exception]) -> None:
         """Write and sync all temp files, several at a time, rename them all, sync the directory once."""
         temps: dict[str, str] = {}
+        interrupted = Event()
 
         def write(key: str) -> None:
+            if interrupted.is_set():
+                return
             with self.errors("save", key):
                 temps[key] = self.write_temp(items[key])
 
@@ -163,8 +167,15 @@ class Directory(Files):
         try:
             # The syncs of several files at once share the journal's commits; one after the other they do not.
             with ThreadPoolExecutor(_SYNC_WORKERS, "persistkit-sync") as pool:
-                for share in [pool.submit(self._attempt, keys, write, failures) for keys in _shares(list(items))]:
-                    share.result()
+                shares: list[Future[None]] = []
+                try:
+                    shares.extend(pool.submit(self._attempt, keys, write, failures) for keys in _shares(list(items)))
+                    for share in shares:
+                        share.result()
+                except BaseException:
+                    interrupted.set()
+                    _wait_for(shares)
+                    raise
             self._attempt(list(temps), publish, failures)
         finally:
             for temp in temps.values():
@@ -386,6 +397,13 @@ class _FileWriter:
     def write(self, chunk: BytesLike) -> None:
         with self._directory.errors("save", self._key):
             self._file.write(chunk)
+
+
+def _wait_for(shares: list[Future[None]]) -> None:
+    """Wait for the threads, however often the user interrupts: what they still write would be left behind."""
+    while any(not share.done() for share in shares):
+        with suppress(KeyboardInterrupt):
+            wait(shares)
 
 
 def _shares(keys: list[str]) -> list[list[str]]:
