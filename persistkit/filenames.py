@@ -109,13 +109,7 @@ def djb2(key: str) -> int:
         >>> djb2("a/b")
         193484279
     """
-    data = key.encode()
-    state = _START
-    for start in range(0, len(data), _BLOCK_BYTES):
-        block = data[start : start + _BLOCK_BYTES]
-        high, low = int(block.translate(_QUOTIENTS), 33), int(block.translate(_REMAINDERS), 33)
-        state = (state * _POWERS[len(block)] + 33 * high + low) & _MASK
-    return state
+    return _hash(key.encode())
 
 
 def filename_for(key: str) -> str:
@@ -189,16 +183,30 @@ def needs_claim(key: str) -> bool:
 def place_for(key: str) -> tuple[str, bool]:
     """Return the filename of ``key`` and whether it needs a claim: what each operation on a file asks first."""
     data = key.encode()
-    text = data.translate(_SANITIZED)
-    if len(text) > _MAX_UNCUT_BYTES:
+    if len(data) > _MAX_UNCUT_BYTES:
         return filename_for(key), True
-    return f"{text.decode()}-{djb2(key):016x}.bin", _is_hard(data, text)
+    text = data.translate(_SANITIZED).decode()
+    return f"{text}-{_hash(data):016x}.bin", _is_hard(data, text)
 
 
-def _is_hard(data: bytes, text: bytes) -> bool:
-    if b"__" in text and _collides(data):
+def _hash(data: bytes) -> int:
+    if 0 < len(data) <= _BLOCK_BYTES:
+        return _hash_on(_START, data)
+    state = _START
+    for start in range(0, len(data), _BLOCK_BYTES):
+        state = _hash_on(state, data[start : start + _BLOCK_BYTES])
+    return state
+
+
+def _hash_on(state: int, block: bytes) -> int:
+    high, low = int(block.translate(_QUOTIENTS), 33), int(block.translate(_REMAINDERS), 33)
+    return (state * _POWERS[len(block)] + 33 * high + low) & _MASK
+
+
+def _is_hard(data: bytes, text: str) -> bool:
+    if "__" in text and _collides(data):
         return True
-    unknowns = text.count(b"_")
+    unknowns = text.count("_")
     if unknowns <= _ALWAYS[len(_UNKNOWNS)]:
         return False
     kinds = set(data.translate(None, _KNOWNS))

@@ -290,13 +290,16 @@ class Directory(Files):
         """Return an open descriptor of the value of ``key``, or None when there is none."""
         name, hard = place_for(key)
         with self.errors("open", key):
-            opened = self.open_regular(name)
-            if opened is None:
-                return None
-            if hard and self.claims.held_by_another(key, name):
-                os.close(opened[0])
-                return None
-            return opened[0]
+            descriptor = self.open_file(name)
+            if descriptor is None or not hard:
+                return descriptor
+            another = True
+            try:
+                another = self.claims.held_by_another(key, name)
+            finally:
+                if another:
+                    os.close(descriptor)
+            return None if another else descriptor
 
     @contextmanager
     def open_writer(self, key: str) -> Iterator[BlockingWriter]:
