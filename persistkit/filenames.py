@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations, islice, product
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "MAX_ALTERNATIVES",
@@ -27,6 +26,7 @@ __all__ = [
     "keys_for",
     "needs_claim",
     "place_for",
+    "readings_of",
 ]
 
 MAX_ALTERNATIVES: Final = 64
@@ -82,8 +82,7 @@ _ALPHABETS: Final = [
 _CERTAIN: Final = [(alphabet, always, always) for alphabet, always, _ in _ALPHABETS]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What one filename says about its key.
 
     Attributes:
@@ -223,6 +222,11 @@ def keys_for(filenames: Iterable[str], *, thorough: bool = True) -> list[Reading
     changes no reading. Time and
     memory are linear in the number of names. Any text is taken, surrogates from undecodable names included.
     """
+    return list(readings_of(filenames, thorough=thorough))
+
+
+def readings_of(filenames: Iterable[str], *, thorough: bool = True) -> Iterator[Reading]:
+    """Iterate over what ``keys_for`` returns, for the many names of a listing: made one by one, kept by nobody."""
     from persistkit.recovery import recovered
 
     names = list(filenames)
@@ -232,14 +236,13 @@ def keys_for(filenames: Iterable[str], *, thorough: bool = True) -> list[Reading
         if len(text) > _MAX_UNCUT_BYTES:
             readable[row], texts[row] = _NAME_OF_NO_KEY, b""
     hashes = bytes.fromhex("".join([name[1 - _SUFFIX_BYTES : -4] for name in readable]))
-    keys = recovered(texts, hashes, _ALPHABETS if thorough else _CERTAIN)
-    return [_reading(name, text, key) for name, text, key in zip(names, texts, keys, strict=True)]
+    return map(_reading, names, recovered(texts, hashes, _ALPHABETS if thorough else _CERTAIN))
 
 
-def _reading(filename: str, text: bytes, key: bytes | None) -> Reading:
+def _reading(filename: str, key: bytes | None) -> Reading:
     if key is None:
         return Reading(filename, (), False)
-    if b"__" not in text or not _collides(key):
+    if "__" not in filename or not _collides(key):
         return Reading(filename, (key.decode(),), True)
     keys = [same.decode() for same in islice(_sharing(key), MAX_ALTERNATIVES + 1)]
     return Reading(filename, tuple(keys[:MAX_ALTERNATIVES]), len(keys) <= MAX_ALTERNATIVES)
