@@ -246,7 +246,7 @@ class KeyBrowser(anywidget.AnyWidget):
         return f"No key {fits} “{visible(self.query[:_LABEL])}”. Case counts."
 
     def _line(self, index: KeyIndex, row: int) -> list[Any]:
-        """Return row number, label, size in words and in bytes, time, what is known of the key, whether it is marked."""
+        """Return row number, label, size in words and in bytes, time, 0 to 2 for the key, and whether it is marked."""
         entry = index.entry(row)
         text = entry.filename if entry.key is None else entry.key
         label = visible(text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…")
