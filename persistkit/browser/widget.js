@@ -157,7 +157,7 @@ class View {
   close() {
     window.removeEventListener("keydown", this.guard, true);
     clearInterval(this.poller);
-    for (const name of ["typing", "listing", "choosing"]) clearTimeout(this[name]);
+    for (const name of ["listing", "choosing"]) clearTimeout(this[name]);
     this.watcher.disconnect();
     this.line.close();
     this.urls.forEach((url) => URL.revokeObjectURL(url));
@@ -172,7 +172,7 @@ class View {
   build(el) {
     const button = (label, title, click, more = {}) => h("button", { type: "button", title, "aria-label": title, click, ...more }, label);
     this.search = h("input.search", { type: "search", placeholder: "Search keys", "aria-label": "Search keys", spellcheck: "false",
-      input: () => this.later("typing", 120, () => this.find()) });
+      input: () => this.find() });
     this.match = h("select", { "aria-label": "How to search", change: () => this.find() },
       h("option", { value: "substring" }, "contains"), h("option", { value: "prefix" }, "starts with"), h("option", { value: "glob" }, "glob * ?"));
     this.summary = h("span.summary", { role: "status" }, "…");
@@ -198,7 +198,8 @@ class View {
     this.last = button("»", "Last page", () => this.turn(Infinity));
     this.limitChoice = h("select", { "aria-label": "Rows a page", change: () => { this.limit = Number(this.limitChoice.value); this.load({ follow: true }); } },
       ...[25, 50, 100, 250].map((n) => h("option", { value: n, selected: n === 50 }, `${n} rows`)));
-    const pager = h("div.pager", {}, this.marks, h("span.grow"), this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last, this.limitChoice);
+    const pager = h("div.pager", {}, this.marks,
+      h("div.turn", {}, this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last, this.limitChoice));
     this.preview = h("section.preview", { "aria-label": "Preview", tabindex: "-1" }, h("div.empty", {}, "Select a key to see its value."));
     this.dialog = h("div.veil", { hidden: true });
     this.root = h("div.root", { role: "region", "aria-label": "Key browser" }, bar,
@@ -243,7 +244,7 @@ class View {
     else if (fresh || chosen) this.askPreview({});
   }
 
-  load({ follow = false, query = false }) {
+  load({ follow = false, query = false, done }) {
     clearTimeout(this.listing);
     if (follow && this.choice) this.sendChoice();
     const asked = { sort: this.sort, descending: this.descending, folder: this.folder, offset: this.offset, limit: this.limit, follow: follow && this.goal === null };
@@ -257,7 +258,7 @@ class View {
       if (fresh && this.state.selected !== null) this.askPreview({});
       if (answer.listing) this.later("listing", 300, () => this.load({ follow }));
       return undefined;
-    });
+    }, done);
   }
 
   say(text) {
@@ -276,8 +277,8 @@ class View {
     this.liveChoice.hidden = !s.live;
     this.markHead.hidden = s.readOnly;
     this.marks.hidden = s.readOnly || !s.marked;
-    this.marks.replaceChildren(`${count(s.marked || 0)} marked `,
-      h("button.danger", { type: "button", click: () => this.confirm() }, "Delete…"),
+    this.marks.replaceChildren(
+      h("button.danger", { type: "button", click: () => this.confirm() }, `Delete ${count(s.marked || 0)} marked…`),
       h("button", { type: "button", click: () => this.mark([], false) }, "Unmark"));
   }
 
@@ -325,7 +326,7 @@ class View {
     if (known !== 1) key.append(h("span.flag", { title: known ? "several keys share this filename" : "the key of this file cannot be known" }, known ? "ambiguous" : "key unknown"));
     const tr = h("tr", { role: "row", tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 1, "aria-selected": String(row === this.state.selected), click: () => { tr.focus({ preventScroll: true }); this.choose(tr); } },
       this.state.readOnly ? null : h("td.mark", {}, box), h("td.key", { title: label }, key),
-      h("td.size", { title: `${count(bytes)} bytes` }, size), h("td.modified", {}, time));
+      h("td.size", { title: `${count(bytes)} bytes` }, size), h("td.modified", {}, time.slice(0, 10), h("span.clock", {}, time.slice(10))));
     for (const td of tr.children) td.setAttribute("role", "gridcell");
     return tr;
   }
@@ -399,8 +400,15 @@ class View {
     return undefined;
   }
 
+  /** Search for what is typed: one search at a time, and when its answer comes the newest text, however fast it is typed. */
   find() {
-    this.restart({ query: true });
+    this.unsearched = this.searching;
+    if (this.searching) return;
+    this.searching = true;
+    this.restart({ query: true, done: () => {
+      this.searching = false;
+      if (this.unsearched) this.find();
+    } });
   }
 
   restart(asked) {
