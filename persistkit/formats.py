@@ -17,7 +17,7 @@ from typing import Any, Final, Never
 from persistkit.errors import FormatError
 from persistkit.operations import BytesLike
 
-__all__ = ["decode", "encode", "format_of"]
+__all__ = ["decode", "encode", "format_of", "named_by_start"]
 
 # Far below what Python's parser takes on any stack, so that what was written can be read.
 MAX_DEPTH: Final = 300
@@ -26,6 +26,8 @@ _NPY: Final = b"\x93NUMPY"
 _PARQUET: Final = b"PAR1"
 _STARTS_LIKE_JSON: Final = re.compile(rb'\s*(?:\{\s*["}]|\[\s*[{"\[])')
 _NAMED: Final = {
+    _PARQUET: "parquet",
+    _NPY: "npy",
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
     b"GIF87a": "gif",
@@ -103,15 +105,8 @@ def format_of(data: bytes) -> str:
         >>> format_of(b"[1, 2]"), format_of(b"plain"), format_of(b"%PDF-1.7")
         ('json', 'text', 'pdf')
     """
-    if data.startswith(_PARQUET):
-        return "parquet"
-    if data.startswith(_NPY):
-        return "npy"
-    for magic, name in _NAMED.items():
-        if data.startswith(magic):
-            return name
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "webp"
+    if name := named_by_start(data):
+        return name
     try:
         text = data.decode()
         _loads(text)
@@ -120,6 +115,18 @@ def format_of(data: bytes) -> str:
     except (ValueError, RecursionError):
         return "damaged json" if _STARTS_LIKE_JSON.match(data) else "text"
     return "json"
+
+
+def named_by_start(data: bytes) -> str:
+    r"""Return the name of the format that the first twelve bytes tell, or an empty text when they tell none.
+
+    Example:
+        >>> named_by_start(b"\x93NUMPY..."), named_by_start(b"{}")
+        ('npy', '')
+    """
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    return next((name for magic, name in _NAMED.items() if data.startswith(magic)), "")
 
 
 def check_json(value: object, path: str = "$", depth: int = 0) -> Any:

@@ -12,6 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from persistkit.browser.images import image_size
+from persistkit.formats import format_of, named_by_start
+
 __all__ = ["FIRST_BYTES", "MORE_BYTES", "WHOLE_BYTES", "Preview", "detect", "make_preview", "needs_whole", "visible"]
 
 FIRST_BYTES: Final = 64 * 1024
@@ -27,12 +30,9 @@ _TABLE_ROWS: Final = 50
 _TABLE_COLUMNS: Final = 30
 _CELL: Final = 200
 
-_IMAGES: Final = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
-    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
-    (re.compile(rb"GIF8[79]a"), "image/gif"),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
-)
+_PIXELS: Final = 50_000_000  # 200 MB once drawn
+_UNPACKED_BYTES: Final = 128 * 1024 * 1024
+_KINDS: Final = dict.fromkeys(("png", "jpeg", "gif", "webp"), "image") | dict.fromkeys(("npy", "parquet"), "table")
 _STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 # C0 and C1 controls, bidirectional overrides and marks, zero width characters, lone surrogates.
 _HIDDEN: Final = re.compile(
@@ -76,19 +76,18 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 def detect(data: bytes) -> str:
-    """Tell the kind of a value by its first bytes."""
-    if any(magic.match(data) for magic, _ in _IMAGES):
-        return "image"
-    if data.startswith((b"PAR1", b"\x93NUMPY")):
-        return "table"
+    """Tell the kind of a value by its first bytes, as ``formats`` names them."""
+    if kind := _KINDS.get(named_by_start(data)):
+        return kind
     if _decoded(data) is None:
         return "hex"
-    return "json" if data.lstrip()[:1] in (b"{", b"[", b'"') or _is_scalar(data) else "text"
+    return "json" if format_of(data) in ("json", "damaged json") else "text"
 
 
 def needs_whole(data: bytes) -> bool:
     """Tell whether a value that begins with ``data`` can only be shown from all its bytes."""
-    return detect(data) == "image" or data.startswith(b"PAR1")
+    name = named_by_start(data)
+    return name == "parquet" or _KINDS.get(name) == "image"
 
 
 def make_preview(data: bytes, size: int, kind: str | None = None) -> Preview:
@@ -152,12 +151,6 @@ def _decoded(data: bytes) -> str | None:
         return data[: error.start].decode()
 
 
-def _is_scalar(data: bytes) -> bool:
-    return (
-        len(data) < 100 and re.fullmatch(rb"\s*(null|true|false|NaN|-?[0-9.]+(?:[eE][-+]?\d+)?)\s*", data) is not None
-    )
-
-
 def _show_json(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
     if len(data) < size:
         raise _CannotShowError("too large for a tree: shown as text")
@@ -211,7 +204,13 @@ class _Tree:
 def _show_image(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
     if len(data) < size:
         raise _CannotShowError(f"an image of more than {WHOLE_BYTES // 2**20} MiB is not shown: its first bytes")
-    return {"mime": next(mime for magic, mime in _IMAGES if magic.match(data))}, data
+    name = named_by_start(data)
+    size_pixels = image_size(data, name)
+    if size_pixels is None:
+        raise _CannotShowError(f"damaged {name}: where its size should stand is something else")
+    if size_pixels[0] * size_pixels[1] > _PIXELS:
+        raise _CannotShowError(f"an image of {size_pixels[0]:,} by {size_pixels[1]:,} pixels is too large to draw")
+    return {"mime": f"image/{name}"}, data
 
 
 def _show_table(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
@@ -260,6 +259,8 @@ def _parquet_table(data: bytes, size: int) -> dict[str, Any]:
     file = pq.ParquetFile(pa.BufferReader(data))
     names = file.schema_arrow.names
     shown = names[:_TABLE_COLUMNS]
+    if file.num_row_groups and file.metadata.row_group(0).total_byte_size > _UNPACKED_BYTES:
+        raise _CannotShowError(f"a Parquet table that unpacks to more than {_UNPACKED_BYTES // 2**20} MiB is not shown")
     batch = next(file.iter_batches(batch_size=_TABLE_ROWS, columns=shown), None)
     columns = [[] if batch is None else batch.column(number).to_pylist() for number in range(len(shown))]
     kinds = [str(file.schema_arrow.field(number).type) for number in range(len(shown))]
