@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from persistkit.pages import first_rows
+
 __all__ = ["FIRST_BYTES", "MORE_BYTES", "WHOLE_BYTES", "Preview", "detect", "make_preview", "needs_whole", "visible"]
 
 FIRST_BYTES: Final = 64 * 1024
@@ -26,6 +28,7 @@ _STRING: Final = 2000
 _TABLE_ROWS: Final = 50
 _TABLE_COLUMNS: Final = 30
 _CELL: Final = 200
+_CELL_BYTES: Final = 64 * 1024
 
 _IMAGES: Final = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
@@ -217,7 +220,9 @@ def _show_image(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
 def _show_table(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
     try:
         return (_npy_table(data) if data.startswith(b"\x93NUMPY") else _parquet_table(data, size)), b""
-    except (ValueError, OSError, TypeError, OverflowError, SyntaxError, EOFError) as error:
+    except _CannotShowError:
+        raise
+    except Exception as error:  # NumPy and Arrow raise what they like on bytes of strangers
         raise _CannotShowError(f"damaged table: {visible(str(error))[:300]}") from error
 
 
@@ -260,11 +265,27 @@ def _parquet_table(data: bytes, size: int) -> dict[str, Any]:
     file = pq.ParquetFile(pa.BufferReader(data))
     names = file.schema_arrow.names
     shown = names[:_TABLE_COLUMNS]
-    batch = next(file.iter_batches(batch_size=_TABLE_ROWS, columns=shown), None)
-    columns = [[] if batch is None else batch.column(number).to_pylist() for number in range(len(shown))]
-    kinds = [str(file.schema_arrow.field(number).type) for number in range(len(shown))]
+    batch = first_rows(file, data, _TABLE_ROWS, shown)
+    columns = [[] if batch is None else _cells(batch.column(number)) for number in range(len(shown))]
+    kinds = [str(file.schema_arrow.field(number).type)[:_CELL] for number in range(len(shown))]
     summary = f"Parquet · {file.metadata.num_rows:,} by {len(names):,}"
     return _table(names, kinds, [list(row) for row in zip(*columns, strict=True)], file.metadata.num_rows, summary)
+
+
+def _cells(column: Any) -> list[Any]:  # Any: an array of pyarrow's
+    """Return the cells as Python objects, of long ones the beginning or the size."""
+    import pyarrow as pa
+    import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = pc.utf8_slice_codeunits(column, 0, _CELL)
+    parts = [column.slice(number, 1) for number in range(len(column))]
+    return [
+        part.to_pylist()[0] if part.nbytes <= _CELL_BYTES else f"{column.type}, {part.nbytes:,} bytes"[-_CELL:]
+        for part in parts
+    ]
 
 
 def _table(columns: Any, kinds: list[str], cells: list[list[Any]], total: int, summary: str) -> dict[str, Any]:
