@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
@@ -12,6 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from persistkit.arrays import npy_header
+from persistkit.browser.images import pixels
 from persistkit.pages import first_rows
 
 __all__ = ["FIRST_BYTES", "MORE_BYTES", "WHOLE_BYTES", "Preview", "detect", "make_preview", "needs_whole", "visible"]
@@ -25,6 +26,7 @@ _NODES: Final = 3000
 _DEPTH: Final = 60
 _NESTING: Final = 400
 _STRING: Final = 2000
+_PIXELS: Final = 64 * 1024 * 1024  # four bytes each, in the page
 _TABLE_ROWS: Final = 50
 _TABLE_COLUMNS: Final = 30
 _CELL: Final = 200
@@ -212,6 +214,8 @@ class _Tree:
 
 
 def _show_image(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
+    if pixels(data) > _PIXELS:
+        raise _CannotShowError(f"an image of {pixels(data):,} pixels would fill the page's memory: its bytes")
     if len(data) < size:
         raise _CannotShowError(f"an image of more than {WHOLE_BYTES // 2**20} MiB is not shown: its first bytes")
     return {"mime": next(mime for magic, mime in _IMAGES if magic.match(data))}, data
@@ -227,25 +231,20 @@ def _show_table(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
 
 
 def _npy_table(data: bytes) -> dict[str, Any]:
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if dtype.hasobject:
-        raise _CannotShowError("an array of Python objects holds pickled code, which is never opened")
+    dtype, fortran, shape, start = npy_header(data)
     width, total = math.prod(shape[1:]), shape[0] if shape else 1
     row_bytes = max(1, dtype.itemsize * width)
-    stored = (len(data) - stream.tell()) // row_bytes
+    stored = (len(data) - start) // row_bytes
     if fortran and len(shape) > 1:
         if stored < total:
             raise _CannotShowError("an array in column order is only shown when all of it is read")
-        values = np.frombuffer(data, dtype, total * width, stream.tell()).reshape(shape, order="F")
+        values = np.frombuffer(data, dtype, total * width, start).reshape(shape, order="F")
         rows = values[:_TABLE_ROWS].reshape(-1, width)
     else:
         count = min(total, _TABLE_ROWS, stored)
         if total and not count:
             raise _CannotShowError("damaged table, or one wider than the preview: its first row is not there")
-        rows = np.frombuffer(data[stream.tell() :], dtype, count * width).reshape(count, width)
+        rows = np.frombuffer(data[start:], dtype, count * width).reshape(count, width)
     names = dtype.names or tuple(str(number) for number in range(min(width, _TABLE_COLUMNS)))
     cells = [list(row) if dtype.names is None else list(row[0]) for row in rows[:, :_TABLE_COLUMNS]]
     kinds = [str(dtype[name]) for name in dtype.names] if dtype.names else [str(dtype)] * len(names)
