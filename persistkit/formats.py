@@ -17,7 +17,7 @@ from typing import Any, Final, Never
 from persistkit.errors import FormatError
 from persistkit.operations import BytesLike
 
-__all__ = ["decode", "encode", "format_of", "named_by_start"]
+__all__ = ["decode", "decode_text", "encode", "format_of", "named_by_start"]
 
 # Far below what Python's parser takes on any stack, so that what was written can be read.
 MAX_DEPTH: Final = 300
@@ -92,7 +92,30 @@ def decode(data: bytes) -> Any:
         from persistkit.arrays import decode_array
 
         return decode_array(data)
-    return _decode_json_or_text(data)
+    return decode_text(data)
+
+
+def decode_text(data: bytes) -> Any:
+    """Return JSON and text as ``decode`` does, and everything else as it is, arrays and tables not unpacked.
+
+    Raises:
+        FormatError: the content starts like JSON and is damaged.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError(f"damaged json: not UTF-8 at byte {error.start:,}") from error
+        return data
+    try:
+        return _loads(text)
+    except RecursionError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError("damaged json: nested too deeply to be read") from error
+    except ValueError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError(f"damaged json: {error}") from error
+    return text
 
 
 def format_of(data: bytes) -> str:
@@ -213,24 +236,6 @@ def _encode_bytes(value: BytesLike) -> bytes:
     if kind in ("json", "npy", "parquet", "text", "damaged json") or _is_text(data):
         _refuse("$", f"these bytes would load as {kind}, not as bytes; store them with put_bytes")
     return data
-
-
-def _decode_json_or_text(data: bytes) -> Any:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError(f"damaged json: not UTF-8 at byte {error.start:,}") from error
-        return data
-    try:
-        return _loads(text)
-    except RecursionError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError("damaged json: nested too deeply to be read") from error
-    except ValueError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError(f"damaged json: {error}") from error
-    return text
 
 
 def _refuse_constant(name: str) -> Never:

@@ -14,7 +14,7 @@ from anyio import to_thread
 from persistkit.backend import Entry, PersistenceBackend
 from persistkit.blocking import BlockingBackend
 from persistkit.errors import FormatError
-from persistkit.formats import decode, format_of
+from persistkit.formats import decode_text, format_of
 from persistkit.operations import check_prefix, traced
 
 __all__ = ["entries_frame", "findings_frame", "to_frame", "usage_frame", "values_frame"]
@@ -23,6 +23,11 @@ __all__ = ["entries_frame", "findings_frame", "to_frame", "usage_frame", "values
 _HASH: Final = slice(-20, -4)
 _BATCH: Final = 500
 _EXACT_FLOAT: Final = 1 << 53
+# Beyond these, names are data: a table of them takes minutes and gigabytes to make.
+_MOST_COLUMNS: Final = 10_000
+_FREE_CELLS: Final = 1 << 24
+_CELLS_A_VALUE: Final = 64
+_MOST_NAME: Final = 1_000
 
 
 class Finding(Protocol):
@@ -110,17 +115,24 @@ def text_column(values: Sequence[str | None]) -> pd.api.extensions.ExtensionArra
 def values_frame(backend: BlockingBackend, keys: Sequence[str]) -> pd.DataFrame:
     """Return the JSON objects under ``keys`` as rows: nested objects as dotted columns, index the key.
 
-    A column starts where the first object that has it does. Values that are no JSON object, or damaged, are left
-    out and named in ``.attrs["skipped"]`` (key -> reason).
+    A column starts where the first object that has it does. Values that are no JSON object, or damaged, or
+    would make more than 10,000 columns or a table almost empty, are left out and named in ``.attrs["skipped"]``
+    (key -> reason).
     """
     rows: list[dict[str, Any]] = []
+    names: dict[str, None] = {}
+    values = 0
     index: list[str] = []
     skipped: dict[str, str] = {}
     for key, data in load_in_batches(backend, keys):
         try:
-            value = decode(data) if data is not None else None
+            value = decode_text(data) if data is not None else None
             if isinstance(value, dict):
-                rows.append(flattened(value))
+                row = flattened(value)
+                _check_width(len(names) + sum(name not in names for name in row), len(rows) + 1, values + len(row))
+                rows.append(row)
+                names |= dict.fromkeys(row)
+                values += len(row)
                 index.append(key)
             else:
                 skipped[key] = "gone meanwhile" if data is None else f"no JSON object, but {format_of(data)}"
@@ -184,6 +196,14 @@ def load_in_batches(backend: BlockingBackend, keys: Sequence[str]) -> Iterator[t
         yield from zip(batch, backend.batch_load(batch), strict=True)
 
 
+def _check_width(width: int, rows: int, values: int) -> None:
+    """Refuse the object that makes the table wider, or emptier, than could be meant."""
+    if width > _MOST_COLUMNS:
+        raise FormatError(f"with it the table would have {width:,} columns, more than {_MOST_COLUMNS:,}")
+    if width * rows > max(_FREE_CELLS, _CELLS_A_VALUE * values):
+        raise FormatError(f"with it the table would be empty but for {values:,} of {width * rows:,} cells")
+
+
 def flattened(value: dict[str, Any]) -> dict[str, Any]:
     """Return a JSON object with its nested objects as dotted keys.
 
@@ -199,6 +219,8 @@ def flattened(value: dict[str, Any]) -> dict[str, Any]:
 def _flatten(value: dict[str, Any], prefix: str, flat: dict[str, Any]) -> None:
     for name, item in value.items():
         column = prefix + name
+        if len(column) > _MOST_NAME:
+            raise FormatError(f"the name of a column has {len(column):,} characters, more than {_MOST_NAME:,}")
         if type(item) is dict and item:
             _flatten(item, f"{column}.", flat)
         elif column in flat:

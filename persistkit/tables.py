@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from persistkit.errors import FormatError
+from persistkit.pages import check_unpacked
 
 __all__ = ["decode_table", "encode_table"]
 
@@ -19,9 +20,6 @@ _MARK: Final = b"persistkit"
 _SAFE: Final = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64", "str"]
 )
-# Run lengths compress without bound: refuse what could not be meant rather than fill the memory.
-_MAX_CELLS_A_BYTE: Final = 32
-_FREE_CELLS: Final = 1 << 24
 
 
 def encode_table(value: object) -> memoryview:
@@ -67,8 +65,9 @@ def decode_table(data: bytes) -> pd.DataFrame | pd.Series[Any]:
     pa, pq = _pyarrow()
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        _check_size(file.metadata, len(data))
+        check_unpacked(file, data)
         table = file.read(use_pandas_metadata=True)
+        table.validate(full=True)
         frame: pd.DataFrame = table.to_pandas()
         mark = (table.schema.metadata or {}).get(_MARK)
         if mark is None:
@@ -99,19 +98,10 @@ def _of_series(series: pd.Series[Any]) -> tuple[pd.DataFrame, bytes]:
     return frame, json.dumps({"series": series.name}).encode()
 
 
-def _check_size(metadata: Any, size_bytes: int) -> None:  # Any: pyarrow's FileMetaData
-    cells = metadata.num_rows * max(metadata.num_columns, 1)
-    claimed = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)) // 8
-    if metadata.num_rows < 0 or max(cells, claimed) > max(_MAX_CELLS_A_BYTE * size_bytes, _FREE_CELLS):
-        raise FormatError(
-            f"damaged parquet: {size_bytes:,} bytes claim {metadata.num_rows:,} rows, more than is ever unpacked"
-        )
-
-
 def _compare(frame: pd.DataFrame, buffer: memoryview, pa: Any, pq: Any) -> None:
     """Refuse a table that would come back changed: labels and dtypes by the schema, risky columns by their cells."""
     file = pq.ParquetFile(pa.BufferReader(buffer))
-    _check_size(file.metadata, len(buffer))
+    check_unpacked(file, buffer)
     kept = file.schema_arrow.empty_table().to_pandas()
     if not _same_labels(kept.columns, frame.columns):
         raise FormatError(f"$.columns: {frame.columns!r} do not come back as they went in; use distinct text")

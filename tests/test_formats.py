@@ -266,9 +266,9 @@ def test_a_table_that_unpacks_without_bound_is_refused_on_both_ways() -> None:
     sink = io.BytesIO()
     frame.to_parquet(sink)
     assert len(sink.getvalue()) < 500_000
-    with pytest.raises(FormatError, match="20,000,000 rows"):
+    with pytest.raises(FormatError, match="would unpack to more"):
         decode(sink.getvalue())
-    with pytest.raises(FormatError, match="20,000,000 rows"):
+    with pytest.raises(FormatError, match="would unpack to more"):
         encode(frame)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
@@ -12,8 +11,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from persistkit.arrays import npy_header
 from persistkit.browser.images import image_size
 from persistkit.formats import format_of, named_by_start
+from persistkit.pages import first_rows
 
 __all__ = ["FIRST_BYTES", "MORE_BYTES", "WHOLE_BYTES", "Preview", "detect", "make_preview", "needs_whole", "visible"]
 
@@ -29,9 +30,9 @@ _STRING: Final = 2000
 _TABLE_ROWS: Final = 50
 _TABLE_COLUMNS: Final = 30
 _CELL: Final = 200
+_CELL_BYTES: Final = 64 * 1024
 
 _PIXELS: Final = 50_000_000  # 200 MB once drawn
-_UNPACKED_BYTES: Final = 128 * 1024 * 1024
 _KINDS: Final = dict.fromkeys(("png", "jpeg", "gif", "webp"), "image") | dict.fromkeys(("npy", "parquet"), "table")
 _STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 # C0 and C1 controls, bidirectional overrides and marks, zero width characters, lone surrogates.
@@ -216,30 +217,27 @@ def _show_image(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
 def _show_table(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
     try:
         return (_npy_table(data) if data.startswith(b"\x93NUMPY") else _parquet_table(data, size)), b""
-    except (ValueError, OSError, TypeError, OverflowError, SyntaxError, EOFError) as error:
+    except _CannotShowError:
+        raise
+    except Exception as error:  # NumPy and Arrow raise what they like on bytes of strangers
         raise _CannotShowError(f"damaged table: {visible(str(error))[:300]}") from error
 
 
 def _npy_table(data: bytes) -> dict[str, Any]:
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if dtype.hasobject:
-        raise _CannotShowError("an array of Python objects holds pickled code, which is never opened")
+    dtype, fortran, shape, start = npy_header(data)
     width, total = math.prod(shape[1:]), shape[0] if shape else 1
     row_bytes = max(1, dtype.itemsize * width)
-    stored = (len(data) - stream.tell()) // row_bytes
+    stored = (len(data) - start) // row_bytes
     if fortran and len(shape) > 1:
         if stored < total:
             raise _CannotShowError("an array in column order is only shown when all of it is read")
-        values = np.frombuffer(data, dtype, total * width, stream.tell()).reshape(shape, order="F")
+        values = np.frombuffer(data, dtype, total * width, start).reshape(shape, order="F")
         rows = values[:_TABLE_ROWS].reshape(-1, width)
     else:
         count = min(total, _TABLE_ROWS, stored)
         if total and not count:
             raise _CannotShowError("damaged table, or one wider than the preview: its first row is not there")
-        rows = np.frombuffer(data[stream.tell() :], dtype, count * width).reshape(count, width)
+        rows = np.frombuffer(data[start:], dtype, count * width).reshape(count, width)
     names = dtype.names or tuple(str(number) for number in range(min(width, _TABLE_COLUMNS)))
     cells = [list(row) if dtype.names is None else list(row[0]) for row in rows[:, :_TABLE_COLUMNS]]
     kinds = [str(dtype[name]) for name in dtype.names] if dtype.names else [str(dtype)] * len(names)
@@ -259,13 +257,27 @@ def _parquet_table(data: bytes, size: int) -> dict[str, Any]:
     file = pq.ParquetFile(pa.BufferReader(data))
     names = file.schema_arrow.names
     shown = names[:_TABLE_COLUMNS]
-    if file.num_row_groups and file.metadata.row_group(0).total_byte_size > _UNPACKED_BYTES:
-        raise _CannotShowError(f"a Parquet table that unpacks to more than {_UNPACKED_BYTES // 2**20} MiB is not shown")
-    batch = next(file.iter_batches(batch_size=_TABLE_ROWS, columns=shown), None)
-    columns = [[] if batch is None else batch.column(number).to_pylist() for number in range(len(shown))]
-    kinds = [str(file.schema_arrow.field(number).type) for number in range(len(shown))]
+    batch = first_rows(file, data, _TABLE_ROWS, shown)
+    columns = [[] if batch is None else _cells(batch.column(number)) for number in range(len(shown))]
+    kinds = [str(file.schema_arrow.field(number).type)[:_CELL] for number in range(len(shown))]
     summary = f"Parquet · {file.metadata.num_rows:,} by {len(names):,}"
     return _table(names, kinds, [list(row) for row in zip(*columns, strict=True)], file.metadata.num_rows, summary)
+
+
+def _cells(column: Any) -> list[Any]:  # Any: an array of pyarrow's
+    """Return the cells as Python objects, of long ones the beginning or the size."""
+    import pyarrow as pa
+    import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = pc.utf8_slice_codeunits(column, 0, _CELL)
+    parts = [column.slice(number, 1) for number in range(len(column))]
+    return [
+        part.to_pylist()[0] if part.nbytes <= _CELL_BYTES else f"{column.type}, {part.nbytes:,} bytes"[-_CELL:]
+        for part in parts
+    ]
 
 
 def _table(columns: Any, kinds: list[str], cells: list[list[Any]], total: int, summary: str) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_a_small_table_that_unpacks_to_much_is_not_shown() -> None:
     stream = io.BytesIO()
     pq.write_table(pa.table({"a": [bytes(140_000_000)]}), stream, use_dictionary=False, write_statistics=False)
     assert len(stream.getvalue()) < 10_000_000
-    assert "unpacks to more" in shown(stream.getvalue()).note
+    assert "would unpack to more" in shown(stream.getvalue()).note
 
 
 def test_json_keeps_numbers_names_and_counts() -> None:
@@ -160,6 +160,32 @@ def test_parquet_shows_rows_and_types() -> None:
     assert (table["columns"], table["kinds"], table["total"]) == (["n", "text"], ["int64", "string"], 80)
     assert table["rows"][1] == ["1", "<b>"]
     assert table["numeric"] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (9_000).to_bytes(4) * 2,
+        b"GIF89a" + (9_000).to_bytes(2, "little") * 2,
+        b"\xff\xd8\xff\xe0\x00\x04..\xff\xff\xc2\x00\x11\x08" + (9_000).to_bytes(2) * 2,
+        b"RIFF....WEBPVP8X\n\0\0\0\0\0\0\0" + (8_999).to_bytes(3, "little") * 2,
+        b"RIFF....WEBPVP8L\n\0\0\0/" + (8_999 | 8_999 << 14).to_bytes(4, "little"),
+        b"RIFF....WEBPVP8 \n\0\0\0\0\0\0\x9d\x01\x2a" + (9_000).to_bytes(2, "little") * 2,
+    ],
+)
+def test_an_image_of_too_many_pixels_is_not_shown(data: bytes) -> None:
+    """An image that would fill the page's memory is shown as bytes, with its size in pixels."""
+    preview = shown(data)
+    assert preview.kind == "hex"
+    assert "9,000 by 9,000 pixels" in preview.note
+
+
+@pytest.mark.parametrize("shape", ["(-8,)", f"({'9' * 4000}, 2)", "(True,)"])
+def test_a_shape_that_cannot_be_is_damage(shape: str) -> None:
+    """The preview believes no shape that loading would refuse."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    preview = shown(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
+    assert (preview.kind, preview.note) == ("hex", "damaged table: damaged npy: the shape is no tuple of sizes")
 
 
 def test_every_kind_can_be_switched_to_bytes() -> None:
