@@ -27,6 +27,7 @@ LAYERS = [
     {"browser", "frames", "transfer", "testing"},
     {"blocking", "formats"},
     {"arrays", "tables"},
+    {"recipes"},
     {"backends", "readonly"},
     {"connections"},
     {"backend"},
