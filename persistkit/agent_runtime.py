@@ -18,7 +18,7 @@ from persistkit.blocking import BlockingBackend
 from persistkit.errors import FormatError
 from persistkit.formats import decode
 from persistkit.frames import load_in_batches, text_column
-from persistkit.store import Store
+from persistkit.store import Store, check_store
 
 __all__ = ["sessions_frame", "shutdown_time", "steps_frame", "unfinished_frame"]
 
@@ -34,6 +34,7 @@ def sessions_frame(store: Store) -> pd.DataFrame:
     Columns: ``session_id``, ``agent_id``, ``answer`` (str), ``steps``, ``memory_hits``, ``graph_lookups``,
     ``duration_ms``, ``failed_steps`` (UInt64), ``modified`` (the only clock there is: when it was stored).
     """
+    check_store(store, "sessions_frame")
     skipped: dict[str, str] = {}
     rows = list(_sessions(store, skipped))
     frame = pd.DataFrame(
@@ -60,6 +61,7 @@ def steps_frame(store: Store) -> pd.DataFrame:
     ``arguments`` (dict, None where there is none), ``ok`` (boolean, missing where the observation does not say),
     ``error``, ``error_kind``, ``observation`` (as stored), ``step_duration_ms`` (UInt64, missing where not stored).
     """
+    check_store(store, "steps_frame")
     skipped: dict[str, str] = {}
     sessions = sorted(_sessions(store, skipped), key=lambda row: (row.modified, row.session_id))
     rows = [(session, n, step) for session in sessions for n, step in enumerate(session.steps, 1)]
@@ -89,6 +91,7 @@ def unfinished_frame(store: Store) -> pd.DataFrame:
     Columns: ``session_id``, ``last_step`` (number of the highest readable checkpoint), ``steps`` (in it; UInt64
     both), ``last_tool``, ``last_error``, ``modified``.
     """
+    check_store(store, "unfinished_frame")
     finished = {found["session"] for key in store.keys("session:") if (found := _SESSION.fullmatch(key))}
     checkpoints = store.to_frame(prefix="loop:")
     runs: dict[str, list[tuple[int, str, Any]]] = {}
@@ -120,6 +123,7 @@ def shutdown_time(store: Store) -> pd.Timestamp:
         KeyError: no shutdown is stored.
         FormatError: what is stored is no RFC 3339 time.
     """
+    check_store(store, "shutdown_time")
     data = store.get_bytes("runtime:shutdown")
     try:
         moment = pd.Timestamp(data.decode())

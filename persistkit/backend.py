@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from os import PathLike
 from types import TracebackType
 from typing import ClassVar, Protocol, Self
 
@@ -339,6 +340,22 @@ class PersistenceBackend(ABC):
 
 
 guard(PersistenceBackend)
+
+
+def check_backend(given: object, taker: str) -> None:
+    """Refuse what is no backend, and say how to come by one.
+
+    Raises:
+        TypeError: ``given`` is not a ``PersistenceBackend``.
+    """
+    if isinstance(given, PersistenceBackend):
+        return
+    advice = "persistkit.FilePersistenceBackend(path) is one"
+    if isinstance(given, (str, PathLike)):
+        advice = f"to open an address write persistkit.open({str(given)!r})"
+    elif isinstance(getattr(given, "backend", None), PersistenceBackend):
+        advice = f"give it the backend of this {type(given).__name__}: .backend"
+    raise TypeError(f"{taker} takes a PersistenceBackend, not {type(given).__name__}; {advice}")
 
 
 def raise_failures(operation: str, attempted: int, failures: dict[str, Exception]) -> None:

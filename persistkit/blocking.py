@@ -11,7 +11,15 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from persistkit.backend import BlockingReader, BlockingWriter, Entry, PersistenceBackend, Reader, Writer
+from persistkit.backend import (
+    BlockingReader,
+    BlockingWriter,
+    Entry,
+    PersistenceBackend,
+    Reader,
+    Writer,
+    check_backend,
+)
 from persistkit.operations import (
     BytesLike,
     Items,
@@ -50,8 +58,7 @@ class BlockingBackend:
     """
 
     def __init__(self, backend: PersistenceBackend) -> None:
-        if not isinstance(backend, PersistenceBackend):
-            raise TypeError(f"BlockingBackend takes a PersistenceBackend, not {type(backend).__name__}")
+        check_backend(backend, type(self).__name__)
         self.backend = backend
         self._core = backend.blocking_core
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from anyio import to_thread
 
-from persistkit.backend import Entry, PersistenceBackend
+from persistkit.backend import Entry, PersistenceBackend, check_backend
 from persistkit.blocking import BlockingBackend
 from persistkit.errors import FormatError
 from persistkit.formats import decode, format_of
@@ -62,6 +62,7 @@ async def to_frame(backend: PersistenceBackend, prefix: str = "") -> pd.DataFram
            key  size              hash
         0  a/b     5  000000000b8855f7
     """
+    check_backend(backend, "to_frame")
     check_prefix(prefix)
     core = backend.blocking_core
     if core is None:

@@ -10,12 +10,12 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from persistkit.backend import PersistenceBackend
+from persistkit.backend import PersistenceBackend, check_backend
 from persistkit.backends import open_backend, shown_address
 from persistkit.blocking import BlockingBackend
 from persistkit.errors import FormatError
 from persistkit.formats import decode, encode, format_of
-from persistkit.operations import BytesLike
+from persistkit.operations import BytesLike, check_keys
 from persistkit.readonly import ReadOnlyBackend
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Store(MutableMapping[str, Any]):
     """
 
     def __init__(self, backend: PersistenceBackend, *, read_only: bool = False, address: str | None = None) -> None:
+        check_backend(backend, type(self).__name__)
         already = isinstance(backend, ReadOnlyBackend)
         self.backend: PersistenceBackend = ReadOnlyBackend(backend) if read_only and not already else backend
         self.read_only = read_only or already
@@ -84,6 +85,10 @@ class Store(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Store({self.address!r}{', read_only=True' if self.read_only else ''})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A worker opens the place anew; what the backend does not pickle (credentials) comes from its environment.
+        return partial(type(self), read_only=self.read_only, address=self.address), (self.backend,)
 
     def _repr_html_(self) -> str:
         from persistkit.card import card
@@ -186,7 +191,7 @@ class Store(MutableMapping[str, Any]):
             KeyError: nothing is stored under one of them.
             FormatError: one of them is damaged.
         """
-        wanted = list(keys)
+        wanted = check_keys(keys)
         loaded: dict[str, Any] = {}
         with _progress(len(wanted), "loading") as bar:
             for start in range(0, len(wanted), _BATCH):
@@ -247,6 +252,7 @@ class Store(MutableMapping[str, Any]):
         """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``."""
         from persistkit.transfer import copy_with_bar, progress_bar
 
+        check_store(other, "copy_to")
         # The bar is made in the caller's thread: a notebook shows it under the cell that asked.
         with progress_bar(shown=progress) as bar:
             report: CopyReport = self._blocking.call(
@@ -258,6 +264,7 @@ class Store(MutableMapping[str, Any]):
         """Return a row for each difference between two stores; see ``persistkit.transfer.compare``."""
         from persistkit.transfer import compare
 
+        check_store(other, "compare")
         return self._blocking.call(partial(compare, prefix=prefix), self.backend, other.backend)
 
     def browse(self, *, read_only: bool = True) -> KeyBrowser:
@@ -277,7 +284,19 @@ class Store(MutableMapping[str, Any]):
         keys = self._blocking.list_keys()
         if len(keys) <= _SUGGEST_AMONG:
             near = difflib.get_close_matches(key, keys, n=1)
-        return KeyError(f"{key}: not in this store" + (f"; did you mean {near[0]!r}?" if near else ""))
+        advice = f"did you mean {near[0]!r}?" if near else "keys() lists what is there"
+        return KeyError(f"{key}: not in this store; {advice}")
+
+
+def check_store(given: object, taker: str) -> None:
+    """Refuse what is no store, and say how to come by one.
+
+    Raises:
+        TypeError: ``given`` is not a ``Store``.
+    """
+    if not isinstance(given, Store):
+        what = repr(str(given)) if isinstance(given, (str, PathLike)) else "address"
+        raise TypeError(f"{taker} takes a Store, not {type(given).__name__}; write persistkit.open({what})")
 
 
 def _encoded(key: str, value: object) -> BytesLike:

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
 from io import BufferedReader, BufferedWriter
 from itertools import islice
 from os import PathLike, fdopen, fstat
@@ -74,9 +73,6 @@ class FilePersistenceBackend(PersistenceBackend):
     def __repr__(self) -> str:
         unsynced = "" if self.fsync else ", fsync=False"
         return f"FilePersistenceBackend({str(self.base_dir)!r}{unsynced})"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return partial(type(self), fsync=self.fsync), (str(self.base_dir),)
 
     @property
     def base_dir(self) -> Path:

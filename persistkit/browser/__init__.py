@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from persistkit.backend import PersistenceBackend
+from persistkit.backend import PersistenceBackend, check_backend
 from persistkit.browser.widget import KeyBrowser
 
 __all__ = ["KeyBrowser", "browse"]
@@ -26,4 +26,5 @@ def browse(
         >>> browser
         KeyBrowser(MemoryPersistenceBackend: 0 keys, 0 B)
     """
+    check_backend(backend, "browse")
     return KeyBrowser(backend, read_only=read_only, load_line=load_line)
