@@ -87,7 +87,7 @@ def _pyarrow() -> tuple[Any, Any]:  # Any: pyarrow ships no complete types
         import pyarrow as pa  # type: ignore[import-untyped]
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
     except ImportError as error:
-        raise FormatError("tables need pyarrow: pip install 'persistkit[arrow]'") from error
+        raise FormatError('tables need pyarrow: pip install "persistkit[arrow]"') from error
     return pa, pq
 
 

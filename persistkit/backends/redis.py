@@ -247,7 +247,8 @@ class RedisPersistenceBackend(PersistenceBackend):
                 "look whether the server is up and reachable"
             ) from error
         except (RedisError, OSError) as error:
-            reason = str(error).replace(self._password, "***") if self._password else str(error)
+            reason = str(error).rstrip(".")
+            reason = reason.replace(self._password, "***") if self._password else reason
             raise StorageError(f"{tried} in {self!r}: {reason}{_advice(error)}") from error
 
     def _parts(self, items: dict[str, BytesLike], failures: dict[str, Exception]) -> Iterator[dict[str, BytesLike]]:
@@ -291,7 +292,7 @@ def _advice(error: Exception) -> str:
     if isinstance(error, AuthenticationError):
         return "; pass password=..., or set REDISCLI_AUTH (a password does not travel to workers)"
     if isinstance(error, RedisConnectionError):
-        return " Look whether the server is up and reachable, and the address is right."
+        return "; look whether the server is up and reachable, and the address is right"
     return ""
 
 
