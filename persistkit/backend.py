@@ -31,6 +31,13 @@ class Entry:
         modified: when the value was last saved, aware and in UTC; None where the engine keeps no time.
         filename: the hashed filename of the key, the same rule on every backend.
         ambiguous: several keys share this filename and nothing on disk tells which; ``key`` is the smallest.
+
+    Example:
+        >>> from persistkit import BlockingBackend, MemoryPersistenceBackend
+        >>> backend = BlockingBackend(MemoryPersistenceBackend())
+        >>> backend.save("run:1", b"done")
+        >>> [(entry.key, entry.size, entry.filename) for entry in backend.entries()]
+        [('run:1', 4, 'run_1-00000031104fed85.bin')]
     """
 
     key: str | None
@@ -174,7 +181,7 @@ class PersistenceBackend(ABC):
         """
 
     async def batch_save(self, items: Items) -> None:
-        """Store every value of a mapping, or of an iterable of pairs; the last of a repeated key wins.
+        """Store every value of ``items``, a mapping or an iterable of pairs; the last of a repeated key wins.
 
         All keys and values are checked before the first is stored. Then every item is attempted.
 

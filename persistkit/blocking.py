@@ -180,7 +180,7 @@ class BlockingBackend:
         return _run(self.backend.change_token) if self._core is None else self._core.change_token()
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        """Run an asynchronous function of the wrapped backend, such as ``check``, and return its result."""
+        """Run an asynchronous ``function`` with ``arguments``, such as the backend's ``check``; return its result."""
         return _run(function, *arguments)
 
     def close(self) -> None:

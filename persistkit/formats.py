@@ -94,7 +94,7 @@ def decode(data: bytes) -> Any:
 
 
 def format_of(data: bytes) -> str:
-    """Return the name of the format ``decode`` sees: ``json``, ``npy``, ``parquet``, ``text``, or of other bytes.
+    """Return the name of the format ``decode`` sees in ``data``: ``json``, ``npy``, ``parquet``, ``text``, or of other bytes.
 
     Bytes are named by their first ones where known (``png``, ``jpeg``, ``gif``, ``webp``, ``pdf``, ``gzip``, ...),
     else ``bytes``; JSON that does not parse is ``damaged json``. Parquet and npy are not looked through.

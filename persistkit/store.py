@@ -154,7 +154,7 @@ class Store(MutableMapping[str, Any]):
         return data
 
     def put_bytes(self, key: str, data: BytesLike) -> None:
-        """Store bytes exactly, whatever they would load as."""
+        """Store the bytes ``data`` under ``key`` exactly, whatever they would load as."""
         self._blocking.save(key, data)
 
     def format_of(self, key: str) -> str:
@@ -166,7 +166,7 @@ class Store(MutableMapping[str, Any]):
         return format_of(self.get_bytes(key))
 
     def update(self, other: Any = (), /, **more: Any) -> None:
-        """Store many values in batches, with a progress bar when it takes longer than a second.
+        """Store the values of ``other`` and ``more`` in batches, with a progress bar when it takes over a second.
 
         Each value is checked when its batch begins; earlier batches are then stored already.
         """
@@ -226,7 +226,7 @@ class Store(MutableMapping[str, Any]):
         return frame
 
     def values_frame(self, glob: str = "*") -> pd.DataFrame:
-        """Return the JSON objects of the keys that match as rows: nested objects as dotted columns, index the key.
+        """Return the JSON objects of the keys that match ``glob`` as rows: nested objects as dotted columns, index the key.
 
         Values that are no JSON object, or damaged, are left out and named in ``.attrs["skipped"]`` (key -> reason).
         """
@@ -235,7 +235,10 @@ class Store(MutableMapping[str, Any]):
         return values_frame(self._blocking, self.glob(glob))
 
     def usage(self, depth: int = 1, separators: str = ":/") -> pd.DataFrame:
-        """Return how many keys and bytes stand under each key prefix of ``depth`` parts, the largest first."""
+        """Return how many keys and bytes stand under each key prefix of ``depth`` parts, the largest first.
+
+        A part ends with one of ``separators``.
+        """
         from persistkit.frames import usage_frame
 
         return usage_frame(self._blocking.entries(), depth=depth, separators=separators)
@@ -249,7 +252,19 @@ class Store(MutableMapping[str, Any]):
         verify: bool = True,
         progress: bool = True,
     ) -> CopyReport:
-        """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``."""
+        """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``.
+
+        Args:
+            other: the store to copy to.
+            prefix: literal text the keys start with.
+            overwrite: what is there already fails (``"error"``), is left (``"skip"``) or replaced (``"replace"``).
+            verify: read each value back and compare it.
+            progress: show a bar while it runs.
+
+        Raises:
+            TypeError: ``other`` is not a ``Store``.
+            ValueError: both are one store, or ``overwrite`` is something else.
+        """
         from persistkit.transfer import copy_with_bar, progress_bar
 
         check_store(other, "copy_to")
@@ -261,7 +276,11 @@ class Store(MutableMapping[str, Any]):
         return report
 
     def compare(self, other: Store, *, prefix: str = "") -> pd.DataFrame:
-        """Return a row for each difference between two stores; see ``persistkit.transfer.compare``."""
+        """Return a row for each difference from ``other`` under ``prefix``; see ``persistkit.transfer.compare``.
+
+        Raises:
+            TypeError: ``other`` is not a ``Store``.
+        """
         from persistkit.transfer import compare
 
         check_store(other, "compare")

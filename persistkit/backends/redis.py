@@ -60,7 +60,11 @@ class RedisPersistenceBackend(PersistenceBackend):
         timeout_seconds: how long one request may take, with connecting and at most two new tries.
 
     Raises:
-        ValueError: the address has another scheme.
+        ValueError: the address has another scheme, or no host.
+
+    Example:
+        >>> RedisPersistenceBackend("valkey://me:secret@localhost:6379/0", namespace="runs:")
+        RedisPersistenceBackend('valkey://me@localhost:6379/0', namespace='runs:')
     """
 
     def __init__(
