@@ -22,6 +22,11 @@ from persistkit.store import Store, check_store
 
 __all__ = ["sessions_frame", "shutdown_time", "steps_frame", "unfinished_frame"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _SESSION: Final = re.compile(r"session:(?!.*:step:\d+$)(?P<session>.+)", re.DOTALL)
 _CHECKPOINT: Final = re.compile(r"loop:(?P<session>.+):step:(?P<step>\d{1,18})", re.DOTALL)
 _FINAL: Final = re.compile(r"\s*FINAL_ANSWER\b:?\s*", re.IGNORECASE)

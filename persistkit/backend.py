@@ -6,23 +6,26 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
 from types import TracebackType
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 from persistkit.errors import BatchError, ListingNotSupportedError, StorageError
 from persistkit.operations import BytesLike, Items, guard
 
 __all__ = ["BlockingCore", "Entry", "PersistenceBackend", "Reader", "Writer"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _CHUNK_BYTES = 256 * 1024
 _SPOOL_BYTES = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One stored value, as a listing shows it.
 
     Attributes:

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockingBackend"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 T = TypeVar("T")
 _PAGE = 1000
 

@@ -17,6 +17,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class PersistenceError(Exception):
     """Base of every error of persistkit.
 
@@ -121,7 +125,7 @@ class ListingNotSupportedError(PersistenceError):
         ...     async def delete(self, key): ...
         >>> BlockingBackend(ThreeMethods()).list_keys("run/")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        persistkit.errors.ListingNotSupportedError: list keys starting with 'run/': ThreeMethods cannot list its keys; ...
+        persistkit.errors.ListingNotSupportedError: list keys starting with 'run/': ThreeMethods cannot list its ...
     """
 
 

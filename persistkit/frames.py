@@ -19,6 +19,11 @@ from persistkit.operations import check_prefix, traced
 
 __all__ = ["entries_frame", "findings_frame", "to_frame", "usage_frame", "values_frame"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # `-<16 hex digits>.bin` closes every filename.
 _HASH: Final = slice(-20, -4)
 _BATCH: Final = 500
@@ -76,26 +81,30 @@ def entries_frame(entries: Iterable[Entry]) -> pd.DataFrame:
     """Return the rows of ``to_frame`` for ``entries`` at hand, sorted by key, unknown keys last by filename.
 
     Example:
-        >>> entries_frame([Entry("b", 2, None, "b-000000000002b607.bin"), Entry("a", 1, None, "a-000000000002b606.bin")])[
-        ...     ["key", "size"]
-        ... ]
+        >>> entries = [Entry("b", 2, None, "b-000000000002b607.bin"), Entry("a", 1, None, "a-000000000002b606.bin")]
+        >>> entries_frame(entries)[["key", "size"]]
           key  size
         0   a     1
         1   b     2
     """
-    known: list[Entry] = []
-    unknown: list[Entry] = []
-    for entry in entries:
-        (unknown if entry.key is None else known).append(entry)
-    known.sort(key=lambda entry: entry.key or "")
-    unknown.sort(key=lambda entry: entry.filename)
-    rows = known + unknown
-    filenames = [entry.filename for entry in rows]
+    keys: list[str | None] = []
+    sizes: list[int] = []
+    times: list[datetime | None] = []
+    filenames: list[str] = []
+    for key, size, modified, filename, _ in entries:
+        keys.append(key)
+        sizes.append(size)
+        times.append(modified)
+        filenames.append(filename)
+    known = [row for row, key in enumerate(keys) if key is not None]
+    unknown = [row for row, key in enumerate(keys) if key is None]
+    order = sorted(known, key=lambda row: keys[row] or "") + sorted(unknown, key=filenames.__getitem__)
+    filenames = [filenames[row] for row in order]
     return pd.DataFrame(
         {
-            "key": text_column([entry.key for entry in rows]),
-            "size": np.array([entry.size for entry in rows], dtype="int64"),
-            "modified": pd.DatetimeIndex([entry.modified for entry in rows], dtype="datetime64[us, UTC]"),
+            "key": text_column([keys[row] for row in order]),
+            "size": np.array(sizes, dtype="int64")[order],
+            "modified": pd.DatetimeIndex([times[row] for row in order], dtype="datetime64[us, UTC]"),
             "filename": text_column(filenames),
             "hash": text_column([filename[_HASH] for filename in filenames]),
         },
@@ -122,10 +131,8 @@ def values_frame(backend: BlockingBackend, keys: Sequence[str]) -> pd.DataFrame:
         >>> from persistkit import MemoryPersistenceBackend
         >>> backend = BlockingBackend(MemoryPersistenceBackend())
         >>> backend.save("run/1", b'{"loss": 0.25, "settings": {"rate": 0.1}}')
-        >>> values_frame(backend, ["run/1"])
-               loss  settings.rate
-        key                       
-        run/1  0.25            0.1
+        >>> values_frame(backend, ["run/1"]).to_dict("index")
+        {'run/1': {'loss': 0.25, 'settings.rate': 0.1}}
     """
     rows: list[dict[str, Any]] = []
     index: list[str] = []

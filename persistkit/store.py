@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Store", "open"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _BATCH: Final = 500
 _BATCH_BYTES: Final = 32 * 1024 * 1024
 _CARD_ROWS: Final = 8
@@ -226,9 +231,10 @@ class Store(MutableMapping[str, Any]):
         return frame
 
     def values_frame(self, glob: str = "*") -> pd.DataFrame:
-        """Return the JSON objects of the keys that match ``glob`` as rows: nested objects as dotted columns, index the key.
+        """Return the JSON objects of the keys that match ``glob`` as rows, nested ones as dotted columns.
 
-        Values that are no JSON object, or damaged, are left out and named in ``.attrs["skipped"]`` (key -> reason).
+        The index is the key. Values that are no JSON object, or damaged, are left out and named in
+        ``.attrs["skipped"]`` (key -> reason).
         """
         from persistkit.frames import values_frame
 

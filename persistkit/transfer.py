@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["CopyReport", "Overwrite", "compare", "copy"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Overwrite: TypeAlias = Literal["error", "skip", "replace"]
 
 _BATCH_KEYS: Final = 500

@@ -16,6 +16,11 @@ from persistkit.errors import StorageError
 
 __all__ = ["open_backend", "shown_address"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//|[^/\\]|$)")
 _TABLES: Final = ("persistkit.backends.sql", "SQLPersistenceBackend")
 _SERVERS: Final = ("persistkit.backends.redis", "RedisPersistenceBackend")

@@ -23,6 +23,11 @@ from persistkit.operations import BytesLike, Items, check_key, traced
 
 __all__ = ["FilePersistenceBackend"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 T = TypeVar("T")
 
 # One hop costs about 100 microseconds, one item 10 to 30: a chunk hides the hop and can still be cancelled soon.

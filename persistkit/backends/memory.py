@@ -15,6 +15,10 @@ from persistkit.operations import BytesLike, Items
 __all__ = ["MemoryPersistenceBackend"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class MemoryPersistenceBackend(PersistenceBackend):
     """Values in memory: for tests, and for results that need not outlive the process.
 

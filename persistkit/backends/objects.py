@@ -27,6 +27,11 @@ except ImportError as error:
 
 __all__ = ["ObjectPersistenceBackend"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 T = TypeVar("T")
 
 _SCHEMES: Final = ("s3", "gs", "az")

@@ -31,6 +31,11 @@ except ImportError as error:
 
 __all__ = ["RedisPersistenceBackend"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
 _PAGE: Final = 1_000
 _PIPELINE_BYTES: Final = 32 * 1024 * 1024

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from time import monotonic, time_ns
 from typing import Any, Final
+from uuid import uuid4
 
 from persistkit.backend import Entry, PersistenceBackend
 from persistkit.connections import PerLoop, settled
@@ -27,6 +28,11 @@ except ImportError as error:
 
 __all__ = ["SQLPersistenceBackend"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _SCHEMA_VERSION: Final = 1
 _PAGE: Final = 20_000
 _STATEMENT_ROWS: Final = 500
@@ -36,6 +42,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Any number, the same in every process that makes the tables at the same time.
 _ADVISORY_LOCK: Final = 7_310_579_411_218_433
 _SECRET: Final = ("password", "sslpassword")
+_SEEN: Final = {
+    "sqlite": "SELECT data_version, total_changes() FROM pragma_data_version",
+    "postgresql": "SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_snapshot()::text END",
+}
 _LIMITS: Final = {"sqlite": 1_000_000_000 - 8_192, "postgresql": 1024**3 - 8_192}
 
 
@@ -209,6 +219,18 @@ class SQLPersistenceBackend(PersistenceBackend):
             rows = await session.run(self._table.count)
         return int(rows[0][0])
 
+    async def change_token(self) -> object | None:
+        """Return what moves with every commit that could change the table; other tables' commits move it too.
+
+        SQLite counts the commits of other connections, and the rows changed by the one this loop keeps. PostgreSQL
+        tells its snapshot: equal snapshots see the same rows. It moves with every writing transaction of the server;
+        the token of a standby is None, for its snapshots do not tell. Writers pay nothing for either.
+        """
+        async with self._session("look for changes") as session:
+            ((*seen,),) = await session.run(self._table.seen)
+            seen += session.identity
+        return None if None in seen else tuple(seen)
+
     async def aclose(self) -> None:
         """Close the connections of the running event loop; those of other loops are closed when their loops end."""
         await self._engines.aclose()
@@ -281,6 +303,12 @@ class _Session:
     def __init__(self, connection: AsyncConnection, wait_seconds: float | None) -> None:
         self._connection = connection
         self._wait_seconds = wait_seconds
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Tell connections apart whose counts mean something for themselves only."""
+        opened: str | None = self._connection.info.get("opened")
+        return () if opened is None else (opened,)
 
     async def run(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Sequence[Any]]:
         """Execute one statement and return its rows. Any: what SQLAlchemy takes, one row's or many rows' values."""
@@ -379,6 +407,7 @@ class _Table:
         self.select_values = sa.select(columns.key, columns.value).where(several)
         self.select_keys = sa.select(columns.key).order_by(columns.key).limit(_PAGE)
         self.select_entries = self.select_keys.add_columns(columns.size, columns.modified)
+        self.seen = sa.text(_SEEN[dialect])
         self.count = sa.select(sa.func.count()).select_from(self.rows)
 
     def after(self, last: bytes, end: bytes | None, *, inclusive: bool) -> sa.ColumnElement[bool]:
@@ -416,7 +445,8 @@ def _sqlite(url: sa.URL, timeout_seconds: float) -> AsyncEngine:
     )
 
     @sa.event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: Any, _record: object) -> None:  # Any: SQLAlchemy's face of aiosqlite has no type
+    def configure(connection: Any, record: Any) -> None:  # Any: SQLAlchemy's face of aiosqlite has no type
+        record.info["opened"] = uuid4().hex
         cursor = connection.cursor()
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.close()

@@ -8,6 +8,10 @@ from persistkit.browser.widget import KeyBrowser
 __all__ = ["KeyBrowser", "browse"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def browse(
     backend: PersistenceBackend, *, read_only: bool = True, load_line: str = "await backend.load({key})"
 ) -> KeyBrowser:
