@@ -20,6 +20,11 @@ from persistkit.operations import BytesLike
 
 __all__ = ["decode", "decode_text", "encode", "format_of", "named_by_start"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # Far below what Python's parser takes on any stack, so that what was written can be read.
 MAX_DEPTH: Final = 300
 
@@ -120,10 +125,10 @@ def decode_text(data: bytes) -> Any:
 
 
 def format_of(data: bytes) -> str:
-    """Return the name of the format ``decode`` sees: ``json``, ``npy``, ``parquet``, ``text``, or of other bytes.
+    """Return the name of the format of ``data``, as ``decode`` sees it: ``json``, ``npy``, ``parquet``, ``text``, ...
 
-    Bytes are named by their first ones where known (``png``, ``jpeg``, ``gif``, ``webp``, ``pdf``, ``gzip``, ...),
-    else ``bytes``; JSON that does not parse is ``damaged json``. Parquet and npy are not looked through.
+    Other bytes are named by their first ones where known (``png``, ``jpeg``, ``gif``, ``webp``, ``pdf``, ...), else
+    ``bytes``; JSON that does not parse is ``damaged json``. Parquet and npy are not looked through.
 
     Example:
         >>> format_of(b"[1, 2]"), format_of(b"plain"), format_of(b"%PDF-1.7")

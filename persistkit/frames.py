@@ -11,13 +11,18 @@ import numpy as np
 import pandas as pd
 from anyio import to_thread
 
-from persistkit.backend import Entry, PersistenceBackend
+from persistkit.backend import Entry, PersistenceBackend, check_backend
 from persistkit.blocking import BlockingBackend
 from persistkit.errors import FormatError
 from persistkit.formats import decode_text, format_of
 from persistkit.operations import check_prefix, traced
 
 __all__ = ["entries_frame", "findings_frame", "to_frame", "usage_frame", "values_frame"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # `-<16 hex digits>.bin` closes every filename.
 _HASH: Final = slice(-20, -4)
@@ -67,6 +72,7 @@ async def to_frame(backend: PersistenceBackend, prefix: str = "") -> pd.DataFram
            key  size              hash
         0  a/b     5  000000000b8855f7
     """
+    check_backend(backend, "to_frame")
     check_prefix(prefix)
     core = backend.blocking_core
     if core is None:
@@ -77,7 +83,15 @@ async def to_frame(backend: PersistenceBackend, prefix: str = "") -> pd.DataFram
 
 
 def entries_frame(entries: Iterable[Entry]) -> pd.DataFrame:
-    """Return the rows of ``to_frame`` for entries at hand, sorted by key, unknown keys last by filename."""
+    """Return the rows of ``to_frame`` for ``entries`` at hand, sorted by key, unknown keys last by filename.
+
+    Example:
+        >>> entries = [Entry("b", 2, None, "b-000000000002b607.bin"), Entry("a", 1, None, "a-000000000002b606.bin")]
+        >>> entries_frame(entries)[["key", "size"]]
+          key  size
+        0   a     1
+        1   b     2
+    """
     keys: list[str | None] = []
     sizes: list[int] = []
     times: list[datetime | None] = []
@@ -113,11 +127,18 @@ def text_column(values: Sequence[str | None]) -> pd.api.extensions.ExtensionArra
 
 
 def values_frame(backend: BlockingBackend, keys: Sequence[str]) -> pd.DataFrame:
-    """Return the JSON objects under ``keys`` as rows: nested objects as dotted columns, index the key.
+    """Return the JSON objects under ``keys`` of ``backend`` as rows: nested objects as dotted columns, index the key.
 
     A column starts where the first object that has it does. Values that are no JSON object, or damaged, or
     would make more than 10,000 columns or a table almost empty, are left out and named in ``.attrs["skipped"]``
     (key -> reason).
+
+    Example:
+        >>> from persistkit import MemoryPersistenceBackend
+        >>> backend = BlockingBackend(MemoryPersistenceBackend())
+        >>> backend.save("run/1", b'{"loss": 0.25, "settings": {"rate": 0.1}}')
+        >>> values_frame(backend, ["run/1"]).to_dict("index")
+        {'run/1': {'loss': 0.25, 'settings.rate': 0.1}}
     """
     rows: list[dict[str, Any]] = []
     names: dict[str, None] = {}
@@ -144,13 +165,24 @@ def values_frame(backend: BlockingBackend, keys: Sequence[str]) -> pd.DataFrame:
 
 
 def usage_frame(entries: Iterable[Entry], *, depth: int = 1, separators: str = ":/") -> pd.DataFrame:
-    """Return columns ``prefix``, ``keys`` and ``size`` (bytes): sums by the first ``depth`` parts of the key.
+    """Return columns ``prefix``, ``keys`` and ``size`` (bytes): sums of ``entries`` by the first parts of the key.
 
-    A prefix ends with its separator; a key of fewer parts stands for itself; unknown keys have a missing prefix.
-    The largest come first.
+    The largest come first. A prefix ends with its separator; a key of fewer parts stands for itself; unknown keys
+    have a missing prefix.
+
+    Args:
+        entries: what to sum.
+        depth: how many parts make a prefix.
+        separators: the characters that end a part.
 
     Raises:
         ValueError: ``depth`` is below 1, or there is no separator.
+
+    Example:
+        >>> usage_frame([Entry("run:1", 3, None, ""), Entry("run:2", 4, None, ""), Entry("note", 1, None, "")])
+          prefix  keys  size
+        0   run:     2     7
+        1   note     1     1
     """
     if depth < 1 or not separators:
         raise ValueError(f"usage takes a depth of at least 1 and some separators, not {depth!r} and {separators!r}")
@@ -175,6 +207,12 @@ def findings_frame(findings: Iterable[Finding]) -> pd.DataFrame:
     """Return the findings of a backend's ``check`` as rows, in their order.
 
     Columns: ``problem``, ``filename``, ``key``, ``size`` (bytes), ``modified``, ``repaired``.
+
+    Example:
+        >>> import asyncio, tempfile
+        >>> from persistkit import FilePersistenceBackend
+        >>> len(findings_frame(asyncio.run(FilePersistenceBackend(tempfile.mkdtemp()).check())))
+        0
     """
     rows = list(findings)
     return pd.DataFrame(

@@ -78,7 +78,7 @@ def _pyarrow() -> tuple[Any, Any]:  # Any: pyarrow ships no complete types
         import pyarrow as pa  # type: ignore[import-untyped]
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
     except ImportError as error:
-        raise FormatError("tables need pyarrow: pip install 'persistkit[arrow]'") from error
+        raise FormatError('tables need pyarrow: pip install "persistkit[arrow]"') from error
     return pa, pq
 
 
@@ -134,7 +134,13 @@ def _recipe(schema: Any) -> Recipe:
 
 def _compare(frame: pd.DataFrame, titles: list[str], recipe: Recipe, file: Any, buffer: memoryview) -> None:
     """Refuse a table that would come back changed: labels and dtypes by the schema, risky columns by their cells."""
-    check_unpacked(file, buffer)
+    try:
+        check_unpacked(file, buffer)
+    except FormatError as error:
+        raise FormatError(
+            "$: it repeats itself so much that loading would take it for an attack on the memory; "
+            "store it in several values, or with DataFrame.to_parquet in a file of its own"
+        ) from error
     kept = restored(file.schema_arrow.empty_table(), recipe, _open)
     if not _same_index(kept.columns, frame.columns):
         raise FormatError(f"$.columns: {frame.columns!r} do not come back as they went in; use distinct text")

@@ -26,6 +26,11 @@ from persistkit.filenames import filename_for
 
 __all__ = ["BackendContract"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _MEBIBYTE: Final = 1024 * 1024
 _LARGE: Final = bytes(range(256)) * (16 * _MEBIBYTE // 256)
 _QUIET_SECONDS: Final = 30

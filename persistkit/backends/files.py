@@ -178,7 +178,10 @@ class Files:
         reason = error.strerror or str(error)
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             if any(parent.is_file() for parent in (self.base_dir, *self.base_dir.parents)):
-                return "this is a file, or lies below one: not a directory"
+                return (
+                    "this is a file, or lies below one: not a directory; open the directory that holds it "
+                    "(a SQLite file is sqlite:///path)"
+                )
             if not self.base_dir.exists():
                 return "the directory does not exist; check the path, or pass create=True to make it"
         if error.errno == errno.ELOOP:

@@ -117,7 +117,7 @@ class KeyBrowser(anywidget.AnyWidget):
         return self._seen
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until the listing is complete; tell whether that came in time."""
+        """Wait until the listing is complete, at most ``timeout_seconds``; tell whether that came in time."""
         return self._listing.wait(timeout_seconds)
 
     def refresh(self) -> None:
