@@ -18,7 +18,12 @@ from typing import Any, Final, Never
 from persistkit.errors import FormatError
 from persistkit.operations import BytesLike
 
-__all__ = ["decode", "encode", "format_of"]
+__all__ = ["decode", "decode_text", "encode", "format_of", "named_by_start"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # Far below what Python's parser takes on any stack, so that what was written can be read.
 MAX_DEPTH: Final = 300
@@ -27,6 +32,8 @@ _NPY: Final = b"\x93NUMPY"
 _PARQUET: Final = b"PAR1"
 _STARTS_LIKE_JSON: Final = re.compile(rb'\s*(?:\{\s*["}]|\[\s*[{"\[])')
 _NAMED: Final = {
+    _PARQUET: "parquet",
+    _NPY: "npy",
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
     b"GIF87a": "gif",
@@ -91,28 +98,44 @@ def decode(data: bytes) -> Any:
         from persistkit.arrays import decode_array
 
         return decode_array(data)
-    return _decode_json_or_text(data)
+    return decode_text(data)
+
+
+def decode_text(data: bytes) -> Any:
+    """Return JSON and text as ``decode`` does, and everything else as it is, arrays and tables not unpacked.
+
+    Raises:
+        FormatError: the content starts like JSON and is damaged.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError(f"damaged json: not UTF-8 at byte {error.start:,}") from error
+        return data
+    try:
+        return _loads(text)
+    except RecursionError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError("damaged json: nested too deeply to be read") from error
+    except ValueError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError(f"damaged json: {error}") from error
+    return text
 
 
 def format_of(data: bytes) -> str:
-    """Return the name of the format ``decode`` sees: ``json``, ``npy``, ``parquet``, ``text``, or of other bytes.
+    """Return the name of the format of ``data``, as ``decode`` sees it: ``json``, ``npy``, ``parquet``, ``text``, ...
 
-    Bytes are named by their first ones where known (``png``, ``jpeg``, ``gif``, ``webp``, ``pdf``, ``gzip``, ...),
-    else ``bytes``; JSON that does not parse is ``damaged json``. Parquet and npy are not looked through.
+    Other bytes are named by their first ones where known (``png``, ``jpeg``, ``gif``, ``webp``, ``pdf``, ...), else
+    ``bytes``; JSON that does not parse is ``damaged json``. Parquet and npy are not looked through.
 
     Example:
         >>> format_of(b"[1, 2]"), format_of(b"plain"), format_of(b"%PDF-1.7")
         ('json', 'text', 'pdf')
     """
-    if data.startswith(_PARQUET):
-        return "parquet"
-    if data.startswith(_NPY):
-        return "npy"
-    for magic, name in _NAMED.items():
-        if data.startswith(magic):
-            return name
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "webp"
+    if name := named_by_start(data):
+        return name
     try:
         text = data.decode()
         _loads(text)
@@ -121,6 +144,18 @@ def format_of(data: bytes) -> str:
     except (ValueError, RecursionError):
         return "damaged json" if _STARTS_LIKE_JSON.match(data) else "text"
     return "json"
+
+
+def named_by_start(data: bytes) -> str:
+    r"""Return the name of the format that the first twelve bytes tell, or an empty text when they tell none.
+
+    Example:
+        >>> named_by_start(b"\x93NUMPY..."), named_by_start(b"{}")
+        ('npy', '')
+    """
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    return next((name for magic, name in _NAMED.items() if data.startswith(magic)), "")
 
 
 def check_json(value: object, path: str = "$", depth: int = 0) -> Any:
@@ -207,24 +242,6 @@ def _encode_bytes(value: BytesLike) -> bytes:
     if kind in ("json", "npy", "parquet", "text", "damaged json") or _is_text(data):
         _refuse("$", f"these bytes would load as {kind}, not as bytes; store them with put_bytes")
     return data
-
-
-def _decode_json_or_text(data: bytes) -> Any:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError(f"damaged json: not UTF-8 at byte {error.start:,}") from error
-        return data
-    try:
-        return _loads(text)
-    except RecursionError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError("damaged json: nested too deeply to be read") from error
-    except ValueError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError(f"damaged json: {error}") from error
-    return text
 
 
 def _refuse_constant(name: str) -> Never:

@@ -12,14 +12,12 @@ import numpy as np
 import pandas as pd
 
 from persistkit.errors import FormatError
+from persistkit.pages import check_unpacked
 from persistkit.recipes import Recipe, arrow_titles, is_safe, plain, restored
 
 __all__ = ["decode_table", "encode_table"]
 
 _MARK: Final = b"persistkit"
-# Run lengths compress without bound: refuse what could not be meant rather than fill the memory.
-_MAX_CELLS_A_BYTE: Final = 32
-_FREE_CELLS: Final = 1 << 24
 
 
 def encode_table(value: object) -> memoryview:
@@ -39,10 +37,8 @@ def encode_table(value: object) -> memoryview:
         if frame is not value:
             recipe = {**recipe, "series": True}
         table = _arrow_table(kept, recipe, pa)
-        sink = io.BytesIO()  # grows faster than Arrow's own stream
-        pq.write_table(table, sink, **_encodings(table.schema, pa))
-        buffer = sink.getbuffer()
-        _compare(frame, list(kept.columns), recipe, pq.ParquetFile(pa.BufferReader(buffer)), len(buffer))
+        buffer = _written(table, pa, pq)
+        _compare(frame, list(kept.columns), recipe, pq.ParquetFile(pa.BufferReader(buffer)), buffer)
     except FormatError:
         raise
     except Exception as error:  # Arrow raises what it likes; whatever it is, nothing was stored
@@ -59,9 +55,11 @@ def decode_table(data: bytes) -> pd.DataFrame | pd.Series[Any]:
     pa, pq = _pyarrow()
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        _check_size(file.metadata, len(data))
+        check_unpacked(file, data)
         recipe = _recipe(file.schema_arrow)
-        frame = restored(file.read(use_pandas_metadata=True), recipe, _open)
+        table = file.read(use_pandas_metadata=True)
+        table.validate(full=True)
+        frame = restored(table, recipe, _open)
         if "series" not in recipe:
             return frame
         series = frame.iloc[:, 0]
@@ -78,7 +76,7 @@ def _pyarrow() -> tuple[Any, Any]:  # Any: pyarrow ships no complete types
         import pyarrow as pa  # type: ignore[import-untyped]
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
     except ImportError as error:
-        raise FormatError("tables need pyarrow: pip install 'persistkit[arrow]'") from error
+        raise FormatError('tables need pyarrow: pip install "persistkit[arrow]"') from error
     return pa, pq
 
 
@@ -104,16 +102,24 @@ def _arrow_table(frame: pd.DataFrame, recipe: Recipe, pa: Any) -> Any:
     return table.replace_schema_metadata(about)
 
 
-def _encodings(schema: Any, pa: Any) -> dict[str, Any]:
-    """Return how to write: the default tries a dictionary for every column, which costs half the time of a save."""
+def _written(table: Any, pa: Any, pq: Any) -> memoryview:
+    # The default tries a dictionary for every column, and statistics: half the time of a save.
     kinds = pa.types
-    numbers = [f.name for f in schema if kinds.is_integer(f.type) or kinds.is_temporal(f.type)]
-    dictionary = [f.name for f in schema if not kinds.is_primitive(f.type)]
-    return {
-        "use_dictionary": dictionary,
-        "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
-        "write_statistics": False,
-    }
+    numbers = [field.name for field in table.schema if kinds.is_integer(field.type) or kinds.is_temporal(field.type)]
+    texts = [field.name for field in table.schema if not kinds.is_primitive(field.type)]
+    dense = {"use_dictionary": texts, "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED")}
+    buffer = _bytes_of(table, pq, dense)
+    try:
+        check_unpacked(pq.ParquetFile(pa.BufferReader(buffer)), buffer)
+    except FormatError:  # what repeats itself shrinks without bound that way, and would not be opened again
+        return _bytes_of(table, pq, {"use_dictionary": False})
+    return buffer
+
+
+def _bytes_of(table: Any, pq: Any, encodings: dict[str, Any]) -> memoryview:
+    sink = io.BytesIO()  # grows faster than Arrow's own stream
+    pq.write_table(table, sink, write_statistics=False, **encodings)
+    return sink.getbuffer()
 
 
 def _keep(frame: pd.DataFrame) -> str:
@@ -132,18 +138,15 @@ def _recipe(schema: Any) -> Recipe:
     return recipe
 
 
-def _check_size(metadata: Any, size_bytes: int) -> None:  # Any: pyarrow's FileMetaData
-    cells = metadata.num_rows * max(metadata.num_columns, 1)
-    claimed = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)) // 8
-    if metadata.num_rows < 0 or max(cells, claimed) > max(_MAX_CELLS_A_BYTE * size_bytes, _FREE_CELLS):
-        raise FormatError(
-            f"damaged parquet: {size_bytes:,} bytes claim {metadata.num_rows:,} rows, more than is ever unpacked"
-        )
-
-
-def _compare(frame: pd.DataFrame, titles: list[str], recipe: Recipe, file: Any, size_bytes: int) -> None:
+def _compare(frame: pd.DataFrame, titles: list[str], recipe: Recipe, file: Any, buffer: memoryview) -> None:
     """Refuse a table that would come back changed: labels and dtypes by the schema, risky columns by their cells."""
-    _check_size(file.metadata, size_bytes)
+    try:
+        check_unpacked(file, buffer)
+    except FormatError as error:
+        raise FormatError(
+            "$: it repeats itself so much that loading would take it for an attack on the memory; "
+            "store it in several values, or with DataFrame.to_parquet in a file of its own"
+        ) from error
     kept = restored(file.schema_arrow.empty_table(), recipe, _open)
     if not _same_index(kept.columns, frame.columns):
         raise FormatError(f"$.columns: {frame.columns!r} do not come back as they went in; use distinct text")

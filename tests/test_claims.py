@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from persistkit import BlockingBackend, FilePersistenceBackend
-from persistkit.errors import BatchError, KeyCollisionError, PersistenceError
+from persistkit.errors import BatchError, KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import alternatives, claim_name_for, filename_for, needs_claim
 
 HALVES = [("a?>", "a>_"), ("<|im_start|>", ">:im_start|>"), ("?:_", ">\\>"), ("?\\>", ">|_"), ("?<>", ">\\_")]
@@ -421,6 +423,30 @@ async def test_a_bad_companion_hides_nothing(backend: FilePersistenceBackend, ki
         companion.write_bytes(b"\xff" if kind == "binary" else b"k" * 300 + b"\0")
     assert await backend.list_keys() == ["good", "other"]
     assert [finding.filename for finding in await backend.check()] == [companion.name]
+
+
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.EIO, errno.EMFILE])
+async def test_a_companion_that_cannot_be_read_gives_no_wrong_key(
+    backend: FilePersistenceBackend, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    """The key of a sealed claim is unknown, never guessed; a process out of descriptors hears just that."""
+    await backend.batch_save({"a?>": b"1", "good": b"2"})
+    companion, opened = companion_of(backend, "a?>"), os.open
+
+    def refusing(path: str, *arguments: Any, **options: Any) -> int:
+        if path == str(companion):
+            raise OSError(reason, os.strerror(reason))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+    if reason == errno.EMFILE:
+        for listing in (backend.list_keys(), backend.check()):
+            with pytest.raises(StorageError, match="Too many open files"):
+                await listing
+        return
+    assert await backend.list_keys() == ["good"]
+    assert {(entry.key, entry.ambiguous) async for entry in backend.entries()} == {("good", False), (None, False)}
+    assert companion.name in {finding.filename for finding in await backend.check() if finding.problem == "unreadable"}
 
 
 async def test_deleting_a_value_another_key_holds_changes_nothing(backend: FilePersistenceBackend) -> None:

@@ -27,7 +27,7 @@ LAYERS = [
     {"browser", "frames", "transfer", "testing"},
     {"blocking", "formats"},
     {"arrays", "tables"},
-    {"recipes"},
+    {"pages", "recipes"},
     {"backends", "readonly"},
     {"connections"},
     {"backend"},

@@ -168,6 +168,21 @@ def test_values_frame_keeps_columns_whose_names_look_alike(store: Store) -> None
     assert (frame.columns.tolist(), frame.values.tolist()) == (["\\ud800", "\\ud800"], [[1, 2]])
 
 
+def test_values_frame_is_bounded(store: Store) -> None:
+    """Names that are data make no table: too wide, too empty or too long, they are left out and the reason is said."""
+    store["a"] = {f"column {n}": n for n in range(9_000)}
+    store["b"] = {f"other {n}": n for n in range(2_000)}
+    store["c"] = {"x" * 600: {"y" * 600: 1}}
+    store.update({f"d{n:04}": {"column 1": n} for n in range(2_000)})
+    frame = store.values_frame()
+    assert frame.shape[1] == 9_000
+    assert "11,000 columns" in frame.attrs["skipped"]["b"]
+    assert "1,201 characters" in frame.attrs["skipped"]["c"]
+    assert "empty but for" in frame.attrs["skipped"]["d1999"]
+    assert len(frame) + len(frame.attrs["skipped"]) == 2_003
+    assert store.values_frame("d*").shape == (2_000, 1)
+
+
 def test_values_frame_of_nothing_is_empty(store: Store) -> None:
     """No value gives an empty table with its report."""
     frame = store.values_frame("x*")

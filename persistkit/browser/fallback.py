@@ -47,6 +47,6 @@ def static_table(index: KeyIndex, summary: str) -> str:
             f'<td style="{cell}left">{time}</td></tr>'
         )
     rest = len(index) - len(lines)
-    more = f"<p>… and {rest:,} more: run the cell to browse them.</p>" if rest > 0 else ""
+    more = f"<p>… and {rest:,} more: run the cell to browse them.</p>" if rest > 0 else "<p>Run the cell to browse.</p>"
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>" if lines else ""
     return f"<div><p>{escape(summary)}</p>{table}{more}</div>"

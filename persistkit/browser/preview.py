@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
@@ -11,6 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+
+from persistkit.arrays import npy_header
+from persistkit.browser.images import image_size
+from persistkit.formats import format_of, named_by_start
+from persistkit.pages import first_rows
 
 __all__ = ["FIRST_BYTES", "MORE_BYTES", "WHOLE_BYTES", "Preview", "detect", "make_preview", "needs_whole", "visible"]
 
@@ -26,13 +30,10 @@ _STRING: Final = 2000
 _TABLE_ROWS: Final = 50
 _TABLE_COLUMNS: Final = 30
 _CELL: Final = 200
+_CELL_BYTES: Final = 64 * 1024
 
-_IMAGES: Final = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
-    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
-    (re.compile(rb"GIF8[79]a"), "image/gif"),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
-)
+_PIXELS: Final = 50_000_000  # 200 MB once drawn
+_KINDS: Final = dict.fromkeys(("png", "jpeg", "gif", "webp"), "image") | dict.fromkeys(("npy", "parquet"), "table")
 _STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 # C0 and C1 controls, bidirectional overrides and marks, zero width characters, lone surrogates.
 _HIDDEN: Final = re.compile(
@@ -76,19 +77,18 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 def detect(data: bytes) -> str:
-    """Tell the kind of a value by its first bytes."""
-    if any(magic.match(data) for magic, _ in _IMAGES):
-        return "image"
-    if data.startswith((b"PAR1", b"\x93NUMPY")):
-        return "table"
+    """Tell the kind of a value by its first bytes, as ``formats`` names them."""
+    if kind := _KINDS.get(named_by_start(data)):
+        return kind
     if _decoded(data) is None:
         return "hex"
-    return "json" if data.lstrip()[:1] in (b"{", b"[", b'"') or _is_scalar(data) else "text"
+    return "json" if format_of(data) in ("json", "damaged json") else "text"
 
 
 def needs_whole(data: bytes) -> bool:
     """Tell whether a value that begins with ``data`` can only be shown from all its bytes."""
-    return detect(data) == "image" or data.startswith(b"PAR1")
+    name = named_by_start(data)
+    return name == "parquet" or _KINDS.get(name) == "image"
 
 
 def make_preview(data: bytes, size: int, kind: str | None = None) -> Preview:
@@ -152,12 +152,6 @@ def _decoded(data: bytes) -> str | None:
         return data[: error.start].decode()
 
 
-def _is_scalar(data: bytes) -> bool:
-    return (
-        len(data) < 100 and re.fullmatch(rb"\s*(null|true|false|NaN|-?[0-9.]+(?:[eE][-+]?\d+)?)\s*", data) is not None
-    )
-
-
 def _show_json(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
     if len(data) < size:
         raise _CannotShowError("too large for a tree: shown as text")
@@ -211,36 +205,39 @@ class _Tree:
 def _show_image(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
     if len(data) < size:
         raise _CannotShowError(f"an image of more than {WHOLE_BYTES // 2**20} MiB is not shown: its first bytes")
-    return {"mime": next(mime for magic, mime in _IMAGES if magic.match(data))}, data
+    name = named_by_start(data)
+    size_pixels = image_size(data, name)
+    if size_pixels is None:
+        raise _CannotShowError(f"damaged {name}: where its size should stand is something else")
+    if size_pixels[0] * size_pixels[1] > _PIXELS:
+        raise _CannotShowError(f"an image of {size_pixels[0]:,} by {size_pixels[1]:,} pixels is too large to draw")
+    return {"mime": f"image/{name}"}, data
 
 
 def _show_table(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
     try:
         return (_npy_table(data) if data.startswith(b"\x93NUMPY") else _parquet_table(data, size)), b""
-    except (ValueError, OSError, TypeError, OverflowError, SyntaxError, EOFError) as error:
+    except _CannotShowError:
+        raise
+    except Exception as error:  # NumPy and Arrow raise what they like on bytes of strangers
         raise _CannotShowError(f"damaged table: {visible(str(error))[:300]}") from error
 
 
 def _npy_table(data: bytes) -> dict[str, Any]:
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if dtype.hasobject:
-        raise _CannotShowError("an array of Python objects holds pickled code, which is never opened")
+    dtype, fortran, shape, start = npy_header(data)
     width, total = math.prod(shape[1:]), shape[0] if shape else 1
     row_bytes = max(1, dtype.itemsize * width)
-    stored = (len(data) - stream.tell()) // row_bytes
+    stored = (len(data) - start) // row_bytes
     if fortran and len(shape) > 1:
         if stored < total:
             raise _CannotShowError("an array in column order is only shown when all of it is read")
-        values = np.frombuffer(data, dtype, total * width, stream.tell()).reshape(shape, order="F")
+        values = np.frombuffer(data, dtype, total * width, start).reshape(shape, order="F")
         rows = values[:_TABLE_ROWS].reshape(-1, width)
     else:
         count = min(total, _TABLE_ROWS, stored)
         if total and not count:
             raise _CannotShowError("damaged table, or one wider than the preview: its first row is not there")
-        rows = np.frombuffer(data[stream.tell() :], dtype, count * width).reshape(count, width)
+        rows = np.frombuffer(data[start:], dtype, count * width).reshape(count, width)
     names = dtype.names or tuple(str(number) for number in range(min(width, _TABLE_COLUMNS)))
     cells = [list(row) if dtype.names is None else list(row[0]) for row in rows[:, :_TABLE_COLUMNS]]
     kinds = [str(dtype[name]) for name in dtype.names] if dtype.names else [str(dtype)] * len(names)
@@ -260,11 +257,27 @@ def _parquet_table(data: bytes, size: int) -> dict[str, Any]:
     file = pq.ParquetFile(pa.BufferReader(data))
     names = file.schema_arrow.names
     shown = names[:_TABLE_COLUMNS]
-    batch = next(file.iter_batches(batch_size=_TABLE_ROWS, columns=shown), None)
-    columns = [[] if batch is None else batch.column(number).to_pylist() for number in range(len(shown))]
-    kinds = [str(file.schema_arrow.field(number).type) for number in range(len(shown))]
+    batch = first_rows(file, data, _TABLE_ROWS, shown)
+    columns = [[] if batch is None else _cells(batch.column(number)) for number in range(len(shown))]
+    kinds = [str(file.schema_arrow.field(number).type)[:_CELL] for number in range(len(shown))]
     summary = f"Parquet · {file.metadata.num_rows:,} by {len(names):,}"
     return _table(names, kinds, [list(row) for row in zip(*columns, strict=True)], file.metadata.num_rows, summary)
+
+
+def _cells(column: Any) -> list[Any]:  # Any: an array of pyarrow's
+    """Return the cells as Python objects, of long ones the beginning or the size."""
+    import pyarrow as pa
+    import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = pc.utf8_slice_codeunits(column, 0, _CELL)
+    parts = [column.slice(number, 1) for number in range(len(column))]
+    return [
+        part.to_pylist()[0] if part.nbytes <= _CELL_BYTES else f"{column.type}, {part.nbytes:,} bytes"[-_CELL:]
+        for part in parts
+    ]
 
 
 def _table(columns: Any, kinds: list[str], cells: list[list[Any]], total: int, summary: str) -> dict[str, Any]:
