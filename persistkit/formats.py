@@ -249,7 +249,16 @@ def _refuse_constant(name: str) -> Never:
 
 
 # One decoder for all values: json.loads with an option builds one a call.
-_loads: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _loads(text: str) -> Any:
+    # raw_decode goes without looking for blanks around the value, which few have.
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except ValueError:
+        return _DECODER.decode(text)
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 def _is_text(data: bytes) -> bool:
