@@ -20,6 +20,8 @@ __all__ = ["TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "sync_path"]
 TEMP_PREFIX: Final = ".persistkit-"
 TEMP_SUFFIX: Final = ".tmp"
 
+_ONE_READ: Final = 1 << 30
+
 # Read without following a link out of the directory, and without waiting for a FIFO's writer. O_CLOEXEC is Python's
 # default; O_BINARY exists on Windows only.
 _READ: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -132,6 +134,9 @@ class Files:
             return None
         descriptor, size = opened
         try:
+            if size > _ONE_READ:
+                # The system reads no more than 2 GiB at once, and joining parts would hold the value twice.
+                return os.fdopen(descriptor, "rb", buffering=0, closefd=False).readall()
             # One byte more than expected: a short answer is the end of the file, without a second call to see it.
             value = os.read(descriptor, size + 1)
             if len(value) == size:
