@@ -39,8 +39,6 @@ def encode_array(value: object) -> memoryview:
         kept = npy_header(
             buffer.getvalue() if buffer.tell() < _MAX_HEADER else bytes(buffer.getbuffer()[: 2 * _MAX_HEADER])
         )
-    except FormatError:
-        raise
     except (ValueError, TypeError) as error:
         raise FormatError(f"$: an array of dtype {dtype} does not come back as it went in: {error}") from error
     if kept[0] != dtype or kept[2] != value.shape:

@@ -10,12 +10,12 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from persistkit.backend import PersistenceBackend
+from persistkit.backend import PersistenceBackend, check_backend
 from persistkit.backends import open_backend, shown_address
 from persistkit.blocking import BlockingBackend
 from persistkit.errors import FormatError
 from persistkit.formats import decode, encode, format_of
-from persistkit.operations import BytesLike
+from persistkit.operations import BytesLike, check_keys
 from persistkit.readonly import ReadOnlyBackend
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from persistkit.transfer import CopyReport, Overwrite
 
 __all__ = ["Store", "open"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _BATCH: Final = 500
 _BATCH_BYTES: Final = 32 * 1024 * 1024
@@ -76,6 +81,7 @@ class Store(MutableMapping[str, Any]):
     """
 
     def __init__(self, backend: PersistenceBackend, *, read_only: bool = False, address: str | None = None) -> None:
+        check_backend(backend, type(self).__name__)
         already = isinstance(backend, ReadOnlyBackend)
         self.backend: PersistenceBackend = ReadOnlyBackend(backend) if read_only and not already else backend
         self.read_only = read_only or already
@@ -84,6 +90,10 @@ class Store(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Store({self.address!r}{', read_only=True' if self.read_only else ''})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A worker opens the place anew; what the backend does not pickle (credentials) comes from its environment.
+        return partial(type(self), read_only=self.read_only, address=self.address), (self.backend,)
 
     def _repr_html_(self) -> str:
         from persistkit.card import card
@@ -149,7 +159,7 @@ class Store(MutableMapping[str, Any]):
         return data
 
     def put_bytes(self, key: str, data: BytesLike) -> None:
-        """Store bytes exactly, whatever they would load as."""
+        """Store the bytes ``data`` under ``key`` exactly, whatever they would load as."""
         self._blocking.save(key, data)
 
     def format_of(self, key: str) -> str:
@@ -161,7 +171,7 @@ class Store(MutableMapping[str, Any]):
         return format_of(self.get_bytes(key))
 
     def update(self, other: Any = (), /, **more: Any) -> None:
-        """Store many values in batches, with a progress bar when it takes longer than a second.
+        """Store the values of ``other`` and ``more`` in batches, with a progress bar when it takes over a second.
 
         Each value is checked when its batch begins; earlier batches are then stored already.
         """
@@ -186,7 +196,7 @@ class Store(MutableMapping[str, Any]):
             KeyError: nothing is stored under one of them.
             FormatError: one of them is damaged.
         """
-        wanted = list(keys)
+        wanted = check_keys(keys)
         loaded: dict[str, Any] = {}
         with _progress(len(wanted), "loading") as bar:
             for start in range(0, len(wanted), _BATCH):
@@ -221,16 +231,20 @@ class Store(MutableMapping[str, Any]):
         return frame
 
     def values_frame(self, glob: str = "*") -> pd.DataFrame:
-        """Return the JSON objects of the keys that match as rows: nested objects as dotted columns, index the key.
+        """Return the JSON objects of the keys that match ``glob`` as rows, nested ones as dotted columns.
 
-        Values that are no JSON object, or damaged, are left out and named in ``.attrs["skipped"]`` (key -> reason).
+        The index is the key. Values that are no JSON object, or damaged, are left out and named in
+        ``.attrs["skipped"]`` (key -> reason).
         """
         from persistkit.frames import values_frame
 
         return values_frame(self._blocking, self.glob(glob))
 
     def usage(self, depth: int = 1, separators: str = ":/") -> pd.DataFrame:
-        """Return how many keys and bytes stand under each key prefix of ``depth`` parts, the largest first."""
+        """Return how many keys and bytes stand under each key prefix of ``depth`` parts, the largest first.
+
+        A part ends with one of ``separators``.
+        """
         from persistkit.frames import usage_frame
 
         return usage_frame(self._blocking.entries(), depth=depth, separators=separators)
@@ -244,9 +258,22 @@ class Store(MutableMapping[str, Any]):
         verify: bool = True,
         progress: bool = True,
     ) -> CopyReport:
-        """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``."""
+        """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``.
+
+        Args:
+            other: the store to copy to.
+            prefix: literal text the keys start with.
+            overwrite: what is there already fails (``"error"``), is left (``"skip"``) or replaced (``"replace"``).
+            verify: read each value back and compare it.
+            progress: show a bar while it runs.
+
+        Raises:
+            TypeError: ``other`` is not a ``Store``.
+            ValueError: both are one store, or ``overwrite`` is something else.
+        """
         from persistkit.transfer import copy_with_bar, progress_bar
 
+        check_store(other, "copy_to")
         # The bar is made in the caller's thread: a notebook shows it under the cell that asked.
         with progress_bar(shown=progress) as bar:
             report: CopyReport = self._blocking.call(
@@ -255,9 +282,14 @@ class Store(MutableMapping[str, Any]):
         return report
 
     def compare(self, other: Store, *, prefix: str = "") -> pd.DataFrame:
-        """Return a row for each difference between two stores; see ``persistkit.transfer.compare``."""
+        """Return a row for each difference from ``other`` under ``prefix``; see ``persistkit.transfer.compare``.
+
+        Raises:
+            TypeError: ``other`` is not a ``Store``.
+        """
         from persistkit.transfer import compare
 
+        check_store(other, "compare")
         return self._blocking.call(partial(compare, prefix=prefix), self.backend, other.backend)
 
     def browse(self, *, read_only: bool = True) -> KeyBrowser:
@@ -277,7 +309,19 @@ class Store(MutableMapping[str, Any]):
         keys = self._blocking.list_keys()
         if len(keys) <= _SUGGEST_AMONG:
             near = difflib.get_close_matches(key, keys, n=1)
-        return KeyError(f"{key}: not in this store" + (f"; did you mean {near[0]!r}?" if near else ""))
+        advice = f"did you mean {near[0]!r}?" if near else "keys() lists what is there"
+        return KeyError(f"{key}: not in this store; {advice}")
+
+
+def check_store(given: object, taker: str) -> None:
+    """Refuse what is no store, and say how to come by one.
+
+    Raises:
+        TypeError: ``given`` is not a ``Store``.
+    """
+    if not isinstance(given, Store):
+        what = repr(str(given)) if isinstance(given, (str, PathLike)) else "address"
+        raise TypeError(f"{taker} takes a Store, not {type(given).__name__}; write persistkit.open({what})")
 
 
 def _encoded(key: str, value: object) -> BytesLike:

@@ -27,7 +27,7 @@ LAYERS = [
     {"browser", "frames", "transfer", "testing"},
     {"blocking", "formats"},
     {"arrays", "tables"},
-    {"pages"},
+    {"pages", "recipes"},
     {"backends", "readonly"},
     {"connections"},
     {"backend"},

@@ -15,12 +15,14 @@ from typing import Final
 from persistkit.errors import PersistenceError, StorageError
 from persistkit.operations import BytesLike
 
-__all__ = ["TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "sync_path"]
+__all__ = ["EXHAUSTED", "TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "sync_path"]
 
 TEMP_PREFIX: Final = ".persistkit-"
 TEMP_SUFFIX: Final = ".tmp"
 
 _ONE_READ: Final = 1 << 30
+# These tell of the process or the system that tried to open a file, and nothing of the file.
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 # Read without following a link out of the directory, and without waiting for a FIFO's writer. O_CLOEXEC is Python's
 # default; O_BINARY exists on Windows only.
@@ -102,38 +104,31 @@ class Files:
         return os.fdopen(os.open(temp, _CREATE, 0o666), "wb")
 
     def discard(self, temp: str) -> None:
-        """Remove a temp file that will not become a value, if it is there."""
-        with suppress(FileNotFoundError):
-            os.unlink(temp)  # noqa: PTH108
+        """Remove a temp file that will not become a value, if it is there and can be removed.
 
-    def open_regular(self, name: str) -> tuple[int, int] | None:
-        """Return descriptor and size of the regular file ``name``, or None when it does not exist."""
-        try:
-            descriptor = os.open(f"{self.root}/{name}", _READ)
-        except FileNotFoundError:
-            self.still_there()
-            return None
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, f"{name} is not a regular file")
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor, status.st_size
+        A failure here must not hide the error that the caller is to see; a temp file that stays is found by ``check``.
+        """
+        with suppress(OSError):
+            os.unlink(temp)  # noqa: PTH108
 
     def open_file(self, name: str) -> int | None:
         """Return an open descriptor of the regular file ``name``, or None when it does not exist."""
-        opened = self.open_regular(name)
-        return None if opened is None else opened[0]
+        descriptor = self._open_any(name)
+        if descriptor is not None:
+            try:
+                _regular_size(descriptor, name)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return descriptor
 
     def read(self, name: str) -> bytes | None:
         """Return the bytes of the regular file ``name``, or None when it does not exist."""
-        opened = self.open_regular(name)
-        if opened is None:
+        descriptor = self._open_any(name)
+        if descriptor is None:
             return None
-        descriptor, size = opened
         try:
+            size = _regular_size(descriptor, name)
             if size > _ONE_READ:
                 # The system reads no more than 2 GiB at once, and joining parts would hold the value twice.
                 return os.fdopen(descriptor, "rb", buffering=0, closefd=False).readall()
@@ -147,6 +142,13 @@ class Files:
             return b"".join(chunks)
         finally:
             os.close(descriptor)
+
+    def _open_any(self, name: str) -> int | None:
+        try:
+            return os.open(f"{self.root}/{name}", _READ)
+        except FileNotFoundError:
+            self.still_there()
+            return None
 
     def unlink(self, name: str) -> bool:
         """Remove the file ``name``, not yet durably, and tell whether it was there."""
@@ -180,12 +182,23 @@ class Files:
         reason = error.strerror or str(error)
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             if any(parent.is_file() for parent in (self.base_dir, *self.base_dir.parents)):
-                return "this is a file, or lies below one: not a directory"
+                return (
+                    "this is a file, or lies below one: not a directory; open the directory that holds it "
+                    "(a SQLite file is sqlite:///path)"
+                )
             if not self.base_dir.exists():
                 return "the directory does not exist; check the path, or pass create=True to make it"
         if error.errno == errno.ELOOP:
             return "the file is a symbolic link, which is never followed"
         return reason
+
+
+def _regular_size(descriptor: int, name: str) -> int:
+    """Return the size of an open file, in bytes; refuse what is no regular file."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, f"{name} is not a regular file")
+    return status.st_size
 
 
 def modified_at(status: os.stat_result) -> datetime:

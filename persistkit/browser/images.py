@@ -1,53 +1,66 @@
-"""How large an image is, told by its header: a few bytes may unpack to more than a page's memory."""
+"""How large an image is, read from its first bytes: a few bytes can ask a page for gigabytes of pixels."""
 
 from __future__ import annotations
 
-from typing import Final
+import struct
+from struct import unpack_from
 
-__all__ = ["pixels"]
+__all__ = ["image_size"]
 
-# The markers that begin a JPEG's frame: baseline, progressive and the rarer ones, without the tables between them.
-_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# The JPEG segments that begin with the size: SOF0 to SOF15 without DHT, JPG and DAC.
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
-def pixels(data: bytes) -> int:
-    """Return how many pixels a PNG, JPEG, GIF or WebP says it has; 0 when its header is not in ``data``.
+def image_size(data: bytes, name: str) -> tuple[int, int] | None:
+    r"""Return width and height in pixels, or None when they cannot be read.
+
+    Args:
+        data: the image, or enough of its beginning.
+        name: ``png``, ``jpeg``, ``gif`` or ``webp``.
 
     Example:
-        >>> pixels(b"GIF89a" + bytes([0, 1, 0, 2]))
-        131072
+        >>> image_size(b"GIF89a\x20\x03\x58\x02", "gif")
+        (800, 600)
     """
-    if data.startswith(b"\x89PNG"):
-        return _number(data[16:20][::-1]) * _number(data[20:24][::-1])
-    if data.startswith(b"GIF8"):
-        return _number(data[6:8]) * _number(data[8:10])
-    if data.startswith(b"\xff\xd8"):
-        return _jpeg_pixels(data)
-    return _webp_pixels(data)
+    try:
+        return {"png": _png, "jpeg": _jpeg, "gif": _gif, "webp": _webp}[name](data)
+    except (struct.error, IndexError):
+        return None
 
 
-def _jpeg_pixels(data: bytes) -> int:
-    at = 2
-    while at + 9 <= len(data):
-        if data[at] != 0xFF:
-            return 0
-        marker = data[at + 1]
-        if marker in _FRAMES:
-            return _number(data[at + 5 : at + 7][::-1]) * _number(data[at + 7 : at + 9][::-1])
-        # A marker may be preceded by any number of bytes 0xFF.
-        at += 1 if marker == 0xFF else 2 + max(2, _number(data[at + 2 : at + 4][::-1]))
-    return 0
+def _png(data: bytes) -> tuple[int, int]:
+    width, height = unpack_from(">II", data, 16)
+    return width, height
 
 
-def _webp_pixels(data: bytes) -> int:
+def _gif(data: bytes) -> tuple[int, int]:
+    width, height = unpack_from("<HH", data, 6)
+    return width, height
+
+
+def _jpeg(data: bytes) -> tuple[int, int] | None:
+    position = 2
+    while data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker in _JPEG_SIZES:
+            height, width = unpack_from(">HH", data, position + 5)
+            return width, height
+        if marker == 0xFF:  # a filling byte
+            position += 1
+        else:
+            position += 2 + int(unpack_from(">H", data, position + 2)[0])
+    return None
+
+
+def _webp(data: bytes) -> tuple[int, int] | None:
     kind = data[12:16]
     if kind == b"VP8X":
-        return (_number(data[24:27]) + 1) * (_number(data[27:30]) + 1)
+        width, more_width, height, more_height = unpack_from("<HBHB", data, 24)
+        return width + (more_width << 16) + 1, height + (more_height << 16) + 1
     if kind == b"VP8L":
-        sizes = _number(data[21:25])
-        return ((sizes & 0x3FFF) + 1) * ((sizes >> 14 & 0x3FFF) + 1)
-    return (_number(data[26:28]) & 0x3FFF) * (_number(data[28:30]) & 0x3FFF)
-
-
-def _number(little_end_first: bytes) -> int:
-    return int.from_bytes(little_end_first, "little")
+        bits = unpack_from("<I", data, 21)[0]
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
