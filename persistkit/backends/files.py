@@ -20,6 +20,7 @@ __all__ = ["EXHAUSTED", "TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "s
 TEMP_PREFIX: Final = ".persistkit-"
 TEMP_SUFFIX: Final = ".tmp"
 
+_ONE_READ: Final = 1 << 30
 # These tell of the process or the system that tried to open a file, and nothing of the file.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -133,6 +134,9 @@ class Files:
             return None
         try:
             size = _regular_size(descriptor, name)
+            if size > _ONE_READ:
+                # The system reads no more than 2 GiB at once, and joining parts would hold the value twice.
+                return os.fdopen(descriptor, "rb", buffering=0, closefd=False).readall()
             # One byte more than expected: a short answer is the end of the file, without a second call to see it.
             value = os.read(descriptor, size + 1)
             if len(value) == size:
