@@ -7,7 +7,7 @@ from heapq import nsmallest
 from html import escape
 
 from persistkit.backend import Entry
-from persistkit.browser.fallback import human_size
+from persistkit.browser.text import human_size
 
 __all__ = ["card"]
 

@@ -27,6 +27,7 @@ LAYERS = [
     {"browser", "frames", "transfer", "testing"},
     {"blocking", "formats"},
     {"arrays", "tables"},
+    {"pages", "recipes"},
     {"backends", "readonly"},
     {"connections"},
     {"backend"},

@@ -130,10 +130,57 @@ def test_values_frame_flattens_and_reports_what_it_left_out(store: Store) -> Non
     assert "damaged" in frame.attrs["skipped"]["r4"]
 
 
-def test_values_frame_keeps_large_integers_exact(store: Store) -> None:
-    """Integers beyond 2**53 stay exact in a column that some rows lack."""
-    store.update({"r1": {"n": 2**53 + 1}, "r2": {"m": 1}})
-    assert int(store.values_frame()["n"]["r1"]) == 2**53 + 1
+@pytest.mark.parametrize(
+    ("cells", "dtype"),
+    [
+        ([1, 2], "int64"),
+        ([2**53 + 1, None], "Int64"),
+        ([2**63 - 1, ...], "Int64"),
+        ([..., -(2**63), 2**63], "object"),
+        ([2**64 - 1, None], "object"),
+        ([10**400, None], "object"),
+        ([True, ..., False], "boolean"),
+        ([1, 0.5, None], "float64"),
+        ([2**53 + 1, 0.5], "object"),
+        ([0.5, ...], "float64"),
+        (["x", None], "str"),
+        (["x", 1], "object"),
+        ([1, True], "object"),
+        ([[1], ...], "object"),
+        ([None, ...], "object"),
+    ],
+)
+def test_values_frame_alters_no_cell(store: Store, cells: list[Any], dtype: str) -> None:
+    """Whatever a column holds and lacks, each cell equals what json reads; a gap (here ...) and null are missing."""
+    rows = {f"r{n}": {"row": n} if cell is ... else {"row": n, "a": cell} for n, cell in enumerate(cells)}
+    store.update(rows)
+    frame = store.values_frame()
+    assert frame["a"].dtype == dtype
+    for key, cell in frame["a"].items():
+        expected = json.loads(raw(store, str(key))).get("a")
+        assert pd.isna(cell) if expected is None else cell == expected
+
+
+def test_values_frame_keeps_columns_whose_names_look_alike(store: Store) -> None:
+    """A name that pandas cannot hold is shown escaped, beside the one that reads the same."""
+    store.put_bytes("r", rb'{"\ud800":1,"\\ud800":2}')
+    frame = store.values_frame()
+    assert (frame.columns.tolist(), frame.values.tolist()) == (["\\ud800", "\\ud800"], [[1, 2]])
+
+
+def test_values_frame_is_bounded(store: Store) -> None:
+    """Names that are data make no table: too wide, too empty or too long, they are left out and the reason is said."""
+    store["a"] = {f"column {n}": n for n in range(9_000)}
+    store["b"] = {f"other {n}": n for n in range(2_000)}
+    store["c"] = {"x" * 600: {"y" * 600: 1}}
+    store.update({f"d{n:04}": {"column 1": n} for n in range(2_000)})
+    frame = store.values_frame()
+    assert frame.shape[1] == 9_000
+    assert "11,000 columns" in frame.attrs["skipped"]["b"]
+    assert "1,201 characters" in frame.attrs["skipped"]["c"]
+    assert "empty but for" in frame.attrs["skipped"]["d1999"]
+    assert len(frame) + len(frame.attrs["skipped"]) == 2_003
+    assert store.values_frame("d*").shape == (2_000, 1)
 
 
 def test_values_frame_of_nothing_is_empty(store: Store) -> None:

@@ -6,13 +6,14 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from time import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from persistkit.backends.claims import GRACE_SECONDS
-from persistkit.backends.files import modified_at
+from persistkit.backends.files import EXHAUSTED, modified_at
 from persistkit.filenames import claim_name_for, filename_for, is_filename, keys_for
 
 if TYPE_CHECKING:
@@ -85,10 +86,10 @@ def _look(directory: Directory, names: dict[str, os.stat_result]) -> Iterator[Fi
             yield from _look_at_claim(directory, name, names)
         else:
             yield _finding("foreign file" if stat.S_ISREG(status.st_mode) else "not a regular file", name, status)
-    claimed = {name for name in values if claim_name_for(name) in names and directory.claimed_key(name) is not None}
+    claimed = {name for name in values if claim_name_for(name) in names and directory.claimed_key(name)[0] is not None}
     for reading in keys_for([name for name in values if name not in claimed]):
         # A claim precedes its value: one made since the directory was read is there now.
-        if len(reading.keys) != 1 and directory.claimed_key(reading.filename) is not None:
+        if len(reading.keys) != 1 and directory.claimed_key(reading.filename)[0] is not None:
             continue
         status = names[reading.filename]
         if len(reading.keys) > 1:
@@ -108,7 +109,9 @@ def _look_at_claim(directory: Directory, companion: str, names: dict[str, os.sta
     name = companion.removesuffix(".key") + ".bin"
     try:
         content = directory.claims.content(companion)
-    except OSError:
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
         yield _finding("unreadable", companion, status)
         return
     if content is None:
@@ -140,7 +143,9 @@ def _is_torn(content: bytes, companion: str) -> bool:
 def _is_readable(directory: Directory, name: str) -> bool:
     try:
         descriptor = directory.open_file(name)
-    except OSError:
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
         return False
     if descriptor is not None:
         os.close(descriptor)
@@ -151,7 +156,8 @@ def _repaired(directory: Directory, finding: Finding) -> Finding:
     if time() - finding.modified.timestamp() < GRACE_SECONDS:
         return finding
     if finding.problem == "temp left behind":
-        directory.discard(directory.path_of(finding.filename))
+        with suppress(FileNotFoundError):
+            os.unlink(directory.path_of(finding.filename))  # noqa: PTH108 - a str path, as everywhere on this path
         return replace(finding, repaired=True)
     if finding.problem in ("claim without value", "torn claim"):
         value = directory.path_of(finding.filename.removesuffix(".key") + ".bin")

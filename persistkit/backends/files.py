@@ -15,10 +15,13 @@ from typing import Final
 from persistkit.errors import PersistenceError, StorageError
 from persistkit.operations import BytesLike
 
-__all__ = ["TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "sync_path"]
+__all__ = ["EXHAUSTED", "TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "sync_path"]
 
 TEMP_PREFIX: Final = ".persistkit-"
 TEMP_SUFFIX: Final = ".tmp"
+
+# These tell of the process or the system that tried to open a file, and nothing of the file.
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 # Read without following a link out of the directory, and without waiting for a FIFO's writer. O_CLOEXEC is Python's
 # default; O_BINARY exists on Windows only.
@@ -100,8 +103,11 @@ class Files:
         return os.fdopen(os.open(temp, _CREATE, 0o666), "wb")
 
     def discard(self, temp: str) -> None:
-        """Remove a temp file that will not become a value, if it is there."""
-        with suppress(FileNotFoundError):
+        """Remove a temp file that will not become a value, if it is there and can be removed.
+
+        A failure here must not hide the error that the caller is to see; a temp file that stays is found by ``check``.
+        """
+        with suppress(OSError):
             os.unlink(temp)  # noqa: PTH108
 
     def open_file(self, name: str) -> int | None:

@@ -8,7 +8,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from os import dup
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
+from socket import SHUT_RDWR, socket
 from time import monotonic, time_ns
 from typing import Any, Final
 from uuid import uuid4
@@ -269,13 +272,8 @@ class SQLPersistenceBackend(PersistenceBackend):
         engine = self._engines.get()
         try:
             await engine.prepare()
-            async with _limited(engine.wait_seconds):
-                connection = await engine.pool.connect()
-            try:
+            async with engine.connected() as connection:
                 yield _Session(connection, engine.wait_seconds)
-            finally:
-                # A transaction that did not come to its COMMIT is rolled back by the pool.
-                await connection.close()
         except (sa.exc.SQLAlchemyError, OSError) as error:
             if isinstance(error, StorageError):
                 raise
@@ -312,13 +310,13 @@ class _Session:
 
     async def run(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Sequence[Any]]:
         """Execute one statement and return its rows. Any: what SQLAlchemy takes, one row's or many rows' values."""
-        async with _limited(self._wait_seconds):
+        async with _answered(self._connection, self._wait_seconds):
             result = await self._connection.execute(statement, parameters)
             return result.all() if result.returns_rows else ()
 
     async def command(self, text: str) -> None:
         """Execute ``BEGIN`` or ``COMMIT``."""
-        async with _limited(self._wait_seconds):
+        async with _answered(self._connection, self._wait_seconds):
             await self._connection.exec_driver_sql(text)
 
 
@@ -340,9 +338,19 @@ class _Engine:
         async with self._preparing:
             if self._prepared:
                 return
-            async with _limited(self.wait_seconds), self.pool.connect() as connection:
+            async with self.connected() as connection, _answered(connection, self.wait_seconds):
                 await self._prepare(connection)
             self._prepared = True
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection of the pool; a transaction that did not come to its COMMIT is rolled back."""
+        async with asyncio.timeout(self.wait_seconds):
+            connection = await self.pool.connect()
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
     async def _prepare(self, connection: AsyncConnection) -> None:
         if self._table.dialect == "sqlite":
@@ -477,7 +485,7 @@ def _postgresql(url: sa.URL, timeout_seconds: float) -> AsyncEngine:
             super().__init__(connection, **options)
             self.format = Format.BINARY
 
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
@@ -486,9 +494,54 @@ def _postgresql(url: sa.URL, timeout_seconds: float) -> AsyncEngine:
         connect_args={"connect_timeout": max(2, round(timeout_seconds)), "cursor_factory": BinaryCursor},
     )
 
+    @sa.event.listens_for(engine.sync_engine, "checkin")
+    def returned(_connection: object, record: Any) -> None:  # Any: SQLAlchemy's record of a pooled connection
+        record.info["idle"] = True
 
-def _limited(seconds: float | None) -> asyncio.Timeout:
-    return asyncio.timeout(seconds)
+    @sa.event.listens_for(engine.sync_engine, "checkout")
+    def taken(_connection: object, record: Any, _proxy: object) -> None:
+        # Who has asked nothing has nothing to read, but the end of a connection that died meanwhile; a ping would cost
+        # every operation a round trip.
+        if record.info.pop("idle", False) and _is_readable(record.driver_connection.fileno()):
+            raise sa.exc.DisconnectionError("the server closed the connection")
+
+    return engine
+
+
+def _is_readable(descriptor: int) -> bool:
+    with DefaultSelector() as selector:
+        selector.register(descriptor, EVENT_READ)
+        return bool(selector.select(0))
+
+
+@asynccontextmanager
+async def _answered(connection: AsyncConnection, seconds: float | None) -> AsyncIterator[None]:
+    """Cut the connection when no answer comes in time, and raise ``TimeoutError``.
+
+    Cancelling instead would make psycopg ask the same server, on a new connection, to cancel the statement, and wait
+    for it twice five seconds.
+    """
+    if seconds is None:
+        yield
+        return
+    driver: Any = (await connection.get_raw_connection()).driver_connection  # Any: psycopg's, by its own types optional
+    late = False
+
+    def cut() -> None:
+        nonlocal late
+        late = True
+        with socket(fileno=dup(driver.fileno())) as own:
+            own.shutdown(SHUT_RDWR)
+
+    timer = asyncio.get_running_loop().call_later(seconds, cut)
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        if late:
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def _row(key: str, value: BytesLike) -> dict[str, object]:
