@@ -20,6 +20,7 @@ from persistkit.backend import (
     Writer,
     check_backend,
 )
+from persistkit.errors import StorageError
 from persistkit.operations import (
     BytesLike,
     Items,
@@ -268,17 +269,32 @@ class _BackgroundLoop:
     def __init__(self) -> None:
         self._forget()
         if hasattr(os, "register_at_fork"):
-            # A child inherits the loop's memory but not its thread: waiting for it would hang for ever.
-            os.register_at_fork(after_in_child=self._forget)
+            # A child inherits the loop's memory but not its thread: waiting for it would hang for ever. And a fork
+            # waits for a loop that is being started, because a half-done import stays locked in the child.
+            os.register_at_fork(
+                before=lambda: self._lock.acquire(),
+                after_in_parent=lambda: self._lock.release(),
+                after_in_child=self._forget,
+            )
 
     def _forget(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._portal: BlockingPortal | None = None
+        self._ended = False
 
     def portal(self) -> BlockingPortal:
-        """Return the portal into the loop, from any thread but the loop's own."""
+        """Return the portal into the loop, from any thread but the loop's own.
+
+        Raises:
+            StorageError: the interpreter is exiting and the loop has ended; one started now could never be stopped.
+        """
         if self._portal is None:
             with self._lock:
+                if self._ended:
+                    raise StorageError(
+                        "use a backend at the interpreter's exit: the background event loop has ended; finish before, "
+                        "in an atexit handler registered after the first use of the backend"
+                    )
                 if self._portal is None:
                     self._portal = self._start()
         return self._portal
@@ -303,7 +319,7 @@ class _BackgroundLoop:
 
         def stop() -> None:
             if os.getpid() == process:
-                self._portal = None
+                self._portal, self._ended = None, True
                 portal.call(portal.stop, True)
                 thread.join()
 

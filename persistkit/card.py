@@ -7,8 +7,7 @@ from heapq import nsmallest
 from html import escape
 
 from persistkit.backend import Entry
-from persistkit.browser.fallback import human_size
-from persistkit.browser.preview import visible
+from persistkit.browser.text import human_size, visible
 
 __all__ = ["card", "card_of_error"]
 

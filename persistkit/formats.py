@@ -108,8 +108,8 @@ def decode_text(data: bytes) -> Any:
         FormatError: the content starts like JSON and is damaged.
 
     Example:
-        >>> decode_text(b"[1, 2]"), decode_text(b"plain"), decode_text(b"\x93NUMPY...")
-        ([1, 2], 'plain', b'\x93NUMPY...')
+        >>> decode_text(b'{"steps": 3}'), decode_text(b"\x93NUMPY...")
+        ({'steps': 3}, b'\x93NUMPY...')
     """
     try:
         text = data.decode()
@@ -151,7 +151,7 @@ def format_of(data: bytes) -> str:
 
 
 def named_by_start(data: bytes) -> str:
-    r"""Return the name of the format that the first twelve bytes of ``data`` tell, or an empty text when they tell none.
+    r"""Return the name of the format that the first twelve bytes of ``data`` tell, an empty text when they tell none.
 
     Example:
         >>> named_by_start(b"\x93NUMPY..."), named_by_start(b"{}")

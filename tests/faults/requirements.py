@@ -32,3 +32,9 @@ def require_kernel(what: str, *command: str) -> None:
     tried = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if tried.returncode:
         pytest.skip(f"{REFUSED} {what}: {tried.stderr.strip()[-200:]}")
+
+
+def require_fork() -> None:
+    """Skip the test, by name, where processes cannot fork."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
