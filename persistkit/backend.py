@@ -6,22 +6,26 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
+from os import PathLike
 from types import TracebackType
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 from persistkit.errors import BatchError, ListingNotSupportedError, StorageError
 from persistkit.operations import BytesLike, Items, guard
 
 __all__ = ["BlockingCore", "Entry", "PersistenceBackend", "Reader", "Writer"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _CHUNK_BYTES = 256 * 1024
 _SPOOL_BYTES = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One stored value, as a listing shows it.
 
     Attributes:
@@ -30,6 +34,13 @@ class Entry:
         modified: when the value was last saved, aware and in UTC; None where the engine keeps no time.
         filename: the hashed filename of the key, the same rule on every backend.
         ambiguous: several keys share this filename and nothing on disk tells which; ``key`` is the smallest.
+
+    Example:
+        >>> from persistkit import BlockingBackend, MemoryPersistenceBackend
+        >>> backend = BlockingBackend(MemoryPersistenceBackend())
+        >>> backend.save("run:1", b"done")
+        >>> [(entry.key, entry.size, entry.filename) for entry in backend.entries()]
+        [('run:1', 4, 'run_1-00000031104fed85.bin')]
     """
 
     key: str | None
@@ -173,7 +184,7 @@ class PersistenceBackend(ABC):
         """
 
     async def batch_save(self, items: Items) -> None:
-        """Store every value of a mapping, or of an iterable of pairs; the last of a repeated key wins.
+        """Store every value of ``items``, a mapping or an iterable of pairs; the last of a repeated key wins.
 
         All keys and values are checked before the first is stored. Then every item is attempted.
 
@@ -339,6 +350,22 @@ class PersistenceBackend(ABC):
 
 
 guard(PersistenceBackend)
+
+
+def check_backend(given: object, taker: str) -> None:
+    """Refuse what is no backend, and say how to come by one.
+
+    Raises:
+        TypeError: ``given`` is not a ``PersistenceBackend``.
+    """
+    if isinstance(given, PersistenceBackend):
+        return
+    advice = "persistkit.FilePersistenceBackend(path) is one"
+    if isinstance(given, (str, PathLike)):
+        advice = f"to open an address write persistkit.open({str(given)!r})"
+    elif isinstance(getattr(given, "backend", None), PersistenceBackend):
+        advice = f"give it the backend of this {type(given).__name__}: .backend"
+    raise TypeError(f"{taker} takes a PersistenceBackend, not {type(given).__name__}; {advice}")
 
 
 def raise_failures(operation: str, attempted: int, failures: dict[str, Exception]) -> None:

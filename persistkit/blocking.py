@@ -11,7 +11,15 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from persistkit.backend import BlockingReader, BlockingWriter, Entry, PersistenceBackend, Reader, Writer
+from persistkit.backend import (
+    BlockingReader,
+    BlockingWriter,
+    Entry,
+    PersistenceBackend,
+    Reader,
+    Writer,
+    check_backend,
+)
 from persistkit.errors import StorageError
 from persistkit.operations import (
     BytesLike,
@@ -28,6 +36,11 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
 __all__ = ["BlockingBackend"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 T = TypeVar("T")
 _PAGE = 1000
@@ -51,8 +64,7 @@ class BlockingBackend:
     """
 
     def __init__(self, backend: PersistenceBackend) -> None:
-        if not isinstance(backend, PersistenceBackend):
-            raise TypeError(f"BlockingBackend takes a PersistenceBackend, not {type(backend).__name__}")
+        check_backend(backend, type(self).__name__)
         self.backend = backend
         self._core = backend.blocking_core
 
@@ -174,7 +186,7 @@ class BlockingBackend:
         return _run(self.backend.change_token) if self._core is None else self._core.change_token()
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        """Run an asynchronous function of the wrapped backend, such as ``check``, and return its result."""
+        """Run an asynchronous ``function`` with ``arguments``, such as the backend's ``check``; return its result."""
         return _run(function, *arguments)
 
     def close(self) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations, islice, product
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "MAX_ALTERNATIVES",
@@ -27,7 +26,13 @@ __all__ = [
     "keys_for",
     "needs_claim",
     "place_for",
+    "readings_of",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 MAX_ALTERNATIVES: Final = 64
 
@@ -82,8 +87,7 @@ _ALPHABETS: Final = [
 _CERTAIN: Final = [(alphabet, always, always) for alphabet, always, _ in _ALPHABETS]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What one filename says about its key.
 
     Attributes:
@@ -92,6 +96,10 @@ class Reading:
             or was not solved, several when keys collide.
         complete: a key was found, and ``keys`` holds it and all its ``alternatives``: none is missing but for accidents
             of the 64-bit arithmetic. False when ``keys`` is empty, and when it holds the first 64 of more than 64.
+
+    Example:
+        >>> keys_for(["a__-000000000b8857e3.bin"])
+        [Reading(filename='a__-000000000b8857e3.bin', keys=('a>_', 'a?>'), complete=True)]
     """
 
     filename: str
@@ -109,13 +117,7 @@ def djb2(key: str) -> int:
         >>> djb2("a/b")
         193484279
     """
-    data = key.encode()
-    state = _START
-    for start in range(0, len(data), _BLOCK_BYTES):
-        block = data[start : start + _BLOCK_BYTES]
-        high, low = int(block.translate(_QUOTIENTS), 33), int(block.translate(_REMAINDERS), 33)
-        state = (state * _POWERS[len(block)] + 33 * high + low) & _MASK
-    return state
+    return _hash(key.encode())
 
 
 def filename_for(key: str) -> str:
@@ -137,22 +139,42 @@ def filename_for(key: str) -> str:
 
 
 def claim_name_for(filename: str) -> str:
-    """Return the name of the companion that says which key holds ``filename``."""
+    """Return the name of the companion that says which key holds ``filename``.
+
+    Example:
+        >>> claim_name_for("a__-000000000b8857e3.bin")
+        'a__-000000000b8857e3.key'
+    """
     return filename.removesuffix(".bin") + ".key"
 
 
 def is_filename(name: str) -> bool:
-    """Tell whether ``name`` has the shape of a value's filename: ``<text>-<16 hex digits>.bin``, at most 255 bytes."""
+    """Tell whether ``name`` has the shape of a value's filename: ``<text>-<16 hex digits>.bin``, at most 255 bytes.
+
+    Example:
+        >>> is_filename("a_b-000000000b8855f7.bin"), is_filename("notes.bin")
+        (True, False)
+    """
     return _FILENAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
 
 
 def is_claim_name(name: str) -> bool:
-    """Tell whether ``name`` has the shape of a companion's name: ``<text>-<16 hex digits>.key``, at most 255 bytes."""
+    """Tell whether ``name`` has the shape of a companion's name: ``<text>-<16 hex digits>.key``, at most 255 bytes.
+
+    Example:
+        >>> is_claim_name("a__-000000000b8857e3.key"), is_claim_name("a__-000000000b8857e3.bin")
+        (True, False)
+    """
     return _CLAIM_NAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
 
 
 def has_alternatives(key: str) -> bool:
-    """Tell whether ``alternatives`` of ``key`` is not empty, in time linear in the key."""
+    """Tell whether ``alternatives`` of ``key`` is not empty, in time linear in the key.
+
+    Example:
+        >>> has_alternatives("a?>"), has_alternatives("a/b")
+        (True, False)
+    """
     return _collides(key.encode())
 
 
@@ -182,23 +204,46 @@ def needs_claim(key: str) -> bool:
 
     Where it is False, ``keys_for`` gives exactly ``key`` for its filename, complete, whatever else is listed: save for
     accidents of the 64-bit arithmetic, which chance brings less often than once in 10 ** 10 keys, but malice can.
+
+    Example:
+        >>> needs_claim("session:7f3c:step:12"), needs_claim("<|im_start|>"), needs_claim("k" * 300)
+        (False, True, True)
     """
     return place_for(key)[1]
 
 
 def place_for(key: str) -> tuple[str, bool]:
-    """Return the filename of ``key`` and whether it needs a claim: what each operation on a file asks first."""
+    """Return the filename of ``key`` and whether it needs a claim: what each operation on a file asks first.
+
+    Example:
+        >>> place_for("a?>")
+        ('a__-000000000b8857e3.bin', True)
+    """
     data = key.encode()
-    text = data.translate(_SANITIZED)
-    if len(text) > _MAX_UNCUT_BYTES:
+    if len(data) > _MAX_UNCUT_BYTES:
         return filename_for(key), True
-    return f"{text.decode()}-{djb2(key):016x}.bin", _is_hard(data, text)
+    text = data.translate(_SANITIZED).decode()
+    return f"{text}-{_hash(data):016x}.bin", _is_hard(data, text)
 
 
-def _is_hard(data: bytes, text: bytes) -> bool:
-    if b"__" in text and _collides(data):
+def _hash(data: bytes) -> int:
+    if 0 < len(data) <= _BLOCK_BYTES:
+        return _hash_on(_START, data)
+    state = _START
+    for start in range(0, len(data), _BLOCK_BYTES):
+        state = _hash_on(state, data[start : start + _BLOCK_BYTES])
+    return state
+
+
+def _hash_on(state: int, block: bytes) -> int:
+    high, low = int(block.translate(_QUOTIENTS), 33), int(block.translate(_REMAINDERS), 33)
+    return (state * _POWERS[len(block)] + 33 * high + low) & _MASK
+
+
+def _is_hard(data: bytes, text: str) -> bool:
+    if "__" in text and _collides(data):
         return True
-    unknowns = text.count(b"_")
+    unknowns = text.count("_")
     if unknowns <= _ALWAYS[len(_UNKNOWNS)]:
         return False
     kinds = set(data.translate(None, _KNOWNS))
@@ -211,9 +256,25 @@ def keys_for(filenames: Iterable[str], *, thorough: bool = True) -> list[Reading
     """Return what each filename says about its key, in the order given.
 
     Every key for which ``needs_claim`` is False is found, whatever else is listed. Harder keys are found as long as a
-    common budget lasts (not at all unless ``thorough``), counted in steps, never in time; the order of the names
-    changes no reading. Time and
-    memory are linear in the number of names. Any text is taken, surrogates from undecodable names included.
+    common budget lasts (not at all unless ``thorough``), counted in steps, never in time; the order of ``filenames``
+    changes no reading. Time and memory are linear in their number. Any text is taken, surrogates from undecodable
+    names included.
+
+    Example:
+        >>> [reading.keys for reading in keys_for(["a_b-000000000b8855f7.bin", "notes.txt"])]
+        [('a/b',), ()]
+    """
+    return list(readings_of(filenames, thorough=thorough))
+
+
+def readings_of(filenames: Iterable[str], *, thorough: bool = True) -> Iterator[Reading]:
+    """Iterate over what ``keys_for`` returns, for the many ``filenames`` of a listing: made one by one, kept by nobody.
+
+    ``thorough`` as for ``keys_for``.
+
+    Example:
+        >>> next(readings_of(["a_b-000000000b8855f7.bin"])).keys
+        ('a/b',)
     """
     from persistkit.recovery import recovered
 
@@ -224,14 +285,13 @@ def keys_for(filenames: Iterable[str], *, thorough: bool = True) -> list[Reading
         if len(text) > _MAX_UNCUT_BYTES:
             readable[row], texts[row] = _NAME_OF_NO_KEY, b""
     hashes = bytes.fromhex("".join([name[1 - _SUFFIX_BYTES : -4] for name in readable]))
-    keys = recovered(texts, hashes, _ALPHABETS if thorough else _CERTAIN)
-    return [_reading(name, text, key) for name, text, key in zip(names, texts, keys, strict=True)]
+    return map(_reading, names, recovered(texts, hashes, _ALPHABETS if thorough else _CERTAIN))
 
 
-def _reading(filename: str, text: bytes, key: bytes | None) -> Reading:
+def _reading(filename: str, key: bytes | None) -> Reading:
     if key is None:
         return Reading(filename, (), False)
-    if b"__" not in text or not _collides(key):
+    if "__" not in filename or not _collides(key):
         return Reading(filename, (key.decode(),), True)
     keys = [same.decode() for same in islice(_sharing(key), MAX_ALTERNATIVES + 1)]
     return Reading(filename, tuple(keys[:MAX_ALTERNATIVES]), len(keys) <= MAX_ALTERNATIVES)

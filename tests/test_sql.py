@@ -183,3 +183,43 @@ def test_an_address_of_another_kind_is_refused(address: str) -> None:
     """What is neither a SQLite file nor PostgreSQL is refused when the backend is made."""
     with pytest.raises(ValueError, match=r"sqlite:///"):
         SQLPersistenceBackend(address)
+
+
+async def test_a_change_token_sees_other_writers_of_the_file(tmp_path: Path) -> None:
+    """What another connection commits, also the standard library's, moves the token; what it rolls back does not."""
+    path = tmp_path / "state.db"
+    async with SQLPersistenceBackend(f"sqlite:///{path}", create=True) as backend:
+        await backend.save("key", b"value")
+        before = await backend.change_token()
+        assert await backend.change_token() == before
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("DELETE FROM persistkit")
+            assert await backend.change_token() == before
+            other.rollback()
+            assert await backend.change_token() == before
+            other.execute("DELETE FROM persistkit")
+            other.commit()
+        assert await backend.change_token() != before
+        assert await backend.list_keys() == []
+
+
+async def test_a_change_token_waits_for_the_commit_in_postgresql(postgresql_address: str) -> None:
+    """Whatever a writer has done before it commits, the token seen meanwhile differs from the one after its commit."""
+    async with SQLPersistenceBackend(postgresql_address, create=True, table="changing") as backend:
+        await backend.batch_save({"key": b"value", "other": b"value"})
+        for statement in ("UPDATE changing SET size = size + 1", "DELETE FROM changing"):
+            with psycopg.connect(postgresql_address) as writer:
+                writer.execute(statement)
+                meanwhile = await backend.change_token()
+                writer.commit()
+            assert await backend.change_token() != meanwhile
+        assert await backend.list_keys() == []
+
+
+def test_a_change_token_of_an_ended_connection_is_never_seen_again(tmp_path: Path) -> None:
+    """Counts begin anew with each connection, and are not taken for those of the one before."""
+    backend = SQLPersistenceBackend(f"sqlite:///{tmp_path}/state.db", create=True)
+    asyncio.run(backend.save("key", b"value"))
+    before = asyncio.run(backend.change_token())
+    asyncio.run(backend.save("key", b"other"))
+    assert asyncio.run(backend.change_token()) != before

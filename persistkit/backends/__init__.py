@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from importlib import import_module
 from os import PathLike, fspath
@@ -14,6 +15,11 @@ from persistkit.backend import PersistenceBackend
 from persistkit.errors import StorageError
 
 __all__ = ["open_backend", "shown_address"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//|[^/\\]|$)")
 _TABLES: Final = ("persistkit.backends.sql", "SQLPersistenceBackend")
@@ -49,15 +55,20 @@ def open_backend(address: str | PathLike[str], *, create: bool = False, **option
 
     Raises:
         ImportError: the engine's packages are not installed; the message says what to install.
-        ValueError: the address is not complete, or an option is unknown to the engine.
+        TypeError: the address is neither text nor a path, or an option is unknown to the engine.
+        ValueError: the address is empty or not complete.
         StorageError: nothing is there, or the scheme is not known; the message says what is near.
 
     Example:
         >>> open_backend("memory:")
         MemoryPersistenceBackend()
     """
+    if not isinstance(address, (str, PathLike)):
+        raise TypeError(f"an address is text or a path, such as 'results', not {type(address).__name__}")
     if isinstance(address, PathLike):
         return _open_directory(Path(address), create, options)
+    if not address:
+        raise ValueError("the address is empty; write a path, such as 'results', or '.' for the working directory")
     found = _SCHEME.match(address)
     # A directory may be called anything, `run:1` too: what exists as a path is a path.
     if found is None or (found[1] not in ("file", "memory") and Path(address).exists()):
@@ -68,17 +79,18 @@ def open_backend(address: str | PathLike[str], *, create: bool = False, **option
     if scheme == "memory":
         from persistkit.backends.memory import MemoryPersistenceBackend
 
-        return MemoryPersistenceBackend(**options)
+        return _made(MemoryPersistenceBackend, (), options)
     if scheme in _ENGINES:
         module, name = _ENGINES[scheme]
         engine = getattr(import_module(module), name)
         if _ENGINES[scheme] is _TABLES:
             options["create"] = create
-        backend: PersistenceBackend = engine(address, **options)
-        return backend
+        return _made(engine, (address,), options)
+    near = difflib.get_close_matches(scheme, _ENGINES, n=1)
+    meant = f"; did you mean {near[0] + '://'!r}? Otherwise" if near else ";"
     # Only the scheme is told: what follows may hold a password.
     raise StorageError(
-        f"open an address: no backend is known for {scheme + ':'!r}; write a path or one of {', '.join(_SCHEMES)}"
+        f"open an address: no backend is known for {scheme + ':'!r}{meant} write a path or one of {', '.join(_SCHEMES)}"
     )
 
 
@@ -103,7 +115,20 @@ def _open_directory(path: Path, create: bool, options: dict[str, Any]) -> Persis
 
     if not create and not path.exists():
         raise StorageError(f"open {str(path)!r}: it does not exist{_near(path)}; to make a new store write create=True")
-    return FilePersistenceBackend(path, create=create, **options)
+    return _made(FilePersistenceBackend, (path,), {"create": create, **options})
+
+
+def _made(engine: type[PersistenceBackend], place: tuple[object, ...], options: dict[str, Any]) -> PersistenceBackend:
+    """Make the backend, and name an option it does not take, with the one that may be meant."""
+    parameters = inspect.signature(engine).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        taken = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+        for name in options:
+            if name not in taken:
+                near = difflib.get_close_matches(name, taken, n=1)
+                meant = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(taken) or 'none'}"
+                raise TypeError(f"{engine.__name__} takes no option {name!r}{meant}")
+    return engine(*place, **options)
 
 
 def _near(path: Path) -> str:

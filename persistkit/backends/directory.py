@@ -17,7 +17,7 @@ from persistkit.backend import BlockingReader, BlockingWriter, Entry, raise_fail
 from persistkit.backends.claims import Claims
 from persistkit.backends.files import EXHAUSTED, Files, modified_at, sync_path
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
-from persistkit.filenames import claim_name_for, is_filename, keys_for, place_for
+from persistkit.filenames import Reading, claim_name_for, is_filename, place_for, readings_of
 from persistkit.operations import BytesLike
 
 __all__ = ["Directory"]
@@ -199,7 +199,7 @@ class Directory(Files):
         """Iterate over the values whose key starts with ``prefix``, in the directory's order."""
         with self.errors("list"):
             files, companions = self._scan()
-            readings = self._read_keys([file.name for file in files], companions)
+        readings = self._read_keys([file.name for file in files], companions)
         for file, (key, ambiguous) in zip(files, readings, strict=True):
             if prefix and (key is None or not key.startswith(prefix)):
                 continue
@@ -217,7 +217,7 @@ class Directory(Files):
         """Return the known keys that start with ``prefix``, sorted: one directory scan, no stat."""
         with self.errors("list"):
             files, companions = self._scan()
-            readings = self._read_keys([file.name for file in files], companions)
+        readings = self._read_keys([file.name for file in files], companions)
         return sorted(key for key, _ in readings if key is not None and key.startswith(prefix))
 
     def key_count(self) -> int:
@@ -244,39 +244,37 @@ class Directory(Files):
         companions: set[str] = set()
         for _ in range(_MOST_SCANS):
             before = os.stat(self.root).st_mtime_ns  # noqa: PTH116
-            missed, files = files, {}
+            missed = files
             with os.scandir(self.root) as scan:
-                for found in scan:
-                    name = found.name
-                    if name.endswith(".key"):
-                        companions.add(name)
-                    elif is_filename(name) and found.is_file(follow_symlinks=False):
-                        files[name] = found
-            for name, found in missed.items():
-                if name not in files and os.path.lexists(found.path):
-                    files[name] = found
+                found = list(scan)
+            companions.update([entry.name for entry in found if entry.name.endswith(".key")])
+            files = {e.name: e for e in found if is_filename(e.name) and e.is_file(follow_symlinks=False)}
+            for name, entry in missed.items():
+                if name not in files and os.path.lexists(entry.path):
+                    files[name] = entry
             if os.stat(self.root).st_mtime_ns == before:  # noqa: PTH116
                 break
         return list(files.values()), companions
 
-    def _read_keys(self, names: list[str], companions: set[str]) -> list[tuple[str | None, bool]]:
-        """Return key and ambiguity of each name: a companion's key, else the only or the smallest solution."""
-        claimed = {
-            name: self.claimed_key(name)[0] for name in names if companions and claim_name_for(name) in companions
-        }
-        readings = iter(keys_for([name for name in names if claimed.get(name) is None]))
-        keys: list[tuple[str | None, bool]] = []
-        for name in names:
-            key = claimed.get(name)
-            if key is None:
-                found = next(readings).keys
-                # A claim precedes its value: one made since the scan went by is there now.
-                key, sealed = (found[0], False) if len(found) == 1 else self.claimed_key(name)
-                if key is None and found and not sealed:
-                    keys.append((found[0], True))
-                    continue
-            keys.append((key, False))
-        return keys
+    def _read_keys(self, names: list[str], companions: set[str]) -> Iterator[tuple[str | None, bool]]:
+        """Iterate over key and ambiguity of each name: a companion's key, else the only or the smallest solution."""
+        with self.errors("list"):
+            claimed: dict[str, str | None] = {}
+            if companions:
+                claimed = {name: self.claimed_key(name)[0] for name in names if claim_name_for(name) in companions}
+            readings = readings_of([name for name in names if claimed.get(name) is None])
+            for name in names:
+                key = claimed.get(name)
+                yield self._choice(next(readings)) if key is None else (key, False)
+
+    def _choice(self, reading: Reading) -> tuple[str | None, bool]:
+        if len(reading.keys) == 1:
+            return reading.keys[0], False
+        # A claim precedes its value: one made since the scan went by is there now.
+        key, sealed = self.claimed_key(reading.filename)
+        if key is None and reading.keys and not sealed:
+            return reading.keys[0], True
+        return key, False
 
     def claimed_key(self, name: str) -> tuple[str | None, bool]:
         """Return the key that the companion of ``name`` names, and whether a companion is there that cannot be read.

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
 from io import BufferedReader, BufferedWriter
 from itertools import islice
 from os import PathLike
@@ -23,6 +22,11 @@ from persistkit.filenames import filename_for
 from persistkit.operations import BytesLike, Items, check_key, traced
 
 __all__ = ["FilePersistenceBackend"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 T = TypeVar("T")
 
@@ -74,9 +78,6 @@ class FilePersistenceBackend(PersistenceBackend):
     def __repr__(self) -> str:
         unsynced = "" if self.fsync else ", fsync=False"
         return f"FilePersistenceBackend({str(self.base_dir)!r}{unsynced})"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return partial(type(self), fsync=self.fsync), (str(self.base_dir),)
 
     @property
     def base_dir(self) -> Path:

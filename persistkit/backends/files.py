@@ -20,6 +20,7 @@ __all__ = ["EXHAUSTED", "TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "s
 TEMP_PREFIX: Final = ".persistkit-"
 TEMP_SUFFIX: Final = ".tmp"
 
+_ONE_READ: Final = 1 << 30
 # These tell of the process or the system that tried to open a file, and nothing of the file.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -112,19 +113,14 @@ class Files:
 
     def open_regular(self, name: str) -> tuple[int, int] | None:
         """Return descriptor and size of the regular file ``name``, or None when it does not exist."""
-        try:
-            descriptor = os.open(f"{self.root}/{name}", _READ)
-        except FileNotFoundError:
-            self.still_there()
+        descriptor = self._open_any(name)
+        if descriptor is None:
             return None
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, f"{name} is not a regular file")
+            return descriptor, _regular_size(descriptor, name)
         except BaseException:
             os.close(descriptor)
             raise
-        return descriptor, status.st_size
 
     def open_buffered(self, name: str) -> tuple[BufferedReader, int] | None:
         """Open the regular file ``name`` for reading in chunks and return it with its size; None without one."""
@@ -133,11 +129,14 @@ class Files:
 
     def read(self, name: str) -> bytes | None:
         """Return the bytes of the regular file ``name``, or None when it does not exist."""
-        opened = self.open_regular(name)
-        if opened is None:
+        descriptor = self._open_any(name)
+        if descriptor is None:
             return None
-        descriptor, size = opened
         try:
+            size = _regular_size(descriptor, name)
+            if size > _ONE_READ:
+                # The system reads no more than 2 GiB at once, and joining parts would hold the value twice.
+                return os.fdopen(descriptor, "rb", buffering=0, closefd=False).readall()
             # One byte more than expected: a short answer is the end of the file, without a second call to see it.
             value = os.read(descriptor, size + 1)
             if len(value) == size:
@@ -148,6 +147,13 @@ class Files:
             return b"".join(chunks)
         finally:
             os.close(descriptor)
+
+    def _open_any(self, name: str) -> int | None:
+        try:
+            return os.open(f"{self.root}/{name}", _READ)
+        except FileNotFoundError:
+            self.still_there()
+            return None
 
     def unlink(self, name: str) -> bool:
         """Remove the file ``name``, not yet durably, and tell whether it was there."""
@@ -181,12 +187,23 @@ class Files:
         reason = error.strerror or str(error)
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             if any(parent.is_file() for parent in (self.base_dir, *self.base_dir.parents)):
-                return "this is a file, or lies below one: not a directory"
+                return (
+                    "this is a file, or lies below one: not a directory; open the directory that holds it "
+                    "(a SQLite file is sqlite:///path)"
+                )
             if not self.base_dir.exists():
                 return "the directory does not exist; check the path, or pass create=True to make it"
         if error.errno == errno.ELOOP:
             return "the file is a symbolic link, which is never followed"
         return reason
+
+
+def _regular_size(descriptor: int, name: str) -> int:
+    """Return the size of an open file, in bytes; refuse what is no regular file."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, f"{name} is not a regular file")
+    return status.st_size
 
 
 def _raw(descriptor: int, mode: str) -> FileIO:

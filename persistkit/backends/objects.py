@@ -27,6 +27,11 @@ except ImportError as error:
 
 __all__ = ["ObjectPersistenceBackend"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 T = TypeVar("T")
 
 _SCHEMES: Final = ("s3", "gs", "az")
@@ -95,9 +100,14 @@ class ObjectPersistenceBackend(PersistenceBackend):
         return f"ObjectPersistenceBackend({place!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
+        if not isinstance(self._address, str):
+            raise TypeError(
+                f"pickle {self!r}: a store of obstore would take its credentials along, or cannot go at all; "
+                "open it by its address, such as s3://bucket/prefix"
+            )
         public = {name: value for name, value in self._options.items() if not _SECRET.search(name)}
         again = partial(type(self), timeout_seconds=self._timeout_seconds, **public)
-        return again, (_shown(self._address) if isinstance(self._address, str) else self._address,)
+        return again, (_shown(self._address),)
 
     async def save(self, key: str, value: BytesLike) -> None:
         """Store ``value`` under ``key``, in several parts at once when it is large."""
@@ -357,7 +367,7 @@ class ObjectPersistenceBackend(PersistenceBackend):
         for name, value in self._options.items():
             if _SECRET.search(name) and value:
                 reason = reason.replace(value, "***")
-        return StorageError(f"{tried} in {self!r}: {reason}")
+        return StorageError(f"{tried} in {self!r}: {reason}{_advice(reason)}")
 
 
 class _ObjectReader:
@@ -478,6 +488,22 @@ def _key_in(content: bytes | None, filename: str) -> str | None:
     return key if filename_for(key) == filename else None
 
 
+def _advice(reason: str) -> str:
+    """Return the next step for what a store most often refuses."""
+    if (
+        "/latest/api/token" in reason or "/latest/meta-data" in reason
+    ):  # where the keys of a cloud machine are asked for
+        return (
+            "; no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass access_key_id and "
+            "secret_access_key (they do not travel to workers), or skip_signature='true' for a public bucket"
+        )
+    if "error sending request" in reason:
+        return "; look whether the server is up and reachable, and the endpoint is right"
+    if "NoSuchBucket" in reason:
+        return "; make the bucket first, or check its name"
+    return ""
+
+
 def _shown(address: str) -> str:
     url = urlsplit(address)
     return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
@@ -486,9 +512,15 @@ def _shown(address: str) -> str:
 def _opened(address: str, timeout_seconds: float, options: dict[str, str]) -> Any:
     url = urlsplit(address)
     if url.scheme not in _SCHEMES or not url.netloc:
-        raise ValueError(f"an address is s3://bucket/prefix, gs://... or az://..., not {_shown(address)!r}")
+        raise ValueError(
+            "an address is s3://bucket/prefix, gs://bucket/prefix or az://container/prefix: "
+            f"this one, of the scheme {url.scheme!r}, names no bucket after //"
+        )
     open_url: Any = from_url  # Any: its stub wants one of three typed dictionaries, by the scheme
     endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
+    # obstore would panic with the first request.
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise ValueError(f"an endpoint begins with http:// or https://, not {endpoint!r}; write https://{endpoint}")
     try:
         return open_url(
             _shown(address).rstrip("/"),
@@ -506,4 +538,7 @@ def _opened(address: str, timeout_seconds: float, options: dict[str, str]) -> An
             },
         )
     except BaseError as error:
-        raise ValueError(f"open {_shown(address)!r}: {str(error).partition(chr(10))[0]}") from None
+        raise ValueError(
+            f"open {_shown(address)!r}: {str(error).partition(chr(10))[0]}; options are those of obstore, such as "
+            "endpoint, region, access_key_id, secret_access_key"
+        ) from None

@@ -7,11 +7,14 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import islice
+from os import dup
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
+from socket import SHUT_RDWR, socket
 from time import monotonic, time_ns
 from typing import Any, Final
+from uuid import uuid4
 
 from persistkit.backend import Entry, PersistenceBackend
 from persistkit.connections import PerLoop, settled
@@ -28,6 +31,11 @@ except ImportError as error:
 
 __all__ = ["SQLPersistenceBackend"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _SCHEMA_VERSION: Final = 1
 _PAGE: Final = 20_000
 _STATEMENT_ROWS: Final = 500
@@ -36,6 +44,11 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Any number, the same in every process that makes the tables at the same time.
 _ADVISORY_LOCK: Final = 7_310_579_411_218_433
+_SECRET: Final = ("password", "sslpassword")
+_SEEN: Final = {
+    "sqlite": "SELECT data_version, total_changes() FROM pragma_data_version",
+    "postgresql": "SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_snapshot()::text END",
+}
 _LIMITS: Final = {"sqlite": 1_000_000_000 - 8_192, "postgresql": 1024**3 - 8_192}
 
 
@@ -82,21 +95,33 @@ class SQLPersistenceBackend(PersistenceBackend):
     ) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
             raise ValueError(f"a table's name is at most 51 letters, digits and underscores, not {table!r}")
-        self._url = _url(address)
+        self._point_at(_url(address), create, table, timeout_seconds)
+        self._see_file()
+
+    def _point_at(self, url: sa.URL, create: bool, table: str, timeout_seconds: float) -> None:
+        self._url = url
         self._create = create
         self._timeout_seconds = timeout_seconds
-        self._table = _Table(table, self._url.get_backend_name())
+        self._table = _Table(table, url.get_backend_name())
         self.max_value_bytes = _LIMITS[self._table.dialect]
-        if self._table.dialect == "sqlite" and not create and not Path(str(self._url.database)).is_file():
-            raise StorageError(f"open {self!r}: there is no such file; pass create=True to make it")
         self._engines: PerLoop[_Engine] = PerLoop(self._open, _Engine.aclose)
+
+    def _see_file(self) -> None:
+        if self._table.dialect == "sqlite" and not self._create and not Path(str(self._url.database)).is_file():
+            raise StorageError(f"open {self!r}: there is no such file; pass create=True to make it")
 
     def __repr__(self) -> str:
         return f"SQLPersistenceBackend({self._shown()!r})"
 
-    def __reduce__(self) -> tuple[object, ...]:
-        again = partial(type(self), create=self._create, table=self._table.name, timeout_seconds=self._timeout_seconds)
-        return again, (self._shown(),)
+    def __getstate__(self) -> tuple[str, bool, str, float]:
+        query = {name: value for name, value in self._url.query.items() if name not in _SECRET}
+        url = self._url.set(query=query)._replace(password=None)
+        return url.render_as_string(), self._create, self._table.name, self._timeout_seconds
+
+    def __setstate__(self, state: tuple[str, bool, str, float]) -> None:
+        # Nothing is looked for here: an error while a worker unpickles leaves a pool waiting for ever.
+        address, create, table, timeout_seconds = state
+        self._point_at(sa.make_url(address), create, table, timeout_seconds)
 
     def _shown(self) -> str:
         # The query may hold a password too.
@@ -197,6 +222,18 @@ class SQLPersistenceBackend(PersistenceBackend):
             rows = await session.run(self._table.count)
         return int(rows[0][0])
 
+    async def change_token(self) -> object | None:
+        """Return what moves with every commit that could change the table; other tables' commits move it too.
+
+        SQLite counts the commits of other connections, and the rows changed by the one this loop keeps. PostgreSQL
+        tells its snapshot: equal snapshots see the same rows. It moves with every writing transaction of the server;
+        the token of a standby is None, for its snapshots do not tell. Writers pay nothing for either.
+        """
+        async with self._session("look for changes") as session:
+            ((*seen,),) = await session.run(self._table.seen)
+            seen += session.identity
+        return None if None in seen else tuple(seen)
+
     async def aclose(self) -> None:
         """Close the connections of the running event loop; those of other loops are closed when their loops end."""
         await self._engines.aclose()
@@ -235,13 +272,8 @@ class SQLPersistenceBackend(PersistenceBackend):
         engine = self._engines.get()
         try:
             await engine.prepare()
-            async with _limited(engine.wait_seconds):
-                connection = await engine.pool.connect()
-            try:
+            async with engine.connected() as connection:
                 yield _Session(connection, engine.wait_seconds)
-            finally:
-                # A transaction that did not come to its COMMIT is rolled back by the pool.
-                await connection.close()
         except (sa.exc.SQLAlchemyError, OSError) as error:
             if isinstance(error, StorageError):
                 raise
@@ -258,6 +290,8 @@ class SQLPersistenceBackend(PersistenceBackend):
         return reason
 
     def _open(self) -> _Engine:
+        # SQLite would make an empty file in the place of one that is gone.
+        self._see_file()
         return _Engine(self._url, self._table, create=self._create, timeout_seconds=self._timeout_seconds)
 
 
@@ -268,15 +302,21 @@ class _Session:
         self._connection = connection
         self._wait_seconds = wait_seconds
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Tell connections apart whose counts mean something for themselves only."""
+        opened: str | None = self._connection.info.get("opened")
+        return () if opened is None else (opened,)
+
     async def run(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Sequence[Any]]:
         """Execute one statement and return its rows. Any: what SQLAlchemy takes, one row's or many rows' values."""
-        async with _limited(self._wait_seconds):
+        async with _answered(self._connection, self._wait_seconds):
             result = await self._connection.execute(statement, parameters)
             return result.all() if result.returns_rows else ()
 
     async def command(self, text: str) -> None:
         """Execute ``BEGIN`` or ``COMMIT``."""
-        async with _limited(self._wait_seconds):
+        async with _answered(self._connection, self._wait_seconds):
             await self._connection.exec_driver_sql(text)
 
 
@@ -298,9 +338,19 @@ class _Engine:
         async with self._preparing:
             if self._prepared:
                 return
-            async with _limited(self.wait_seconds), self.pool.connect() as connection:
+            async with self.connected() as connection, _answered(connection, self.wait_seconds):
                 await self._prepare(connection)
             self._prepared = True
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection of the pool; a transaction that did not come to its COMMIT is rolled back."""
+        async with asyncio.timeout(self.wait_seconds):
+            connection = await self.pool.connect()
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
     async def _prepare(self, connection: AsyncConnection) -> None:
         if self._table.dialect == "sqlite":
@@ -365,6 +415,7 @@ class _Table:
         self.select_values = sa.select(columns.key, columns.value).where(several)
         self.select_keys = sa.select(columns.key).order_by(columns.key).limit(_PAGE)
         self.select_entries = self.select_keys.add_columns(columns.size, columns.modified)
+        self.seen = sa.text(_SEEN[dialect])
         self.count = sa.select(sa.func.count()).select_from(self.rows)
 
     def after(self, last: bytes, end: bytes | None, *, inclusive: bool) -> sa.ColumnElement[bool]:
@@ -402,7 +453,8 @@ def _sqlite(url: sa.URL, timeout_seconds: float) -> AsyncEngine:
     )
 
     @sa.event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: Any, _record: object) -> None:  # Any: SQLAlchemy's face of aiosqlite has no type
+    def configure(connection: Any, record: Any) -> None:  # Any: SQLAlchemy's face of aiosqlite has no type
+        record.info["opened"] = uuid4().hex
         cursor = connection.cursor()
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.close()
@@ -433,7 +485,7 @@ def _postgresql(url: sa.URL, timeout_seconds: float) -> AsyncEngine:
             super().__init__(connection, **options)
             self.format = Format.BINARY
 
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
@@ -442,9 +494,54 @@ def _postgresql(url: sa.URL, timeout_seconds: float) -> AsyncEngine:
         connect_args={"connect_timeout": max(2, round(timeout_seconds)), "cursor_factory": BinaryCursor},
     )
 
+    @sa.event.listens_for(engine.sync_engine, "checkin")
+    def returned(_connection: object, record: Any) -> None:  # Any: SQLAlchemy's record of a pooled connection
+        record.info["idle"] = True
 
-def _limited(seconds: float | None) -> asyncio.Timeout:
-    return asyncio.timeout(seconds)
+    @sa.event.listens_for(engine.sync_engine, "checkout")
+    def taken(_connection: object, record: Any, _proxy: object) -> None:
+        # Who has asked nothing has nothing to read, but the end of a connection that died meanwhile; a ping would cost
+        # every operation a round trip.
+        if record.info.pop("idle", False) and _is_readable(record.driver_connection.fileno()):
+            raise sa.exc.DisconnectionError("the server closed the connection")
+
+    return engine
+
+
+def _is_readable(descriptor: int) -> bool:
+    with DefaultSelector() as selector:
+        selector.register(descriptor, EVENT_READ)
+        return bool(selector.select(0))
+
+
+@asynccontextmanager
+async def _answered(connection: AsyncConnection, seconds: float | None) -> AsyncIterator[None]:
+    """Cut the connection when no answer comes in time, and raise ``TimeoutError``.
+
+    Cancelling instead would make psycopg ask the same server, on a new connection, to cancel the statement, and wait
+    for it twice five seconds.
+    """
+    if seconds is None:
+        yield
+        return
+    driver: Any = (await connection.get_raw_connection()).driver_connection  # Any: psycopg's, by its own types optional
+    late = False
+
+    def cut() -> None:
+        nonlocal late
+        late = True
+        with socket(fileno=dup(driver.fileno())) as own:
+            own.shutdown(SHUT_RDWR)
+
+    timer = asyncio.get_running_loop().call_later(seconds, cut)
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        if late:
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def _row(key: str, value: BytesLike) -> dict[str, object]:
