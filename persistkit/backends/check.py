@@ -148,13 +148,13 @@ def _is_torn(content: bytes, companion: str) -> bool:
 
 def _is_readable(directory: Directory, name: str) -> bool:
     try:
-        descriptor = directory.open_file(name)
+        opened = directory.open_regular(name)
     except OSError as error:
         if error.errno in EXHAUSTED:
             raise
         return False
-    if descriptor is not None:
-        os.close(descriptor)
+    if opened is not None:
+        os.close(opened[0])
     return True
 
 
