@@ -148,7 +148,7 @@ class KeyBrowser(anywidget.AnyWidget):
                 answer, buffers = operation(request)
             except (PersistenceError, OSError) as error:
                 answer, buffers = {"error": visible(str(error))}, []
-            except (KeyError, IndexError, TypeError, ValueError, t.TraitError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, t.TraitError) as error:
                 answer, buffers = {"error": f"not a request: {visible(str(error))[:200]}"}, []
             finally:
                 self._asking = None
