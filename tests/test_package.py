@@ -33,7 +33,7 @@ LAYERS = [
     {"backend"},
     {"recovery"},
     {"filenames"},
-    {"operations"},
+    {"operations", "progress"},
     {"errors"},
 ]
 FACADE = "__init__"
