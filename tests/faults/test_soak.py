@@ -11,6 +11,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from persistkit import FilePersistenceBackend
 
 from .ledger import Ledger, Trials
@@ -127,6 +129,8 @@ async def left(base: Path, accounts: list[Account]) -> Trials:
     return trials
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(600)
 def test_a_soak_tears_nothing_and_loses_nothing(tmp_path: Path, times: int, ledger: Ledger) -> None:
     """Four processes under random kills: nothing torn, nothing acknowledged lost, only true keys listed."""
     for folder in ("kept", "control"):
