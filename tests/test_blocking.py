@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -196,6 +198,12 @@ def test_files_and_memory_start_no_thread() -> None:
     subprocess.run([sys.executable, "-c", PLAIN], check=True)
 
 
+def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that finds these tests, in an interpreter of its own."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, str(Path(__file__).parent)]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
 SCRIPT = """
 import asyncio, os, sys, threading
 sys.path.insert(0, sys.argv[1])
@@ -215,14 +223,103 @@ assert backend.list_keys() == ["key"]
 
 def test_no_thread_is_left_at_exit_and_a_fork_goes_on() -> None:
     """A script ends by itself after using the background loop, and a forked child opens a loop of its own."""
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT, str(Path(__file__).parent)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env=dict(os.environ),
-    )
+    run = run_script(SCRIPT)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+AT_EXIT = """
+import atexit, sys, threading
+sys.path.insert(0, sys.argv[1])
+from test_blocking import Listing
+from persistkit import BlockingBackend, FilePersistenceBackend
+files, other = BlockingBackend(FilePersistenceBackend(sys.argv[2])), BlockingBackend(Listing())
+
+def late(name):
+    for backend in (files, other):
+        backend.batch_save({f"{name} {number}": b"value" for number in range(20)})
+        print(name, len(backend.list_keys(name)))
+    other.close()
+
+atexit.register(late, "exit")
+other.batch_save({"first": b"", "second": b""})
+suspended = other.entries()
+next(suspended)
+main = threading.main_thread()
+threading.Thread(target=lambda: (main.join(), late("thread"))).start()
+"""
+
+
+def test_backends_work_while_the_interpreter_ends(tmp_path: Path) -> None:
+    """Threads that outlive the main one, and what runs at exit, save and close; a listing left open hinders nobody."""
+    run = run_script(AT_EXIT, str(tmp_path))
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == ["thread 20", "thread 20", "exit 20", "exit 20"]
+    assert len(list(tmp_path.iterdir())) == 40
+
+
+NO_ROOM = """
+import os, resource, sys
+sys.path.insert(0, sys.argv[1])
+from test_blocking import Listing
+from persistkit import BlockingBackend
+from persistkit.errors import StorageError
+import anyio.from_thread, anyio._backends._asyncio
+backend = BlockingBackend(Listing())
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = [os.open(os.devnull, os.O_RDONLY)]
+try:
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    backend.save("key", b"value")
+except StorageError as error:
+    print(error.errno, error)
+for descriptor in held:
+    os.close(descriptor)
+backend.save("key", b"value")
+print(backend.list_keys())
+"""
+
+
+def test_a_loop_that_cannot_start_is_an_error() -> None:
+    """Without a descriptor left the call says so at once, and the next one tries again."""
+    run = run_script(NO_ROOM)
+    assert run.returncode == 0, run.stderr
+    refused, keys = run.stdout.splitlines()
+    assert refused.startswith(f"{errno.EMFILE} start the background loop: ")
+    assert keys == "['key']"
+
+
+class Gated(Listing):
+    """Saves once it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = threading.Event()
+
+    async def save(self, key: str, value: BytesLike) -> None:
+        """Wait, then interrupt whoever waits for this."""
+        try:
+            if key == "slow":
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.sleep(10)
+            await super().save(key, value)
+        finally:
+            await asyncio.sleep(0.05)
+            self.ended.set()
+
+
+def test_an_interrupted_call_ends_its_work_first() -> None:
+    """A notebook's interrupt cancels the work behind a call, and is seen when that has ended; the next call works."""
+    gated = Gated()
+    backend = BlockingBackend(gated)
+    with pytest.raises(KeyboardInterrupt):
+        backend.save("slow", b"value")
+    assert gated.ended.is_set()
+    backend.save("key", b"value")
+    assert gated.values == {"key": b"value"}
 
 
 def test_only_a_backend_can_be_wrapped() -> None:
