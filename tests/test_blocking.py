@@ -9,14 +9,20 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend, PersistenceBackend
+from persistkit import (
+    BlockingBackend,
+    FilePersistenceBackend,
+    MemoryPersistenceBackend,
+    PersistenceBackend,
+    to_frame,
+)
 from persistkit.backend import Entry
-from persistkit.errors import BatchError, InvalidKeyError, ListingNotSupportedError, StorageError
+from persistkit.errors import BatchError, InvalidKeyError, ListingNotSupportedError, StorageError, ValueTooLargeError
 from persistkit.operations import BytesLike
 
 
@@ -181,6 +187,160 @@ async def test_three_methods_make_a_backend() -> None:
     assert await backend.change_token() is None
     with pytest.raises(InvalidKeyError):
         await backend.save("\0", b"")
+
+
+async def test_chunks_are_what_values_are(wrapped: PersistenceBackend) -> None:
+    """A stream takes every chunk that a save takes as a value, and refuses any other with the same advice."""
+    chunks: list[BytesLike] = [
+        b"one",
+        bytearray(b"two"),
+        memoryview(b"-s-p-r-e-a-d")[1::2],
+        memoryview(b"wide").cast("H"),
+    ]
+    async with wrapped.open_writer("awaited") as writer:
+        for chunk in chunks:
+            await writer.write(chunk)
+    with BlockingBackend(wrapped).open_writer("plain") as plain:
+        for chunk in chunks:
+            plain.write(chunk)
+    assert await wrapped.batch_load(["awaited", "plain"]) == [b"onetwospreadwide"] * 2
+    for wrong in ("text", None, 7):
+        with pytest.raises(TypeError, match=f"'key'.*{type(wrong).__name__}; encode"):
+            async with wrapped.open_writer("key") as writer:
+                await writer.write(wrong)  # type: ignore[arg-type]
+        with (
+            pytest.raises(TypeError, match=f"'key'.*{type(wrong).__name__}; encode"),
+            BlockingBackend(wrapped).open_writer("key") as plain,
+        ):
+            plain.write(wrong)  # type: ignore[arg-type]
+    assert not await wrapped.exists("key")
+
+
+class Small(ThreeMethods):
+    """Takes ten bytes a value."""
+
+    max_value_bytes = 10
+
+
+async def test_a_stream_that_grows_too_large_is_refused_at_once() -> None:
+    """The chunk that passes the engine's limit is refused, not the whole value at its end."""
+    backend, taken = Small(), 0
+
+    async def write() -> None:
+        nonlocal taken
+        async with backend.open_writer("key") as writer:
+            for _ in range(9):
+                await writer.write(b"123456")
+                taken += 1
+
+    with pytest.raises(ValueTooLargeError, match=r"'key'.*12 bytes"):
+        await write()
+    assert (taken, backend.values) == (1, {})
+
+
+SPOOL = """
+import asyncio, resource, sys
+sys.path.insert(0, sys.argv[1])
+from test_blocking import ThreeMethods
+from persistkit.errors import StorageError
+import aiofiles.tempfile
+
+async def main():
+    backend = ThreeMethods()
+    try:
+        async with backend.open_writer("key") as writer:
+            for _ in range(20):
+                await writer.write(bytes(1 << 20))
+    except StorageError as error:
+        print(error.errno, error)
+    assert backend.values == {}
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+asyncio.run(main())
+"""
+
+
+def test_a_spool_that_is_full_is_a_storage_error() -> None:
+    """When the temp file of a buffered stream cannot grow, the error says which value it was for."""
+    run = run_script(SPOOL)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(f"{errno.EFBIG} save 'key': its chunks could not be kept in a temp file")
+
+
+class Turned:
+    """Stores every value turned round, and lists nothing that starts with a dot."""
+
+    async def save(self, key: str, value: BytesLike) -> None:
+        """Turn it round."""
+        await super().save(key, bytes(value)[::-1])  # type: ignore[misc]  # mixed into a backend
+
+    async def load(self, key: str) -> bytes | None:
+        """Turn it back."""
+        value: bytes | None = await super().load(key)  # type: ignore[misc]
+        return None if value is None or key.startswith(".") else value[::-1]
+
+    async def delete(self, key: str) -> None:
+        """Keep what is kept."""
+        if not key.startswith("kept"):
+            await super().delete(key)  # type: ignore[misc]
+
+    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
+        """Hide."""
+        async for entry in super().entries(prefix):  # type: ignore[misc]
+            if entry.key and not entry.key.startswith("."):
+                yield entry
+
+
+class TurnedMemory(Turned, MemoryPersistenceBackend):
+    """In memory, by a mixin."""
+
+
+class TurnedFiles(Turned, FilePersistenceBackend):
+    """In files, by a mixin."""
+
+
+class TurnedAgain(TurnedFiles):
+    """Overrides nothing."""
+
+
+@pytest.mark.parametrize("kind", [TurnedMemory, TurnedFiles, TurnedAgain])
+async def test_an_overridden_operation_is_never_gone_around(kind: type[PersistenceBackend], tmp_path: Path) -> None:
+    """Batches, streams, listings and BlockingBackend go through what a subclass of a ready backend overrides."""
+    backend = kind() if kind is TurnedMemory else kind(tmp_path)  # type: ignore[call-arg]
+    plain = BlockingBackend(backend)
+    await backend.batch_save({"a": b"12", ".hidden": b"12"})
+    plain.save("b", b"12")
+    plain.batch_save({"c": b"12"})
+    async with backend.open_writer("d") as writer:
+        await writer.write(b"12")
+    with plain.open_writer("kept") as written:
+        written.write(b"12")
+    keys = ["a", "b", "c", "d", "kept"]
+    base = FilePersistenceBackend.load if isinstance(backend, FilePersistenceBackend) else MemoryPersistenceBackend.load
+    assert [await base(backend, key) for key in keys] == [b"21"] * 5  # type: ignore[arg-type]
+    assert await backend.batch_load(keys) == plain.batch_load(keys) == [plain.load(key) for key in keys] == [b"12"] * 5
+    assert await backend.list_keys() == plain.list_keys() == list((await to_frame(backend))["key"]) == keys
+    assert await backend.key_count() == plain.key_count() == 5
+    assert not await backend.exists(".hidden")
+    async with backend.open_reader("a") as reader:
+        assert reader is not None
+        assert await reader.read() == b"12"
+    await backend.batch_delete(keys)
+    plain.batch_delete(keys)
+    assert plain.list_keys() == ["kept"]
+
+
+def test_a_ready_backend_keeps_its_short_cuts() -> None:
+    """A subclass that overrides no operation keeps the parent's batches, streams and blocking core."""
+
+    class Named(FilePersistenceBackend):
+        """Adds a method of its own."""
+
+        def name(self) -> str:
+            return self.base_dir.name
+
+    for name in ("batch_save", "open_reader", "list_keys", "blocking_core"):
+        assert getattr(Named, name) is getattr(FilePersistenceBackend, name)
 
 
 PLAIN = """

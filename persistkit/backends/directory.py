@@ -17,7 +17,7 @@ from persistkit.backends.claims import Claims
 from persistkit.backends.files import EXHAUSTED, Files, modified_at, sync_path
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import Reading, claim_name_for, is_filename, place_for, readings_of
-from persistkit.operations import BytesLike
+from persistkit.operations import BytesLike, check_value
 
 __all__ = ["Directory"]
 
@@ -390,5 +390,6 @@ class _FileWriter:
         self._file = file
 
     def write(self, chunk: BytesLike) -> None:
+        chunk = check_value(self._key, chunk)
         with self._directory.errors("save", self._key):
             self._file.write(chunk)

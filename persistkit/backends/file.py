@@ -19,7 +19,7 @@ from persistkit.backends.check import Finding, check
 from persistkit.backends.directory import Directory
 from persistkit.errors import BatchError
 from persistkit.filenames import filename_for
-from persistkit.operations import BytesLike, Items, check_key, traced
+from persistkit.operations import BytesLike, Items, check_key, check_value, traced
 
 __all__ = ["FilePersistenceBackend"]
 
@@ -261,6 +261,7 @@ class _StreamWriter:
         self._file = aiofiles.threadpool.wrap(file)
 
     async def write(self, chunk: BytesLike) -> None:
+        chunk = check_value(self._key, chunk)
         with self._directory.errors("save", self._key):
             await self._file.write(chunk)
 

@@ -103,8 +103,6 @@ def test_nothing_newer_than_what_was_seen_is_deleted() -> None:
 class FailingDelete(MemoryPersistenceBackend):
     """Refuses to delete one key."""
 
-    blocking_core = None  # type: ignore[assignment]  # no way around ``delete``
-
     async def delete(self, key: str) -> None:
         """Refuse ``stuck``."""
         if key == "stuck":
