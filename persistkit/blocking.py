@@ -299,13 +299,18 @@ class _BackgroundLoop:
         self._over = False
         self._forget()
         if hasattr(os, "register_at_fork"):
-            # A child inherits the loop's memory but not its thread: waiting for it would hang for ever.
-            os.register_at_fork(after_in_child=self._forget)
+            # A child inherits the loop's memory but not its thread: waiting for it would hang for ever. And a fork
+            # waits for a loop that is being started, because a half-done import stays locked in the child.
+            os.register_at_fork(
+                before=lambda: self._lock.acquire(),
+                after_in_parent=lambda: self._lock.release(),
+                after_in_child=self._forget,
+            )
         # Here, not when the loop starts: what others register later runs earlier, and may still use their backends.
         atexit.register(self._stop)
 
     def _forget(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._portal: BlockingPortal | None = None
         self._thread: threading.Thread | None = None
 
@@ -313,7 +318,8 @@ class _BackgroundLoop:
         """Return the portal into the loop, from any thread but the loop's own.
 
         Raises:
-            StorageError: the loop cannot be started, or the interpreter has stopped it to end.
+            StorageError: the loop cannot be started, or the interpreter is exiting and it has ended; one started now
+                could never be stopped.
         """
         portal = self._portal
         if portal is None or not self._is_alive():
@@ -331,11 +337,15 @@ class _BackgroundLoop:
         return self._thread is not None and self._thread.is_alive()
 
     def _start(self) -> BlockingPortal:
+        if self._over:
+            raise StorageError(
+                "use a backend at the interpreter's exit: the background event loop has ended; finish before, "
+                "in an atexit handler"
+            )
+
         import anyio
         from anyio.from_thread import BlockingPortal
 
-        if self._over:
-            raise StorageError("use a backend: the interpreter is ending, and its background loop with it")
         started: Future[BlockingPortal] = Future()
 
         async def serve() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 __all__ = [
     "BatchError",
@@ -10,6 +10,7 @@ __all__ = [
     "InvalidKeyError",
     "KeyCollisionError",
     "ListingNotSupportedError",
+    "MissingKeyError",
     "PersistenceError",
     "ReadOnlyError",
     "StorageError",
@@ -112,6 +113,39 @@ class ReadOnlyError(PersistenceError):
         ...     print(str(error).partition("; ")[2])
         to write, open it without read_only=True
     """
+
+
+class MissingKeyError(PersistenceError, KeyError):
+    """Nothing is stored under the key: the ``KeyError`` of a store.
+
+    Args:
+        key: what was asked for; kept as ``args[0]``.
+        near: looks for a key like it. Asked when the text is, not when a caller only wants to know: ``get`` of a
+            large store would list it at every miss.
+
+    Example:
+        >>> import persistkit
+        >>> store = persistkit.open("memory:")
+        >>> store["run/1"] = 1
+        >>> store["run/2"]
+        Traceback (most recent call last):
+        persistkit.errors.MissingKeyError: run/2: not in this store; did you mean 'run/1'?
+    """
+
+    def __init__(self, key: str, near: Callable[[], str | None] | None = None) -> None:
+        super().__init__(key)
+        self._near = near
+
+    def __str__(self) -> str:
+        try:
+            near = None if self._near is None else self._near()
+        except PersistenceError:  # the hint is not worth a second error
+            near = None
+        advice = "keys() lists what is there" if near is None else f"did you mean {near!r}?"
+        return f"{self.args[0]}: not in this store; {advice}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args
 
 
 class ListingNotSupportedError(PersistenceError):

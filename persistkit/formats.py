@@ -102,10 +102,14 @@ def decode(data: bytes) -> Any:
 
 
 def decode_text(data: bytes) -> Any:
-    """Return JSON and text as ``decode`` does, and everything else as it is, arrays and tables not unpacked.
+    r"""Return JSON and text in ``data`` as ``decode`` does, all else as it is: arrays and tables are not unpacked.
 
     Raises:
         FormatError: the content starts like JSON and is damaged.
+
+    Example:
+        >>> decode_text(b'{"steps": 3}'), decode_text(b"\x93NUMPY...")
+        ({'steps': 3}, b'\x93NUMPY...')
     """
     try:
         text = data.decode()
@@ -147,7 +151,7 @@ def format_of(data: bytes) -> str:
 
 
 def named_by_start(data: bytes) -> str:
-    r"""Return the name of the format that the first twelve bytes tell, or an empty text when they tell none.
+    r"""Return the name of the format that the first twelve bytes of ``data`` tell, an empty text when they tell none.
 
     Example:
         >>> named_by_start(b"\x93NUMPY..."), named_by_start(b"{}")
@@ -249,7 +253,16 @@ def _refuse_constant(name: str) -> Never:
 
 
 # One decoder for all values: json.loads with an option builds one a call.
-_loads: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _loads(text: str) -> Any:
+    # raw_decode goes without looking for blanks around the value, which few have.
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except ValueError:
+        return _DECODER.decode(text)
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 def _is_text(data: bytes) -> bool:

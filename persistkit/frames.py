@@ -28,6 +28,7 @@ def __dir__() -> list[str]:
 _HASH: Final = slice(-20, -4)
 _BATCH: Final = 500
 _EXACT_FLOAT: Final = 1 << 53
+_INT64: Final = (1 << 63) - 1
 # Beyond these, names are data: a table of them takes minutes and gigabytes to make.
 _MOST_COLUMNS: Final = 10_000
 _FREE_CELLS: Final = 1 << 24
@@ -129,9 +130,10 @@ def text_column(values: Sequence[str | None]) -> pd.api.extensions.ExtensionArra
 def values_frame(backend: BlockingBackend, keys: Sequence[str]) -> pd.DataFrame:
     """Return the JSON objects under ``keys`` of ``backend`` as rows: nested objects as dotted columns, index the key.
 
-    A column starts where the first object that has it does. Values that are no JSON object, or damaged, or
-    would make more than 10,000 columns or a table almost empty, are left out and named in ``.attrs["skipped"]``
-    (key -> reason).
+    A column starts where the first object that has it does; where an object lacks it, or holds null, is a gap. Whole
+    numbers stay whole beside gaps (Int64), truth values too (boolean), and numbers beyond 2**53 are never rounded
+    (object). Values that are no JSON object, or damaged, or would make more than 10,000 columns or a table almost
+    empty, are left out and named in ``.attrs["skipped"]`` (key -> reason).
 
     Example:
         >>> from persistkit import MemoryPersistenceBackend
@@ -140,26 +142,27 @@ def values_frame(backend: BlockingBackend, keys: Sequence[str]) -> pd.DataFrame:
         >>> values_frame(backend, ["run/1"]).to_dict("index")
         {'run/1': {'loss': 0.25, 'settings.rate': 0.1}}
     """
-    rows: list[dict[str, Any]] = []
-    names: dict[str, None] = {}
-    values = 0
+    columns: dict[str, list[Any]] = {}
     index: list[str] = []
+    values = 0
     skipped: dict[str, str] = {}
     for key, data in load_in_batches(backend, keys):
         try:
             value = decode_text(data) if data is not None else None
             if isinstance(value, dict):
                 row = flattened(value)
-                _check_width(len(names) + sum(name not in names for name in row), len(rows) + 1, values + len(row))
-                rows.append(row)
-                names |= dict.fromkeys(row)
+                new = 0 if row.keys() <= columns.keys() else len(row.keys() - columns.keys())
+                _check_width(len(columns) + new, len(index) + 1, values + len(row))
+                _append(columns, row, len(index))
                 values += len(row)
                 index.append(key)
             else:
                 skipped[key] = "gone meanwhile" if data is None else f"no JSON object, but {format_of(data)}"
         except (FormatError, RecursionError) as error:
             skipped[key] = str(error)
-    frame = pd.DataFrame(columns_of(rows), index=pd.Index(index, dtype="str", name="key"))
+    filled = {n: _column(cells, len(index)) for n, cells in enumerate(columns.values())}
+    frame = pd.DataFrame(filled, index=pd.Index(index, dtype="str", name="key"), copy=False)
+    frame.columns = pd.Index([_escaped(name) for name in columns], dtype="str")
     frame.attrs["skipped"] = skipped
     return frame
 
@@ -249,6 +252,8 @@ def flattened(value: dict[str, Any]) -> dict[str, Any]:
         >>> flattened({"loss": 1, "by": {"split": {"test": 2}}})
         {'loss': 1, 'by.split.test': 2}
     """
+    if dict not in map(type, value.values()) and max(map(len, value), default=0) <= _MOST_NAME:
+        return value
     flat: dict[str, Any] = {}
     _flatten(value, "", flat)
     return flat
@@ -267,19 +272,36 @@ def _flatten(value: dict[str, Any], prefix: str, flat: dict[str, Any]) -> None:
             flat[column] = item
 
 
-def columns_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return rows as columns, None where a row lacks one; much faster than handing pandas the rows."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {_escaped(name): _column([row.get(name) for row in rows]) for name in names}
+def _append(columns: dict[str, list[Any]], row: dict[str, Any], above: int) -> None:
+    """Append the row below the ``above`` rows that are there; gaps are filled when the column grows again."""
+    # Column by column, so that a row is freed at once: thousands of live dicts keep the garbage collector busy.
+    for name, item in row.items():
+        cells = columns.get(name)
+        if cells is None:
+            cells = columns[name] = [None] * above
+        elif len(cells) < above:
+            cells.extend([None] * (above - len(cells)))
+        cells.append(item)
 
 
-def _column(values: list[Any]) -> Any:
-    if None in values and any(type(value) is int and abs(value) > _EXACT_FLOAT for value in values):
-        return pd.Series(values, dtype=object).array  # beside a gap pandas would round them to floats
+def _column(cells: list[Any], rows: int) -> Any:
+    cells.extend([None] * (rows - len(cells)))
+    kinds = set(map(type, cells))
+    gaps = type(None) in kinds
+    if int in kinds and (gaps or float in kinds) and not _fits(cells, _EXACT_FLOAT if float in kinds else _INT64):
+        return pd.array(cells, dtype=object)  # pandas would round them to floats
+    if gaps and kinds == {int, type(None)}:
+        return pd.array(cells, dtype="Int64")
+    if gaps and kinds == {bool, type(None)}:
+        return pd.array(cells, dtype="boolean")
     try:
-        return pd.Series(values).array
+        return pd.Series(cells).array
     except UnicodeEncodeError:  # JSON may escape lone surrogates, which pandas' text dtype cannot hold
-        return pd.Series([_escaped(value) if isinstance(value, str) else value for value in values]).array
+        return pd.Series([_escaped(cell) if isinstance(cell, str) else cell for cell in cells]).array
+
+
+def _fits(cells: list[Any], limit: int) -> bool:
+    return all(-limit <= cell <= limit for cell in cells if type(cell) is int)
 
 
 def _escaped(text: str) -> str:

@@ -11,7 +11,7 @@ from persistkit.backend import BlockingCore, Entry, PersistenceBackend, Reader, 
 from persistkit.errors import ReadOnlyError
 from persistkit.operations import BytesLike, Items
 
-__all__ = ["ReadOnlyBackend"]
+__all__ = ["ReadOnlyBackend", "refusal"]
 
 _CORE_READS: Final = frozenset(
     [
@@ -123,7 +123,7 @@ class ReadOnlyBackend(PersistenceBackend):
         await self._backend.aclose()
 
     def _refuse(self, tried: str) -> Never:
-        raise _refusal(tried, repr(self._backend))
+        raise refusal(tried, repr(self._backend))
 
 
 class _ReadOnlyCore:
@@ -140,8 +140,9 @@ class _ReadOnlyCore:
 
     def _refuse(self, name: str, *arguments: object) -> Never:
         key = f" {arguments[0]!r}" if arguments and isinstance(arguments[0], str) else ""
-        raise _refusal(f"{name}{key}", self._place)
+        raise refusal(f"{name}{key}", self._place)
 
 
-def _refusal(tried: str, place: str) -> ReadOnlyError:
+def refusal(tried: str, place: str) -> ReadOnlyError:
+    """Return the error that says what was tried on what was opened read only."""
     return ReadOnlyError(f"{tried}: {place} was opened read only; to write, open it without read_only=True")

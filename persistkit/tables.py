@@ -37,9 +37,7 @@ def encode_table(value: object) -> memoryview:
         if frame is not value:
             recipe = {**recipe, "series": True}
         table = _arrow_table(kept, recipe, pa)
-        sink = io.BytesIO()  # grows faster than Arrow's own stream
-        pq.write_table(table, sink, **_encodings(table.schema, pa))
-        buffer = sink.getbuffer()
+        buffer = _written(table, pa, pq)
         _compare(frame, list(kept.columns), recipe, pq.ParquetFile(pa.BufferReader(buffer)), buffer)
     except FormatError:
         raise
@@ -104,16 +102,24 @@ def _arrow_table(frame: pd.DataFrame, recipe: Recipe, pa: Any) -> Any:
     return table.replace_schema_metadata(about)
 
 
-def _encodings(schema: Any, pa: Any) -> dict[str, Any]:
-    """Return how to write: the default tries a dictionary for every column, which costs half the time of a save."""
+def _written(table: Any, pa: Any, pq: Any) -> memoryview:
+    # The default tries a dictionary for every column, and statistics: half the time of a save.
     kinds = pa.types
-    numbers = [f.name for f in schema if kinds.is_integer(f.type) or kinds.is_temporal(f.type)]
-    dictionary = [f.name for f in schema if not kinds.is_primitive(f.type)]
-    return {
-        "use_dictionary": dictionary,
-        "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
-        "write_statistics": False,
-    }
+    numbers = [field.name for field in table.schema if kinds.is_integer(field.type) or kinds.is_temporal(field.type)]
+    texts = [field.name for field in table.schema if not kinds.is_primitive(field.type)]
+    dense = {"use_dictionary": texts, "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED")}
+    buffer = _bytes_of(table, pq, dense)
+    try:
+        check_unpacked(pq.ParquetFile(pa.BufferReader(buffer)), buffer)
+    except FormatError:  # what repeats itself shrinks without bound that way, and would not be opened again
+        return _bytes_of(table, pq, {"use_dictionary": False})
+    return buffer
+
+
+def _bytes_of(table: Any, pq: Any, encodings: dict[str, Any]) -> memoryview:
+    sink = io.BytesIO()  # grows faster than Arrow's own stream
+    pq.write_table(table, sink, write_statistics=False, **encodings)
+    return sink.getbuffer()
 
 
 def _keep(frame: pd.DataFrame) -> str:

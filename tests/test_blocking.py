@@ -482,6 +482,46 @@ def test_an_interrupted_call_ends_its_work_first() -> None:
     assert gated.values == {"key": b"value"}
 
 
+LATE = """
+import atexit, sys
+sys.path.insert(0, sys.argv[1])
+from test_blocking import Listing
+from persistkit import BlockingBackend
+from persistkit.errors import StorageError
+
+backend = BlockingBackend(Listing())
+
+def save(name):
+    try:
+        backend.save(name, b"value")
+        print(name, backend.load(name))
+    except StorageError as error:
+        print(name, str(error).split(";")[0])
+
+class Last:
+    def __del__(self):
+        save("last")
+
+last = Last()
+atexit.register(save, "before the first use")
+save("first")
+atexit.register(save, "before the loop ends")
+"""
+
+
+def test_a_use_after_the_loop_has_ended_at_exit_is_an_error() -> None:
+    """Handlers registered before and after the first use still save; later uses get an error, and nothing hangs."""
+    run = run_script(LATE)
+    ended = "use a backend at the interpreter's exit: the background event loop has ended"
+    assert run.stdout.splitlines() == [
+        "first b'value'",
+        "before the loop ends b'value'",
+        "before the first use b'value'",
+        f"last {ended}",
+    ]
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_only_a_backend_can_be_wrapped() -> None:
     """Wrapping anything else says what is expected."""
     with pytest.raises(TypeError, match="PersistenceBackend, not dict"):

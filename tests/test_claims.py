@@ -259,6 +259,23 @@ async def test_check_names_every_problem_and_repairs_only_the_dead(backend: File
     assert await backend.list_keys() == sorted([":|", LONG, ">\\>", "good"])
 
 
+async def test_repair_leaves_what_is_only_named_like_a_temp_file(backend: FilePersistenceBackend) -> None:
+    """An old directory, link or pipe with a temp file's name is found and stays; the repair goes on."""
+    names = [f".persistkit-{number:032x}.tmp" for number in range(4)]
+    (backend.base_dir / names[0]).mkdir()
+    (backend.base_dir / names[0] / "inside").write_bytes(b"kept")
+    (backend.base_dir / names[1]).symlink_to("/etc/hostname")
+    os.mkfifo(backend.base_dir / names[2])
+    (backend.base_dir / names[3]).write_bytes(b"temp")
+    for name in names:
+        os.utime(backend.base_dir / name, (HOUR_AGO, HOUR_AGO), follow_symlinks=False)
+    findings = await backend.check(repair=True)
+    assert [finding.problem for finding in findings] == ["not a regular file"] * 3 + ["temp left behind"]
+    assert [finding.repaired for finding in findings] == [False, False, False, True]
+    assert sorted(os.listdir(backend.base_dir)) == names[:3]
+    assert (backend.base_dir / names[0] / "inside").read_bytes() == b"kept"
+
+
 async def test_repair_leaves_a_claim_that_is_held(backend: FilePersistenceBackend) -> None:
     """While a save holds an old claim, repair does not take it away."""
     await backend.save("a?>", b"1")

@@ -33,7 +33,7 @@ LAYERS = [
     {"backend"},
     {"recovery", "streams"},
     {"filenames"},
-    {"operations"},
+    {"operations", "progress"},
     {"errors"},
 ]
 FACADE = "__init__"

@@ -298,27 +298,33 @@ class Directory(Files):
     @contextmanager
     def open_reader(self, key: str) -> Iterator[BlockingReader | None]:
         """Open the value of ``key`` for reading in chunks; None when there is none."""
-        descriptor = self.open_value(key)
-        if descriptor is None:
+        opened = self.open_value(key)
+        if opened is None:
             yield None
             return
-        with os.fdopen(descriptor, "rb") as file:
-            yield _FileReader(self, key, file)
+        file, size = opened
+        try:
+            yield _FileReader(self, key, file, size)
+        finally:
+            with self.errors("load", key):
+                file.close()
 
-    def open_value(self, key: str) -> int | None:
-        """Return an open descriptor of the value of ``key``, or None when there is none."""
+    def open_value(self, key: str) -> tuple[BufferedReader, int] | None:
+        """Open the value of ``key`` for reading and return it with its size, or None when there is none."""
         name, hard = place_for(key)
         with self.errors("open", key):
-            descriptor = self.open_file(name)
-            if descriptor is None or not hard:
-                return descriptor
-            another = True
+            opened = self.open_buffered(name)
+            if opened is None or not hard:
+                return opened
             try:
-                another = self.claims.held_by_another(key, name)
-            finally:
-                if another:
-                    os.close(descriptor)
-            return None if another else descriptor
+                held_by_another = self.claims.held_by_another(key, name)
+            except BaseException:
+                opened[0].close()
+                raise
+            if held_by_another:
+                opened[0].close()
+                return None
+            return opened
 
     @contextmanager
     def open_writer(self, key: str) -> Iterator[BlockingWriter]:
@@ -370,11 +376,11 @@ class Directory(Files):
 class _FileReader:
     """An open value, read in chunks."""
 
-    def __init__(self, directory: Directory, key: str, file: BufferedReader) -> None:
+    def __init__(self, directory: Directory, key: str, file: BufferedReader, size: int) -> None:
         self._directory = directory
         self._key = key
         self._file = file
-        self.size = os.fstat(file.fileno()).st_size
+        self.size = size
 
     def read(self, size: int = -1) -> bytes:
         with self._directory.errors("load", self._key):

@@ -5,27 +5,12 @@ from __future__ import annotations
 from html import escape
 
 from persistkit.browser.index import KeyIndex
-from persistkit.browser.preview import visible
+from persistkit.browser.text import human_size, visible
 
-__all__ = ["human_size", "static_table"]
+__all__ = ["static_table"]
 
 _ROWS = 20
 _KEY_CHARACTERS = 120
-
-
-def human_size(size_bytes: int) -> str:
-    """Return a size as people read it.
-
-    Example:
-        >>> human_size(1536)
-        '1.5 KiB'
-    """
-    size, unit = float(size_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size_bytes:,} B" if unit == "B" else f"{size:,.1f} {unit}"
 
 
 def static_table(index: KeyIndex, summary: str) -> str:

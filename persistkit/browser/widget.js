@@ -17,6 +17,7 @@ function h(name, options = {}, ...children) {
   return node;
 }
 
+const button = (name, click, options, ...children) => h(`button${name}`, { type: "button", click, ...options }, ...children);
 const count = (n) => n.toLocaleString("en-US");
 const plural = (n, one) => `${count(n)} ${one}${n === 1 ? "" : "s"}`;
 
@@ -108,14 +109,14 @@ function jsonTree(node, name, depth = 0) {
   return details;
 }
 
-function hexDump(view) {
+function hexDump(view, start) {
   const lines = [];
   for (let at = 0; at < view.byteLength; at += 16) {
     const bytes = [];
     for (let i = at; i < Math.min(at + 16, view.byteLength); i += 1) bytes.push(view.getUint8(i));
     const hex = bytes.map((b) => b.toString(16).padStart(2, "0"));
     const text = bytes.map((b) => (b > 31 && b < 127 ? String.fromCharCode(b) : "·")).join("");
-    lines.push(`${at.toString(16).padStart(8, "0")}  ${hex.slice(0, 8).join(" ").padEnd(23)}  ${hex.slice(8).join(" ").padEnd(23)}  ${text}`);
+    lines.push(`${(start + at).toString(16).padStart(8, "0")}  ${hex.slice(0, 8).join(" ").padEnd(23)}  ${hex.slice(8).join(" ").padEnd(23)}  ${text}`);
   }
   return lines.join("\n");
 }
@@ -124,9 +125,7 @@ function dataTable(table) {
   const side = (i) => (table.numeric[i] ? "td.num" : "td");
   const head = table.columns.map((name, i) => h(table.numeric[i] ? "th.num" : "th", { scope: "col" }, name, h("span.dtype", {}, table.kinds[i] || "")));
   const rows = table.rows.map((row, n) => h("tr", {}, h("th.rownum", { scope: "row" }, String(n)), ...row.map((cell, i) => h(side(i), {}, cell))));
-  const part = table.total > table.rows.length ? ` · first ${count(table.rows.length)} rows` : "";
-  const left = table.hidden ? ` · ${plural(table.hidden, "column")} not shown` : "";
-  return h("div", {}, h("div.caption", {}, table.summary + part + left),
+  return h("div", {}, h("div.caption", {}, table.summary),
     h("table.data", {}, h("thead", {}, h("tr", {}, h("th"), ...head)), h("tbody", {}, ...rows)));
 }
 
@@ -170,20 +169,20 @@ class View {
   }
 
   build(el) {
-    const button = (label, title, click, more = {}) => h("button", { type: "button", title, "aria-label": title, click, ...more }, label);
+    const icon = (label, title, click, more) => button("", click, { title, "aria-label": title, ...more }, label);
     this.search = h("input.search", { type: "search", placeholder: "Search keys", "aria-label": "Search keys", spellcheck: "false",
       input: () => this.find() });
     this.match = h("select", { "aria-label": "How to search", change: () => this.find() },
       h("option", { value: "substring" }, "contains"), h("option", { value: "prefix" }, "starts with"), h("option", { value: "glob" }, "glob * ?"));
     this.summary = h("span.summary", { role: "status" }, "…");
-    this.changed = h("button.changed", { type: "button", hidden: true, click: () => this.refresh() }, "Changed – refresh");
+    this.changed = button(".changed", () => this.refresh(), { hidden: true }, "Changed – refresh");
     this.liveChoice = h("select", { "aria-label": "Live view", hidden: true, change: () => { this.live = this.liveChoice.value; this.poll(); } },
       h("option", { value: "off" }, "Live: off"), h("option", { value: "tell" }, "Live: tell me"), h("option", { value: "auto" }, "Live: refresh"));
-    this.treeToggle = button("☰", "Folders", () => this.showTree(this.tree.hidden), { "aria-expanded": "false" });
-    const bar = h("div.bar", {}, this.treeToggle, this.search, this.match, this.summary, this.changed, this.liveChoice, button("↻", "List again", () => this.refresh()));
+    this.treeToggle = icon("☰", "Folders", () => this.showTree(this.tree.hidden), { "aria-expanded": "false" });
+    const bar = h("div.bar", {}, this.treeToggle, this.search, this.match, this.summary, this.changed, this.liveChoice, icon("↻", "List again", () => this.refresh()));
     this.tree = h("div.tree", { role: "tree", "aria-label": "Folders", hidden: true, keydown: (e) => this.treeKey(e) });
     this.columns = [["key", "Key"], ["size", "Size"], ["modified", "Modified (UTC)"]].map(([name, text]) =>
-      h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name }, button(text, `Sort by ${name}`, () => this.sortBy(name))));
+      h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name }, icon(text, `Sort by ${name}`, () => this.sortBy(name))));
     this.markHead = h("th.mark", { scope: "col", role: "columnheader", hidden: true, "aria-label": "Marked" });
     this.rows = h("tbody");
     this.grid = h("table.keys", { role: "grid", "aria-label": "Keys" }, h("thead", {}, h("tr", { role: "row" }, this.markHead, ...this.columns)), this.rows);
@@ -192,10 +191,10 @@ class View {
     this.marks = h("span.marks", { hidden: true });
     this.pageInput = h("input.page", { type: "number", min: "1", "aria-label": "Page", change: () => this.turn((Number(this.pageInput.value) || 1) - 1) });
     this.pages = h("span.dim");
-    this.first = button("«", "First page", () => this.turn(0));
-    this.previous = button("‹", "Previous page", () => this.turn(this.page - 1));
-    this.nextPage = button("›", "Next page", () => this.turn(this.page + 1));
-    this.last = button("»", "Last page", () => this.turn(Infinity));
+    this.first = icon("«", "First page", () => this.turn(0));
+    this.previous = icon("‹", "Previous page", () => this.turn(this.page - 1));
+    this.nextPage = icon("›", "Next page", () => this.turn(this.page + 1));
+    this.last = icon("»", "Last page", () => this.turn(Infinity));
     this.limitChoice = h("select", { "aria-label": "Rows a page", change: () => { this.limit = Number(this.limitChoice.value); this.load({ follow: true }); } },
       ...[25, 50, 100, 250].map((n) => h("option", { value: n, selected: n === 50 }, `${n} rows`)));
     const pager = h("div.pager", {}, this.marks,
@@ -278,8 +277,8 @@ class View {
     this.markHead.hidden = s.readOnly;
     this.marks.hidden = s.readOnly || !s.marked;
     this.marks.replaceChildren(
-      h("button.danger", { type: "button", click: () => this.confirm() }, `Delete ${count(s.marked || 0)} marked…`),
-      h("button", { type: "button", click: () => this.mark([], false) }, "Unmark"));
+      button(".danger", () => this.confirm(), {}, `Delete ${count(s.marked || 0)} marked…`),
+      button("", () => this.mark([], false), {}, "Unmark"));
   }
 
   drawRows(rows) {
@@ -459,7 +458,7 @@ class View {
       if (answer.error || answer.folder !== item.path) return;
       item.group.querySelector(":scope > .pk-morefolders")?.remove();
       item.group.append(...answer.folders.map((folder) => this.folderItem(...folder)));
-      if (answer.following !== null) item.group.append(h("button.morefolders", { type: "button", click: () => this.openFolder(item, true, answer.following) }, "more folders…"));
+      if (answer.following !== null) item.group.append(button(".morefolders", () => this.openFolder(item, true, answer.following), {}, "more folders…"));
     });
   }
 
@@ -488,12 +487,12 @@ class View {
     acts[e.key]();
   }
 
-  askPreview({ op = "preview", kind = null, more = false, done = () => {} }) {
+  askPreview({ op = "preview", done, ...asked }) {
     const row = this.state.selected;
     if (row === null) return;
-    this.line.ask(op, { row, revision: this.state.revision, kind, more }, (answer, buffers) => {
+    this.line.ask(op, { row, revision: this.state.revision, ...asked }, (answer, buffers) => {
       if (answer.error) return this.preview.replaceChildren(h("div.empty.problem", { role: "alert" }, answer.error));
-      return this.drawPreview(answer.details, answer.preview, buffers && buffers[0], more);
+      return this.drawPreview(answer.details, answer.preview, buffers && buffers[0]);
     }, done);
   }
 
@@ -502,24 +501,24 @@ class View {
     this.preview.replaceChildren(h("div.empty", {}, "Select a key to see its value."));
   }
 
-  drawPreview(details, shown, data, more) {
+  drawPreview(details, shown, data) {
+    const { start, bytes } = shown;
     this.preview.dataset.row = details.row;
-    const action = (label, title, click, off) => h("button", { type: "button", title, disabled: off, click }, label);
-    const copied = (label, title, text) => {
-      const b = action(label, title, () => copyText(text).then(() => { b.textContent = "Copied"; }));
-      return b;
+    const copier = (label, text) => {
+      const copy = button("", () => copyText(text).then(() => { copy.textContent = "Copied"; }), { title: text }, label);
+      return copy;
     };
-    const tabs = shown.choices.map((kind) => h("button.tab", { type: "button", "aria-pressed": String(kind === shown.kind), click: () => this.askPreview({ kind, more }) }, kind));
+    const show = (label, asked) => button("", () => this.askPreview({ kind: shown.kind, ...asked }), {}, label);
+    const tabs = shown.choices.map((kind) => button(".tab", () => this.askPreview({ kind, start, bytes }), { "aria-pressed": String(kind === shown.kind) }, kind));
     const facts = details.facts.flatMap(([name, text, title]) => [h("dt", {}, name), h("dd", { title }, text)]);
-    const part = shown.part ? h("div.note", {}, shown.part,
-      shown.more ? h("button", { type: "button", click: () => this.askPreview({ kind: shown.kind, more: true }) }, "Show more") : null) : null;
+    const part = shown.part ? h("div.note", {}, shown.part, h("span.grow"), ...shown.steps.map(([label, step]) => show(label, step))) : null;
     this.preview.replaceChildren(
       h("div.title", { title: details.label }, h("bdi", {}, details.label || "(empty key)")),
       h("dl.facts", {}, ...facts),
       h("div.tools", {}, h("span.tabs", { role: "group", "aria-label": "Show as" }, ...tabs), h("span.grow"),
-        details.key === null ? null : copied("Copy key", "Copy the key", details.key),
-        details.line ? copied("Copy code", details.line, details.line) : null,
-        action("Download", details.download || "Download the value", () => this.download(details.row), Boolean(details.download))),
+        details.key === null ? null : copier("Copy key", details.key),
+        details.line ? copier("Copy code", details.line) : null,
+        button("", () => this.download(details.row), { title: details.download, disabled: Boolean(details.download) }, "Download")),
       shown.note ? h("div.note.problem", { role: "note" }, shown.note) : "", part || "",
       h("div.value", { "data-kind": shown.kind }, this.valueOf(shown, data)));
   }
@@ -528,7 +527,7 @@ class View {
     if (shown.kind === "json") return jsonTree(shown.tree);
     if (shown.kind === "table") return dataTable(shown);
     if (shown.kind === "text") return h("pre", {}, shown.text);
-    if (shown.kind === "hex") return h("pre.hex", {}, data && data.byteLength ? hexDump(data) : "(empty)");
+    if (shown.kind === "hex") return h("pre.hex", {}, data && data.byteLength ? hexDump(data, shown.start) : "(empty)");
     this.urls.forEach((url) => URL.revokeObjectURL(url));
     this.urls = [URL.createObjectURL(new Blob([data], { type: shown.mime }))];
     const caption = h("div.caption", {}, shown.mime);
@@ -558,8 +557,8 @@ class View {
   confirm() {
     const n = this.state.marked;
     const typed = n > 10 ? h("input", { type: "text", inputmode: "numeric", "aria-label": `Type ${n} to confirm`, input: () => { sure.disabled = typed.value.trim() !== String(n); } }) : null;
-    const sure = h("button.danger", { type: "button", disabled: n > 10, click: () => this.delete(n) }, `Delete ${plural(n, "value")}`);
-    const cancel = h("button", { type: "button", click: () => this.closeDialog() }, "Cancel");
+    const sure = button(".danger", () => this.delete(n), { disabled: n > 10 }, `Delete ${plural(n, "value")}`);
+    const cancel = button("", () => this.closeDialog(), {}, "Cancel");
     this.ask(`Delete ${plural(n, "value")}?`, [h("p", {}, "This cannot be undone. Values changed since they were listed are kept."),
       typed ? h("p", {}, `Type ${n} to confirm: `, typed) : null], [cancel, sure], cancel);
   }
@@ -573,7 +572,7 @@ class View {
   }
 
   tell(title, lines) {
-    const close = h("button", { type: "button", click: () => this.closeDialog() }, "Close");
+    const close = button("", () => this.closeDialog(), {}, "Close");
     this.ask(title, [h("ul", {}, ...lines.map((text) => h("li", {}, text)))], [close], close);
   }
 

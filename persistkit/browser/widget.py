@@ -13,10 +13,11 @@ import traitlets as t
 from persistkit.backend import Entry, PersistenceBackend
 from persistkit.blocking import BlockingBackend
 from persistkit.browser.deletion import delete_unchanged
-from persistkit.browser.fallback import human_size, static_table
+from persistkit.browser.fallback import static_table
 from persistkit.browser.index import KeyIndex, Query
 from persistkit.browser.listing import Listing
-from persistkit.browser.preview import FIRST_BYTES, MORE_BYTES, WHOLE_BYTES, make_preview, needs_whole, visible
+from persistkit.browser.preview import FIRST_BYTES, MORE_BYTES, WHOLE_BYTES, make_preview, needs_whole, window_of
+from persistkit.browser.text import human_size, visible
 from persistkit.errors import PersistenceError, ReadOnlyError
 
 __all__ = ["KeyBrowser"]
@@ -32,7 +33,7 @@ Answer = tuple[Message, list[bytes]]
 
 @runtime_checkable
 class _LoadsFilenames(Protocol):
-    def load_filename(self, filename: str) -> bytes | None: ...
+    async def load_filename(self, filename: str) -> bytes | None: ...
 
 
 class KeyBrowser(anywidget.AnyWidget):
@@ -282,45 +283,54 @@ class KeyBrowser(anywidget.AnyWidget):
 
     def _preview(self, request: Message) -> Answer:
         entry = self._entry_at(request)
-        wanted = MORE_BYTES if request.get("more") else FIRST_BYTES
-        data, size = self._read(entry, wanted)
-        preview = make_preview(data, size, request.get("kind"))
+        start = max(0, int(request.get("start", 0)))
+        wanted = max(1, min(int(request.get("bytes", FIRST_BYTES)), MORE_BYTES))
+        kind = request.get("kind")
+        data, size = self._read(entry, start, wanted, whole=not start and kind not in ("text", "hex"))
+        preview = make_preview(data, size, kind, start=start)
+        shown = {"kind": preview.kind, "choices": preview.choices, "note": preview.note, **preview.body}
+        window = window_of(start, len(preview.data) if preview.kind == "hex" else len(data), size)
+        return {"details": self._details(entry, request["row"], size), "preview": {**shown, **window}}, [preview.data]
+
+    def _details(self, entry: Entry, row: int, size: int) -> Message:
         facts = [["Size", human_size(size), f"{size:,} bytes"], ["Hash", entry.filename[-20:-4], None]]
         if entry.modified is not None:
             facts.insert(1, ["Modified", f"{_time_of(entry)} UTC", entry.modified.isoformat()])
-        details = {
-            "row": request["row"],
+        return {
+            "row": row,
             "key": entry.key,
             "label": visible(entry.filename if entry.key is None else entry.key),
             "facts": [*facts, ["File", visible(entry.filename), visible(entry.filename)]],
             "line": "" if entry.key is None else self._load_line.replace("{key}", ascii(entry.key)),
             "download": _too_large(size),
         }
-        shown = {"kind": preview.kind, "choices": preview.choices, "note": preview.note, **preview.body}
-        part = f"first {human_size(len(data))} of {human_size(size)}" if len(data) < size else ""
-        more = bool(part) and wanted < MORE_BYTES
-        return {"details": details, "preview": {**shown, "part": part, "more": more}}, [preview.data]
 
-    def _read(self, entry: Entry, wanted: int) -> tuple[bytes, int]:
-        """Return the first bytes of a value, all of them where only the whole can be shown, and the value's size."""
+    def _read(self, entry: Entry, start: int, wanted: int, *, whole: bool) -> tuple[bytes, int]:
+        """Return bytes of a value from ``start``, with ``whole`` all that such a value needs, and the value's size."""
         if entry.key is None:
             value = self._load(entry)
             if value is None:
                 raise PersistenceError(f"preview {entry.filename}: it is not there any more; refresh")
-            return (value if needs_whole(value) and len(value) <= WHOLE_BYTES else value[:wanted]), len(value)
+            whole = whole and needs_whole(value) and len(value) <= WHOLE_BYTES
+            return (value if whole else value[start : start + wanted]), len(value)
         with self._backend.open_reader(entry.key) as reader:
             if reader is None:
                 raise PersistenceError(f"preview {entry.key!r}: it is not there any more; refresh")
+            skipped = 0
+            while skipped < start and (chunk := reader.read(min(MORE_BYTES, start - skipped))):
+                skipped += len(chunk)
             data = reader.read(wanted)
-            if needs_whole(data) and wanted < reader.size <= WHOLE_BYTES:
+            if whole and needs_whole(data) and wanted < reader.size <= WHOLE_BYTES:
                 data += reader.read(reader.size - len(data))
             return data, reader.size
 
     def _load(self, entry: Entry) -> bytes | None:
         if entry.key is not None:
             return self._backend.load(entry.key)
-        core = self._backend.backend.blocking_core
-        return core.load_filename(entry.filename) if isinstance(core, _LoadsFilenames) else None
+        backend = self._backend.backend
+        if not isinstance(backend, _LoadsFilenames):
+            raise PersistenceError(f"load {entry.filename}: {backend!r} reads no value without its key")
+        return self._backend.call(backend.load_filename, entry.filename)
 
     def _download(self, request: Message) -> Answer:
         entry = self._entry_at(request)

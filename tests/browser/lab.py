@@ -126,7 +126,9 @@ class Notebook:
     def __init__(
         self, browser: Browser, server: Server, path: str, *, app: str = "lab/tree", width: int = 1280
     ) -> None:
-        self._context = browser.new_context(viewport={"width": width, "height": 900})
+        self._context = browser.new_context(
+            viewport={"width": width, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
+        )
         self.page: Page = self._context.new_page()
         self.errors: list[str] = []
         self.dialogs: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ expect.set_options(timeout=30_000)  # a loaded machine answers late; a right ans
 SETUP = r"""
 import io, json, time
 from pathlib import Path
-import ipywidgets, numpy as np, pandas as pd
+import anyio, ipywidgets, numpy as np, pandas as pd
 from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
 from persistkit.browser import KeyBrowser
 
@@ -33,6 +34,16 @@ def browser_of(values, **options):
     memory.batch_save(values)
     return KeyBrowser(memory.backend, **options)
 
+class Waiting(MemoryPersistenceBackend):
+    blocking_core = None
+
+    async def load(self, key):
+        while not Path("answer").exists():
+            await anyio.sleep(0.05)
+        return b"late"
+
+waiting = Waiting()
+BlockingBackend(waiting).batch_save({"a": b"1", "b": b"2"})
 npy, parquet = io.BytesIO(), io.BytesIO()
 np.save(npy, np.arange(12.0).reshape(4, 3))
 pd.DataFrame({"n": [1, 2], "text": ["a", "<b>"]}).to_parquet(parquet)
@@ -63,6 +74,13 @@ CELLS = [
     "shared.selected = 'a'",
     "browser_of(hostile)",
     "print(deleting._backend.list_keys())",
+    "KeyBrowser(waiting)",
+    "read = ipywidgets.Output(); mirror = ipywidgets.Text()\n"
+    "composed = browser_of({'a': b'first', 'b': b'second'}, read_only=False)\n"
+    "def show(change):\n    read.clear_output()\n    with read: print(composed.selected_value())\n"
+    "composed.observe(show, 'selected')\n"
+    "ipywidgets.link((composed, 'query'), (mirror, 'value'))\n"
+    "ipywidgets.VBox([composed, mirror, read])",
 ]
 
 
@@ -212,6 +230,10 @@ def test_each_kind_is_previewed(notebook: Notebook) -> None:
     expect(widget.get_by_text("first 64.0 KiB of 2.9 MiB")).to_be_visible()
     widget.get_by_role("button", name="Show more").click()
     expect(widget.get_by_text("first 1.0 MiB of 2.9 MiB")).to_be_visible()
+    widget.get_by_role("button", name="Next", exact=True).click()
+    expect(widget.get_by_text("1.0 MiB to 2.0 MiB of 2.9 MiB")).to_be_visible()
+    widget.get_by_role("button", name="hex").click()
+    expect(value).to_contain_text("00100000  78 78")
     row_of(widget, "json").click()
     expect(value).to_contain_text("steps")
     widget.get_by_role("button", name="hex").click()
@@ -219,6 +241,68 @@ def test_each_kind_is_previewed(notebook: Notebook) -> None:
     with notebook.page.expect_download() as download:
         widget.get_by_role("button", name="Download").click()
     assert Path(download.value.path()).read_bytes() == b'{"steps": [1, 2], "ok": true}'
+
+
+def test_key_and_line_can_be_copied(notebook: Notebook) -> None:
+    """What the buttons put on the clipboard is the key, and the Python line that loads it."""
+    widget = browser_in(notebook, 1)
+    row_of(widget, "session:0003").click()
+    for name, text in {
+        "Copy key": "session:0003/step:3",
+        "Copy code": "await backend.load('session:0003/step:3')",
+    }.items():
+        widget.get_by_role("button", name=name).click()
+        expect(widget.get_by_role("button", name="Copied").first).to_be_visible()
+        assert notebook.page.evaluate("() => navigator.clipboard.readText()") == text
+        row_of(widget, "session:0004").click()
+        expect(widget.locator(".pk-title")).to_contain_text("0004")
+        row_of(widget, "session:0003").click()
+        expect(widget.locator(".pk-title")).to_contain_text("0003")
+
+
+def test_a_late_answer_is_announced(notebook: Notebook, server: Server) -> None:
+    """While Python does not answer the page says so, and no longer once it did."""
+    widget = browser_in(notebook, 10)
+    rows(widget).first.click()
+    expect(widget).to_have_class(re.compile("pk-late"))
+    (server.root / "answer").touch()
+    expect(widget.locator(".pk-value")).to_have_text("late")
+    expect(widget).not_to_have_class(re.compile("pk-late"))
+
+
+@pytest.mark.parametrize("width", [1600, 760, 420])
+def test_nothing_sticks_out_at_any_width(notebook: Notebook, width: int) -> None:
+    """In wide and narrow windows all controls, folders, marks and preview included, lie inside the browser."""
+    widget = browser_in(notebook, 11)
+    notebook.page.set_viewport_size({"width": width, "height": 900})
+    rows(widget).first.get_by_label("Mark").click()
+    rows(widget).first.click()
+    widget.get_by_label("Folders", exact=True).first.click()
+    expect(widget.locator(".pk-value")).to_contain_text("first")
+    outside = """root => { const box = root.getBoundingClientRect();
+        return [...root.querySelectorAll('button, select, input, td, th, pre, dd')].filter(node => {
+            const own = node.getBoundingClientRect();
+            return own.width && (own.right > box.right + 1 || own.left < box.left - 1 || own.bottom > box.bottom + 1);
+        }).map(node => node.outerHTML); }"""
+    assert widget.evaluate(outside) == []
+    assert widget.locator(".pk-turn").evaluate("node => node.scrollWidth <= node.clientWidth + 1")
+    notebook.page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_it_composes_with_other_widgets(notebook: Notebook) -> None:
+    """A linked text field searches, and an Output shows the value that is chosen in the page."""
+    widget = browser_in(notebook, 11)
+    rows(widget).nth(1).click()
+    output = notebook.cell(11)
+    expect(output.get_by_text("b'second'")).to_be_visible()
+    mirror = output.locator(".widget-text input")
+    mirror.fill("a")
+    mirror.press("Tab")
+    expect(rows(widget)).to_have_count(1)
+    expect(widget.get_by_label("Search keys")).to_have_value("a")
+    widget.get_by_label("Search keys").fill("b")
+    expect(mirror).to_have_value("b")
+    expect(rows(widget)).to_contain_text(["b"])
 
 
 def test_deletion_is_confirmed(notebook: Notebook) -> None:
@@ -262,6 +346,17 @@ def test_a_second_process_is_seen_while_a_cell_runs(notebook: Notebook, server: 
     BlockingBackend(FilePersistenceBackend(server.root / "store")).save("and:another", b"2")
     widget.get_by_role("button", name="Changed").click()
     expect(rows(widget)).to_have_count(2)
+    rows(widget).filter(has_text="from:outside").click()
+    widget.get_by_label("Live view").select_option("auto")
+    row_of(widget, "from:outside").focus()
+    BlockingBackend(FilePersistenceBackend(server.root / "store")).save("a:third", b"3")
+    expect(rows(widget)).to_have_count(3)
+    expect(row_of(widget, "from:outside")).to_be_focused()
+    expect(row_of(widget, "from:outside")).to_have_attribute("aria-selected", "true")
+    BlockingBackend(FilePersistenceBackend(server.root / "store")).delete("from:outside")
+    expect(rows(widget)).to_have_count(2)
+    expect(rows(widget).first).to_be_focused()
+    expect(widget.get_by_text("Select a key to see its value.")).to_be_visible()
     widget.get_by_label("Live view").select_option("off")
 
 

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from persistkit.browser.images import image_size
-from persistkit.browser.preview import FIRST_BYTES, Preview, detect, make_preview, visible
+from persistkit.browser.preview import FIRST_BYTES, Preview, detect, make_preview, window_of
+from persistkit.browser.text import visible
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 
@@ -110,6 +111,25 @@ def test_damage_is_named_and_shown(data: bytes, kind: str) -> None:
     assert preview.note.startswith("damaged")
 
 
+def test_a_later_part_begins_with_a_whole_character() -> None:
+    """A part that starts inside a character is text from the next one on, its bytes all of them."""
+    data = "aé".encode() * 50
+    assert make_preview(data[2:40], len(data), start=2).body["text"].startswith("aéa")
+    assert make_preview(data[2:40], len(data), "hex", start=2).data == data[2:40]
+    assert make_preview(b"\xff" * 9, 90, start=9).kind == "hex"
+
+
+def test_the_next_part_is_offered_until_the_end() -> None:
+    """From the first 64 KiB to a MiB, then one after the other and back, each named by where it is."""
+    small, more = window_of(0, FIRST_BYTES, 3 * 2**20), window_of(0, 2**20, 3 * 2**20)
+    assert small["steps"] == [("Show more", {"start": 0, "bytes": 2**20})]
+    assert more["steps"] == [("Next", {"start": 2**20, "bytes": 2**20})]
+    last = window_of(2**21, 2**20, 3 * 2**20)
+    assert last["part"] == "2.0 MiB to 3.0 MiB of 3.0 MiB"
+    assert last["steps"] == [("Back", {"start": 2**20, "bytes": 2**20})]
+    assert window_of(0, 5, 5)["steps"] == []
+
+
 def test_a_part_of_a_large_value_is_text() -> None:
     """From its first 64 KiB a 200 MB JSON value is shown as text, never parsed."""
     preview = make_preview(b'["' + b"x" * (FIRST_BYTES - 2), 200_000_000)
@@ -137,7 +157,8 @@ def test_hidden_characters_are_written_out() -> None:
 def test_arrays_show_rows_and_types() -> None:
     """The first rows of an array come from its first bytes, columns in either order, fields by name."""
     table = make_preview(npy(np.arange(30_000.0).reshape(10_000, 3))[:FIRST_BYTES], 240_128).body
-    assert (table["total"], len(table["rows"]), table["rows"][1]) == (10_000, 50, ["3.0", "4.0", "5.0"])
+    assert (len(table["rows"]), table["rows"][1]) == (50, ["3.0", "4.0", "5.0"])
+    assert table["summary"] == "float64 · 10,000 by 3 · first 50 rows"
     assert shown(npy(np.asfortranarray([[1, 2], [3, 4]]))).body["rows"] == [["1", "2"], ["3", "4"]]
     fields = shown(npy(np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")]))).body
     assert (fields["columns"], fields["kinds"], fields["rows"]) == (["a", "b"], ["int32", "float64"], [["1", "2.5"]])
@@ -157,7 +178,8 @@ def test_parquet_shows_rows_and_types() -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"n": list(range(80)), "text": ["<b>"] * 80}), sink)
     table = shown(sink.getvalue()).body
-    assert (table["columns"], table["kinds"], table["total"]) == (["n", "text"], ["int64", "string"], 80)
+    assert (table["columns"], table["kinds"]) == (["n", "text"], ["int64", "string"])
+    assert table["summary"] == "Parquet · 80 by 2 · first 50 rows"
     assert table["rows"][1] == ["1", "<b>"]
     assert table["numeric"] == [True, False]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from persistkit import FilePersistenceBackend
 from persistkit.backends.directory import Directory
 from persistkit.backends.files import sync_path
-from persistkit.filenames import place_for
+from persistkit.filenames import claim_name_for, filename_for, needs_claim, place_for
 from persistkit.operations import BytesLike
 
 __all__ = [
@@ -19,7 +19,9 @@ __all__ = [
     "Deaf",
     "Directory",
     "Forgetful",
+    "InPlace",
     "Late",
+    "Touching",
     "WithoutDirectorySync",
     "WithoutFileSync",
     "backend_of",
@@ -45,6 +47,15 @@ class Copying(Directory):
         if os.path.exists(self.path_of(name)):
             os.close(os.open(self.path_of(name), os.O_WRONLY | os.O_TRUNC))
         return super().unlink(name)
+
+
+class InPlace(Directory):
+    """Opens the file of a value and writes into it, as most programs do."""
+
+    def save(self, key: str, value: BytesLike) -> None:
+        """Write."""
+        with self.errors("save", key), open(self.path_of(filename_for(key)), "wb") as file:
+            file.write(value)
 
 
 class Deaf(Directory):
@@ -121,6 +132,21 @@ class Late(Directory):
         self.replace(name, temp)
         with self.claims.hold(key, name):
             pass
+
+
+class Touching(Directory):
+    """Insists on touching a claim that is there."""
+
+    @contextmanager
+    def _claimed(self, key: str) -> Iterator[str]:
+        with super()._claimed(key) as name:
+            if needs_claim(key):
+                os.utime(self.path_of(claim_name_for(name)))
+            yield name
+
+    def _replace_claimed(self, key: str, name: str, temp: str) -> None:
+        with self._claimed(key):
+            self.replace(name, temp)
 
 
 class WithoutFileSync(Directory):

@@ -29,11 +29,12 @@ def require_mounts(folder: Path, system: str) -> None:
     image.unlink()
 
 
-def trials_of(program: str, *arguments: object) -> Trials:
-    """Run ``python -m faults.<program>`` alone and return the trials that it prints."""
+def trials_of(program: str, *arguments: object, folder: Path, alone: bool = True) -> Trials:
+    """Run ``python -m faults.<program>`` in a new folder, with mounts of its own, and return the trials it prints."""
+    folder.mkdir()
     tests = str(Path(__file__).parent.parent)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([tests, *sys.path])}
-    command = [*_ALONE, sys.executable, "-m", f"faults.{program}", *map(str, arguments)]
+    command = [*_ALONE * alone, sys.executable, "-m", f"faults.{program}", *map(str, arguments), str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return Trials(**json.loads(done.stdout))

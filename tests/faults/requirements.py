@@ -31,4 +31,10 @@ def require_kernel(what: str, *command: str) -> None:
     """Skip the test, saying that the kernel refuses ``what``, unless ``command`` succeeds."""
     tried = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if tried.returncode:
-        pytest.skip(f"{REFUSED} {what}: {tried.stderr.strip()[-200:]}")
+        pytest.skip(f"{REFUSED} {what}: {' '.join(tried.stderr.split())[-200:]}")
+
+
+def require_fork() -> None:
+    """Skip the test, by name, where processes cannot fork."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")

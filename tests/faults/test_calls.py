@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,11 @@ class Calls:
 
 
 def fail_each_call(deed: Deed, kind: type[Directory], folder: Path, runner: asyncio.Runner) -> Trials:
-    """Fail every call that the deed makes, in each mode: with each error, of a broken writer with one."""
-    errors = ERRORS if kind is Directory else ERRORS[1:2]
+    """Fail every call that the deed makes: once with each error, and in the other modes with one after the other."""
     # A deed that removes values fails itself when nothing can be removed.
     modes = MODES if None not in deed.after.values() else MODES[:2]
+    ways = [(modes[0], error) for error in ERRORS] if kind is Directory else [(modes[0], errno.EIO)]
+    others = cycle(ERRORS)
     trials = Trials()
     numbers = count()
 
@@ -100,12 +101,11 @@ def fail_each_call(deed: Deed, kind: type[Directory], folder: Path, runner: asyn
     assert attempt(recorded, None, temps=False) == []
     for name, made in recorded.made.items():
         for at in range(1, made + 1):
-            for error in errors:
-                for mode in modes:
-                    calls = Calls(name, at, error, mode)
-                    violations = attempt(calls, error, temps=name == "unlink" or mode == MODES[2])
-                    trials.add(*(f"{name} {at} fails {mode}: {text}" for text in violations))
-                    assert calls.hit
+            for mode, error in [*ways, *((mode, next(others)) for mode in modes[1:])]:
+                calls = Calls(name, at, error, mode)
+                violations = attempt(calls, error, temps=name == "unlink" or mode == MODES[2])
+                trials.add(*(f"{name} {at} fails {mode}: {text}" for text in violations))
+                assert calls.hit
     return trials
 
 

@@ -16,19 +16,12 @@ pytestmark = pytest.mark.faults
 MOST = 300
 
 
-def folder_in(parent: Path, *words: str) -> Path:
-    """Return a new folder."""
-    made = parent / "-".join(words)
-    made.mkdir()
-    return made
-
-
 @pytest.mark.parametrize("mode", ["single", "batch", "stream"])
 def test_killed_at_a_random_moment(mode: str, tmp_path: Path, ledger: Ledger, times: int) -> None:
     """After kill -9 every key has the value acknowledged last, or the one being written: whole, under its true key."""
     require("unshare")
-    kept = trials_of("crashes", "process", "Directory", mode, 60 * times, folder_in(tmp_path, "kept"))
-    control = trials_of("crashes", "process", "Copying", mode, MOST, folder_in(tmp_path, "control"))
+    kept = trials_of("crashes", "process", "Directory", mode, 60 * times, folder=tmp_path / "kept")
+    control = trials_of("crashes", "process", "Copying", mode, MOST, folder=tmp_path / "control")
     ledger.record("kill -9 at a random moment: whole, nothing acknowledged lost", kept, control)
 
 
@@ -38,7 +31,7 @@ def test_a_power_cut_at_a_random_moment(system: str, mode: str, tmp_path: Path, 
     """After a power cut every key has the value acknowledged last, or the one being written, whole."""
     require_mounts(tmp_path, system)
     kept, *controls = (
-        trials_of("crashes", system, kind, mode, cuts, folder_in(tmp_path, kind))
+        trials_of("crashes", system, kind, mode, cuts, folder=tmp_path / kind)
         for kind, cuts in (("Directory", 30 * times), ("WithoutFileSync", MOST), ("WithoutDirectorySync", MOST))
     )
     ledger.record(f"power cut on {system}, {mode} writes: whole, nothing acknowledged lost", kept, *controls)

@@ -20,6 +20,8 @@ from persistkit.errors import BatchError, StorageError
 
 from .ledger import Ledger, Trials
 
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
 TIMEOUT_SECONDS = 1.0
 # What a loaded machine may take on top; without a timeout nothing would ever come.
 GRACE_SECONDS = 15.0

@@ -43,7 +43,7 @@ class Messages:
 
 def serve(messages: Messages) -> None:
     """Fork a child for each request until the other end is closed."""
-    _warm_up()
+    warm_up()
     while request := messages.receive():
         child = os.fork()
         if child == 0:
@@ -64,7 +64,7 @@ def _carry_out(messages: Messages, deed: int, kind: str, base: str) -> None:
         os._exit(0)
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
     """Do everything once, so that no child imports anything."""
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
         for number, deed in enumerate(DEEDS):
