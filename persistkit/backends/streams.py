@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BufferedReader, BufferedWriter
 from typing import TYPE_CHECKING
 
-from persistkit.operations import BytesLike
+from persistkit.operations import BytesLike, check_value
 
 if TYPE_CHECKING:
     from persistkit.backends.files import Files
@@ -37,6 +37,7 @@ class ValueWriter:
         self._file = file
 
     def write(self, chunk: BytesLike) -> None:
-        """Append ``chunk`` to the value."""
+        """Append ``chunk``, in the order of its bytes, to the value."""
+        chunk = check_value(self._key, chunk)
         with self._files.errors("save", self._key):
             self._file.write(chunk)
