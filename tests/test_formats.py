@@ -20,6 +20,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 
 from persistkit.errors import FormatError
 from persistkit.formats import decode, encode, format_of
@@ -396,6 +397,23 @@ def test_damaged_content_is_a_format_error_within_bounds(data: bytes) -> None:
     with pytest.raises(FormatError, match="damaged"):
         decode(data)
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zstd", "data_page_version": "2.0"},
+        {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}},
+        {"compression": "brotli", "row_group_size": 30_000, "data_page_size": 4_096},
+    ],
+)
+def test_tables_of_other_writers_that_repeat_themselves_load(options: dict[str, object]) -> None:
+    """What is bounded is the memory, not the repetition: many rows of few texts, in any encoding, come whole."""
+    texts = [f"a text of some length that comes again, number {n % 50}" for n in range(100_000)]
+    sink = io.BytesIO()
+    write_table(pa.table({"text": texts, "nested": [[n] for n in range(100_000)]}), sink, **options)
+    assert decode(sink.getvalue())["text"].tolist() == texts
 
 
 def test_a_table_that_unpacks_without_bound_is_refused() -> None:
