@@ -31,7 +31,7 @@ LAYERS = [
     {"backends", "readonly"},
     {"connections"},
     {"backend"},
-    {"recovery"},
+    {"recovery", "streams"},
     {"filenames"},
     {"operations", "progress"},
     {"errors"},

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from persistkit.backend import Entry, PersistenceBackend, Reader, Writer, raise_failures
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import claim_name_for, filename_for, is_filename, keys_for, needs_claim
-from persistkit.operations import BytesLike, check_key
+from persistkit.operations import BytesLike, check_key, check_value
 
 try:
     import obstore
@@ -204,7 +204,7 @@ class ObjectPersistenceBackend(PersistenceBackend):
         if needs_claim(key):
             await self._claim(key)
         name = object_name(filename_for(key))
-        writer = _ObjectWriter(lambda parts: self._upload(key, name, parts))
+        writer = _ObjectWriter(key, lambda parts: self._upload(key, name, parts))
         try:
             yield writer
         except BaseException:
@@ -395,7 +395,8 @@ class _Aborted(Exception):  # noqa: N818 - a signal to the upload, nobody else s
 class _ObjectWriter:
     """Collects chunks to parts, and uploads them while more come."""
 
-    def __init__(self, upload: Callable[[AsyncIterator[bytes]], Awaitable[None]]) -> None:
+    def __init__(self, key: str, upload: Callable[[AsyncIterator[bytes]], Awaitable[None]]) -> None:
+        self._key = key
         self._upload = upload
         self._collected = bytearray()
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(1)
@@ -403,6 +404,7 @@ class _ObjectWriter:
         self._aborted = False
 
     async def write(self, chunk: BytesLike) -> None:
+        chunk = check_value(self._key, chunk)
         for start in range(0, len(chunk), _PART_BYTES):
             self._collected += memoryview(chunk)[start : start + _PART_BYTES]
             if len(self._collected) > _PART_BYTES:
