@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from io import BufferedReader, BufferedWriter
 from time import time_ns
@@ -181,6 +181,7 @@ class Directory(Files):
             except BaseException:
                 for _ in waiting:  # interrupted: what was not begun is dropped
                     pass
+                _wait_for(others)
                 raise
         for other in others:
             other.result()
@@ -399,3 +400,10 @@ class _FileWriter:
         chunk = check_value(self._key, chunk)
         with self._directory.errors("save", self._key):
             self._file.write(chunk)
+
+
+def _wait_for(others: list[Future[None]]) -> None:
+    """Wait for the threads, however often the user interrupts: what they still write would be left behind."""
+    while any(not other.done() for other in others):
+        with suppress(KeyboardInterrupt):
+            wait(others)
