@@ -6,12 +6,12 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import ClassVar, Protocol, Self
 
 from persistkit.errors import BatchError, ListingNotSupportedError, StorageError
+from persistkit.filenames import filename_for
 from persistkit.operations import BytesLike, Items, guard
 
 __all__ = ["BlockingCore", "Entry", "PersistenceBackend", "Reader", "Writer"]
@@ -20,23 +20,85 @@ _CHUNK_BYTES = 256 * 1024
 _SPOOL_BYTES = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """One stored value, as a listing shows it.
+    """One stored value, as a listing shows it; it never changes.
 
-    Attributes:
+    Written out, because a listing makes one for each key: a frozen dataclass takes six times as long to make, and a
+    filename longer still.
+
+    Args:
         key: the true key, or None when it cannot be known.
         size: of the value, in bytes.
         modified: when the value was last saved, aware and in UTC; None where the engine keeps no time.
-        filename: the hashed filename of the key, the same rule on every backend.
+        filename: the name it is stored under; left out, the one the rule gives for ``key``.
         ambiguous: several keys share this filename and nothing on disk tells which; ``key`` is the smallest.
+
+    Raises:
+        ValueError: there is neither a key nor a filename (when the filename is asked for).
+
+    Example:
+        >>> Entry("session:1", 5, None).filename
+        'session_1-0377d88a24519c74.bin'
     """
 
-    key: str | None
-    size: int
-    modified: datetime | None
-    filename: str
-    ambiguous: bool = False
+    __match_args__ = ("key", "size", "modified", "filename", "ambiguous")
+    __slots__ = ("_ambiguous", "_filename", "_key", "_modified", "_size")
+
+    def __init__(
+        self,
+        key: str | None,
+        size: int,
+        modified: datetime | None,
+        filename: str | None = None,
+        ambiguous: bool = False,
+    ) -> None:
+        self._key = key
+        self._size = size
+        self._modified = modified
+        self._filename = filename
+        self._ambiguous = ambiguous
+
+    @property
+    def key(self) -> str | None:
+        """The true key, or None when it cannot be known."""
+        return self._key
+
+    @property
+    def size(self) -> int:
+        """The size of the value, in bytes."""
+        return self._size
+
+    @property
+    def modified(self) -> datetime | None:
+        """When the value was last saved, aware and in UTC; None where the engine keeps no time."""
+        return self._modified
+
+    @property
+    def filename(self) -> str:
+        """The hashed filename of the key, the same rule on every backend."""
+        if self._filename is not None:
+            return self._filename
+        if self._key is None:
+            raise ValueError("an entry of unknown key needs its filename")
+        return filename_for(self._key)
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether several keys share this filename and nothing on disk tells which; ``key`` is the smallest."""
+        return self._ambiguous
+
+    def __eq__(self, other: object) -> bool:
+        return self._fields() == other._fields() if isinstance(other, Entry) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        fields = zip(self.__match_args__, self._fields(), strict=True)
+        return f"Entry({', '.join(f'{name}={value!r}' for name, value in fields)})"
+
+    def _fields(self) -> tuple[object, ...]:
+        return self.key, self.size, self.modified, self.filename, self.ambiguous
 
 
 class Reader(Protocol):

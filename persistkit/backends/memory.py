@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from persistkit.backend import BlockingCore, BlockingReader, BlockingWriter, Entry, PersistenceBackend
-from persistkit.filenames import filename_for
 from persistkit.operations import BytesLike, Items
 
 __all__ = ["MemoryPersistenceBackend"]
@@ -118,7 +117,7 @@ class _Values:
     def entries(self, prefix: str) -> Iterator[Entry]:
         for key, (value, modified) in self._values.copy().items():
             if key.startswith(prefix):
-                yield Entry(key, len(value), modified, filename_for(key))
+                yield Entry(key, len(value), modified)
 
     def list_keys(self, prefix: str) -> list[str]:
         return sorted(key for key in self._values.copy() if key.startswith(prefix))

@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 from persistkit.backend import Entry, PersistenceBackend, raise_failures
 from persistkit.connections import PerLoop, settled
 from persistkit.errors import StorageError
-from persistkit.filenames import filename_for
 from persistkit.operations import BytesLike, Items, check_size
 
 try:
@@ -149,7 +148,7 @@ class RedisPersistenceBackend(PersistenceBackend):
             for key, size in zip(keys, sizes, strict=True):
                 # A key that became a list or hash meanwhile answers with an error.
                 if key not in gone and isinstance(size, int):
-                    yield Entry(key, size, None, filename_for(key))
+                    yield Entry(key, size, None)
 
     async def list_keys(self, prefix: str = "") -> list[str]:
         """Return the keys that start with ``prefix``, sorted by their UTF-8 bytes."""
