@@ -254,3 +254,28 @@ async def test_batches_that_cross_do_not_lock_each_other_out(
             )
         values = await backend.batch_load(keys)
         assert len(set(values)) == 1
+
+
+async def test_a_listing_in_postgresql_reads_each_row_once(
+    postgresql_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page goes on by the index where the last one ended, and never sorts the table anew."""
+    monkeypatch.setattr("persistkit.backends.sql._PAGE", 500)
+    keys = [f"key:{number:04}" for number in range(3000)]
+    async with SQLPersistenceBackend(postgresql_address, create=True, table="paged") as backend:
+        for start in range(30):
+            await backend.batch_save(dict.fromkeys(keys[start::30], b"value"))
+        assert await backend.list_keys() == keys
+        assert [entry.key async for entry in backend.entries("key:05")] == keys[500:600]
+    # What a connection did is counted at the latest when it ends.
+    read = (
+        "SELECT t.seq_tup_read + i.idx_tup_read FROM pg_stat_user_tables t JOIN pg_stat_user_indexes i USING (relid) "
+        "WHERE t.relname = 'paged'"
+    )
+    with psycopg.connect(postgresql_address, autocommit=True) as connection:
+        for _ in range(500):
+            ((rows,),) = connection.execute(read).fetchall()
+            if rows >= len(keys):
+                break
+            time.sleep(0.02)
+        assert len(keys) <= rows < 1.2 * len(keys)

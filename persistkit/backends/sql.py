@@ -28,7 +28,7 @@ except ImportError as error:
 __all__ = ["SQLPersistenceBackend"]
 
 _PAGE: Final = 20_000
-_STATEMENT_ROWS: Final = 500
+_STATEMENT_ROWS: Final = 5_000
 _STATEMENT_BYTES: Final = 32 * 1024 * 1024
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -209,7 +209,7 @@ class SQLPersistenceBackend(PersistenceBackend):
         inclusive = True
         while True:
             async with self._session(f"list keys starting with {prefix!r}") as session:
-                page = await session.rows(*self._table.select_page(columns, last, end, _PAGE, inclusive=inclusive))
+                page = await session.page(*self._table.select_page(columns, last, end, _PAGE, inclusive=inclusive))
             if page:
                 yield page
             if len(page) < _PAGE:

@@ -33,6 +33,9 @@ class SQLSession(Protocol):
     async def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
         """Execute one statement and return its rows, as tuples."""
 
+    async def page(self, statement: str, parameters: Sequence[object]) -> list[Any]:
+        """Execute one statement of a listing, by the order of the keys' index, and return its rows."""
+
     async def many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         """Execute one statement for each row of parameters."""
 
@@ -131,6 +134,8 @@ class _SQLiteSession:
         found: list[Any] = await self._driver.execute_fetchall(statement, parameters)
         return found
 
+    page = rows
+
     async def many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         await self._driver.executemany(statement, rows)
 
@@ -153,6 +158,14 @@ class _PostgreSQLSession:
             # In binary: as text a value is twice its size, and above 512 MiB the server cannot send it.
             cursor = await self._driver.execute(statement, parameters, binary=True)
             return [] if cursor.description is None else await cursor.fetchall()
+
+    async def page(self, statement: str, parameters: Sequence[object]) -> list[Any]:
+        # Left to itself the planner sorts the whole table for each page.
+        await self.rows("BEGIN")
+        await self.rows("SET LOCAL enable_sort = off")
+        found = await self.rows(statement, parameters)
+        await self.rows("COMMIT")
+        return found
 
     async def many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         async with asyncio.timeout(self._wait_seconds), self._driver.cursor() as cursor:
