@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations, islice, product
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "MAX_ALTERNATIVES",
@@ -27,6 +26,7 @@ __all__ = [
     "keys_for",
     "needs_claim",
     "place_for",
+    "readings_of",
 ]
 
 MAX_ALTERNATIVES: Final = 64
@@ -82,8 +82,7 @@ _ALPHABETS: Final = [
 _CERTAIN: Final = [(alphabet, always, always) for alphabet, always, _ in _ALPHABETS]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What one filename says about its key.
 
     Attributes:
@@ -109,13 +108,7 @@ def djb2(key: str) -> int:
         >>> djb2("a/b")
         193484279
     """
-    data = key.encode()
-    state = _START
-    for start in range(0, len(data), _BLOCK_BYTES):
-        block = data[start : start + _BLOCK_BYTES]
-        high, low = int(block.translate(_QUOTIENTS), 33), int(block.translate(_REMAINDERS), 33)
-        state = (state * _POWERS[len(block)] + 33 * high + low) & _MASK
-    return state
+    return _hash(key.encode())
 
 
 def filename_for(key: str) -> str:
@@ -189,16 +182,30 @@ def needs_claim(key: str) -> bool:
 def place_for(key: str) -> tuple[str, bool]:
     """Return the filename of ``key`` and whether it needs a claim: what each operation on a file asks first."""
     data = key.encode()
-    text = data.translate(_SANITIZED)
-    if len(text) > _MAX_UNCUT_BYTES:
+    if len(data) > _MAX_UNCUT_BYTES:
         return filename_for(key), True
-    return f"{text.decode()}-{djb2(key):016x}.bin", _is_hard(data, text)
+    text = data.translate(_SANITIZED).decode()
+    return f"{text}-{_hash(data):016x}.bin", _is_hard(data, text)
 
 
-def _is_hard(data: bytes, text: bytes) -> bool:
-    if b"__" in text and _collides(data):
+def _hash(data: bytes) -> int:
+    if 0 < len(data) <= _BLOCK_BYTES:
+        return _hash_on(_START, data)
+    state = _START
+    for start in range(0, len(data), _BLOCK_BYTES):
+        state = _hash_on(state, data[start : start + _BLOCK_BYTES])
+    return state
+
+
+def _hash_on(state: int, block: bytes) -> int:
+    high, low = int(block.translate(_QUOTIENTS), 33), int(block.translate(_REMAINDERS), 33)
+    return (state * _POWERS[len(block)] + 33 * high + low) & _MASK
+
+
+def _is_hard(data: bytes, text: str) -> bool:
+    if "__" in text and _collides(data):
         return True
-    unknowns = text.count(b"_")
+    unknowns = text.count("_")
     if unknowns <= _ALWAYS[len(_UNKNOWNS)]:
         return False
     kinds = set(data.translate(None, _KNOWNS))
@@ -215,6 +222,11 @@ def keys_for(filenames: Iterable[str], *, thorough: bool = True) -> list[Reading
     changes no reading. Time and
     memory are linear in the number of names. Any text is taken, surrogates from undecodable names included.
     """
+    return list(readings_of(filenames, thorough=thorough))
+
+
+def readings_of(filenames: Iterable[str], *, thorough: bool = True) -> Iterator[Reading]:
+    """Iterate over what ``keys_for`` returns, for the many names of a listing: made one by one, kept by nobody."""
     from persistkit.recovery import recovered
 
     names = list(filenames)
@@ -224,14 +236,13 @@ def keys_for(filenames: Iterable[str], *, thorough: bool = True) -> list[Reading
         if len(text) > _MAX_UNCUT_BYTES:
             readable[row], texts[row] = _NAME_OF_NO_KEY, b""
     hashes = bytes.fromhex("".join([name[1 - _SUFFIX_BYTES : -4] for name in readable]))
-    keys = recovered(texts, hashes, _ALPHABETS if thorough else _CERTAIN)
-    return [_reading(name, text, key) for name, text, key in zip(names, texts, keys, strict=True)]
+    return map(_reading, names, recovered(texts, hashes, _ALPHABETS if thorough else _CERTAIN))
 
 
-def _reading(filename: str, text: bytes, key: bytes | None) -> Reading:
+def _reading(filename: str, key: bytes | None) -> Reading:
     if key is None:
         return Reading(filename, (), False)
-    if b"__" not in text or not _collides(key):
+    if "__" not in filename or not _collides(key):
         return Reading(filename, (key.decode(),), True)
     keys = [same.decode() for same in islice(_sharing(key), MAX_ALTERNATIVES + 1)]
     return Reading(filename, tuple(keys[:MAX_ALTERNATIVES]), len(keys) <= MAX_ALTERNATIVES)

@@ -73,19 +73,24 @@ async def to_frame(backend: PersistenceBackend, prefix: str = "") -> pd.DataFram
 
 def entries_frame(entries: Iterable[Entry]) -> pd.DataFrame:
     """Return the rows of ``to_frame`` for entries at hand, sorted by key, unknown keys last by filename."""
-    known: list[Entry] = []
-    unknown: list[Entry] = []
+    keys: list[str | None] = []
+    sizes: list[int] = []
+    times: list[datetime | None] = []
+    filenames: list[str] = []
     for entry in entries:
-        (unknown if entry.key is None else known).append(entry)
-    known.sort(key=lambda entry: entry.key or "")
-    unknown.sort(key=lambda entry: entry.filename)
-    rows = known + unknown
-    filenames = [entry.filename for entry in rows]
+        keys.append(entry.key)
+        sizes.append(entry.size)
+        times.append(entry.modified)
+        filenames.append(entry.filename)
+    known = [row for row, key in enumerate(keys) if key is not None]
+    unknown = [row for row, key in enumerate(keys) if key is None]
+    order = sorted(known, key=lambda row: keys[row] or "") + sorted(unknown, key=filenames.__getitem__)
+    filenames = [filenames[row] for row in order]
     return pd.DataFrame(
         {
-            "key": text_column([entry.key for entry in rows]),
-            "size": np.array([entry.size for entry in rows], dtype="int64"),
-            "modified": pd.DatetimeIndex([entry.modified for entry in rows], dtype="datetime64[us, UTC]"),
+            "key": text_column([keys[row] for row in order]),
+            "size": np.array(sizes, dtype="int64")[order],
+            "modified": pd.DatetimeIndex([times[row] for row in order], dtype="datetime64[us, UTC]"),
             "filename": text_column(filenames),
             "hash": text_column([filename[_HASH] for filename in filenames]),
         },

@@ -16,7 +16,7 @@ from persistkit.backend import BlockingReader, BlockingWriter, Entry, raise_fail
 from persistkit.backends.claims import Claims
 from persistkit.backends.files import Files, modified_at, sync_path
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
-from persistkit.filenames import claim_name_for, is_filename, keys_for, place_for
+from persistkit.filenames import Reading, claim_name_for, is_filename, place_for, readings_of
 from persistkit.operations import BytesLike
 
 __all__ = ["Directory"]
@@ -234,37 +234,36 @@ class Directory(Files):
         companions: set[str] = set()
         for _ in range(_MOST_SCANS):
             before = os.stat(self.root).st_mtime_ns  # noqa: PTH116
-            missed, files = files, {}
+            missed = files
             with os.scandir(self.root) as scan:
-                for found in scan:
-                    name = found.name
-                    if name.endswith(".key"):
-                        companions.add(name)
-                    elif is_filename(name) and found.is_file(follow_symlinks=False):
-                        files[name] = found
-            for name, found in missed.items():
-                if name not in files and os.path.lexists(found.path):
-                    files[name] = found
+                found = list(scan)
+            companions.update([entry.name for entry in found if entry.name.endswith(".key")])
+            files = {e.name: e for e in found if is_filename(e.name) and e.is_file(follow_symlinks=False)}
+            for name, entry in missed.items():
+                if name not in files and os.path.lexists(entry.path):
+                    files[name] = entry
             if os.stat(self.root).st_mtime_ns == before:  # noqa: PTH116
                 break
         return list(files.values()), companions
 
-    def _read_keys(self, names: list[str], companions: set[str]) -> list[tuple[str | None, bool]]:
-        """Return key and ambiguity of each name: a companion's key, else the only or the smallest solution."""
-        claimed = {name: self.claimed_key(name) for name in names if companions and claim_name_for(name) in companions}
-        readings = iter(keys_for([name for name in names if claimed.get(name) is None]))
-        keys: list[tuple[str | None, bool]] = []
+    def _read_keys(self, names: list[str], companions: set[str]) -> Iterator[tuple[str | None, bool]]:
+        """Iterate over key and ambiguity of each name: a companion's key, else the only or the smallest solution."""
+        claimed: dict[str, str | None] = {}
+        if companions:
+            claimed = {name: self.claimed_key(name) for name in names if claim_name_for(name) in companions}
+        readings = readings_of([name for name in names if claimed.get(name) is None])
         for name in names:
             key = claimed.get(name)
-            if key is None:
-                found = next(readings).keys
-                # A claim precedes its value: one made since the scan went by is there now.
-                key = found[0] if len(found) == 1 else self.claimed_key(name)
-                if key is None and found:
-                    keys.append((found[0], True))
-                    continue
-            keys.append((key, False))
-        return keys
+            yield self._choice(next(readings)) if key is None else (key, False)
+
+    def _choice(self, reading: Reading) -> tuple[str | None, bool]:
+        if len(reading.keys) == 1:
+            return reading.keys[0], False
+        # A claim precedes its value: one made since the scan went by is there now.
+        key = self.claimed_key(reading.filename)
+        if key is None and reading.keys:
+            return reading.keys[0], True
+        return key, False
 
     def claimed_key(self, name: str) -> str | None:
         """Return the key that the companion of ``name`` names; None without a companion that can be read."""
@@ -290,13 +289,16 @@ class Directory(Files):
         """Return an open descriptor of the value of ``key``, or None when there is none."""
         name, hard = place_for(key)
         with self.errors("open", key):
-            opened = self.open_regular(name)
-            if opened is None:
-                return None
-            if hard and self.claims.held_by_another(key, name):
-                os.close(opened[0])
-                return None
-            return opened[0]
+            descriptor = self.open_file(name)
+            if descriptor is None or not hard:
+                return descriptor
+            another = True
+            try:
+                another = self.claims.held_by_another(key, name)
+            finally:
+                if another:
+                    os.close(descriptor)
+            return None if another else descriptor
 
     @contextmanager
     def open_writer(self, key: str) -> Iterator[BlockingWriter]:

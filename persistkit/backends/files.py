@@ -104,34 +104,24 @@ class Files:
         with suppress(FileNotFoundError):
             os.unlink(temp)  # noqa: PTH108
 
-    def open_regular(self, name: str) -> tuple[int, int] | None:
-        """Return descriptor and size of the regular file ``name``, or None when it does not exist."""
-        try:
-            descriptor = os.open(f"{self.root}/{name}", _READ)
-        except FileNotFoundError:
-            self.still_there()
-            return None
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, f"{name} is not a regular file")
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor, status.st_size
-
     def open_file(self, name: str) -> int | None:
         """Return an open descriptor of the regular file ``name``, or None when it does not exist."""
-        opened = self.open_regular(name)
-        return None if opened is None else opened[0]
+        descriptor = self._open_any(name)
+        if descriptor is not None:
+            try:
+                _regular_size(descriptor, name)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return descriptor
 
     def read(self, name: str) -> bytes | None:
         """Return the bytes of the regular file ``name``, or None when it does not exist."""
-        opened = self.open_regular(name)
-        if opened is None:
+        descriptor = self._open_any(name)
+        if descriptor is None:
             return None
-        descriptor, size = opened
         try:
+            size = _regular_size(descriptor, name)
             # One byte more than expected: a short answer is the end of the file, without a second call to see it.
             value = os.read(descriptor, size + 1)
             if len(value) == size:
@@ -142,6 +132,13 @@ class Files:
             return b"".join(chunks)
         finally:
             os.close(descriptor)
+
+    def _open_any(self, name: str) -> int | None:
+        try:
+            return os.open(f"{self.root}/{name}", _READ)
+        except FileNotFoundError:
+            self.still_there()
+            return None
 
     def unlink(self, name: str) -> bool:
         """Remove the file ``name``, not yet durably, and tell whether it was there."""
@@ -181,6 +178,14 @@ class Files:
         if error.errno == errno.ELOOP:
             return "the file is a symbolic link, which is never followed"
         return reason
+
+
+def _regular_size(descriptor: int, name: str) -> int:
+    """Return the size of an open file, in bytes; refuse what is no regular file."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, f"{name} is not a regular file")
+    return status.st_size
 
 
 def modified_at(status: os.stat_result) -> datetime:
