@@ -8,6 +8,8 @@ import json
 import pickle
 import re
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -180,3 +182,40 @@ async def test_a_large_value_is_uploaded_in_parts(s3_server: S3Server) -> None:
         async with backend.open_reader("large") as reader:
             assert reader is not None
             assert await reader.read(10) == chunk[:10]
+
+
+def test_a_forked_child_is_told_to_be_spawned(s3_server: S3Server) -> None:
+    """A child of a process that has used an object store gets an error, and never hangs; the parent goes on."""
+    script = f"""
+import os
+from persistkit import BlockingBackend, open_backend
+from persistkit.errors import StorageError
+backend = BlockingBackend(open_backend("s3://{s3_server.bucket}/{s3_server.new_prefix()}", **{s3_server.options!r}))
+backend.save("parent", b"1")
+child = os.fork()
+if child == 0:
+    try:
+        backend.load("parent")
+    except StorageError as error:
+        os._exit(0 if "spawn" in str(error) else 1)
+    os._exit(2)
+assert os.waitpid(child, 0)[1] == 0
+assert backend.load("parent") == b"1"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_child_forked_before_the_first_request_works(s3_server: S3Server) -> None:
+    """A backend made before the fork, and not used there, works in the child."""
+    script = f"""
+import os
+from persistkit import BlockingBackend, open_backend
+backend = BlockingBackend(open_backend("s3://{s3_server.bucket}/{s3_server.new_prefix()}", **{s3_server.options!r}))
+child = os.fork()
+if child == 0:
+    backend.save("child", b"1")
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert backend.load("child") == b"1"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

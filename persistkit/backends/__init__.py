@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from persistkit.backend import PersistenceBackend
 from persistkit.errors import StorageError
+from persistkit.readonly import ReadOnlyBackend
 
 __all__ = ["open_backend", "shown_address"]
 
@@ -34,7 +35,9 @@ _ENGINES: Final = {
 _SCHEMES: Final = ("file:", "memory:", *(f"{scheme}://" for scheme in _ENGINES))
 
 
-def open_backend(address: str | PathLike[str], *, create: bool = False, **options: Any) -> PersistenceBackend:
+def open_backend(
+    address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Any
+) -> PersistenceBackend:
     """Return the backend an address leads to.
 
     A path, a ``file:`` URL (percent-encoded), ``memory:``, ``sqlite:///state.db``, ``postgresql://host/database``,
@@ -44,24 +47,52 @@ def open_backend(address: str | PathLike[str], *, create: bool = False, **option
     Args:
         address: where the values are.
         create: make the directory, or the database's file and tables, if it does not exist; other engines need none.
+        read_only: refuse every write with ``ReadOnlyError`` before any I/O.
         options: handed to the backend, such as ``fsync=False``, ``timeout_seconds=5``, ``table="runs"``,
             ``namespace="runs:"``, ``endpoint="https://..."``, credentials.
 
     Raises:
         ImportError: the engine's packages are not installed; the message says what to install.
-        ValueError: the address is not complete, or an option is unknown to the engine.
+        TypeError: an option is unknown to the backend.
+        ValueError: the address is empty or not complete, or an option is unknown to the object store.
         StorageError: nothing is there, or the scheme is not known; the message says what is near.
 
     Example:
         >>> open_backend("memory:")
         MemoryPersistenceBackend()
     """
+    if not fspath(address):
+        raise ValueError("open an address: it is empty; for the present directory write '.'")
+    backend = _opened(address, create, options)
+    return ReadOnlyBackend(backend) if read_only else backend
+
+
+def shown_address(address: str | PathLike[str]) -> str:
+    """Return an address as it may be shown: an engine's without password and options, any other as it is.
+
+    The user is shown for databases; object stores have none, and what stands there is a credential.
+
+    Example:
+        >>> shown_address("postgresql://me:secret@host/state?password=secret")
+        'postgresql://me@host/state'
+    """
+    text = str(address)
+    found = _SCHEME.match(text)
+    if found is None or found[1].lower() not in _ENGINES or found[1].lower() == "sqlite":
+        return text
+    url = urlsplit(text)
+    user, at, host = url.netloc.rpartition("@")
+    shown = "" if _ENGINES[found[1].lower()] is _OBJECTS else f"{user.partition(':')[0]}{at}"
+    return urlunsplit(url._replace(netloc=shown + host, query="", fragment=""))
+
+
+def _opened(address: str | PathLike[str], create: bool, options: dict[str, Any]) -> PersistenceBackend:
     if isinstance(address, PathLike):
         return _open_directory(Path(address), create, options)
     found = _SCHEME.match(address)
     # A directory may be called anything, `run:1` too: what exists as a path is a path.
     if found is None or (found[1] not in ("file", "memory") and Path(address).exists()):
-        return _open_directory(Path(fspath(address)), create, options)
+        return _open_directory(Path(address), create, options)
     scheme, rest = found[1].lower(), address[found.end() :]
     if scheme == "file":
         return _open_directory(Path(unquote(rest.removeprefix("//localhost").removeprefix("//"))), create, options)
@@ -74,28 +105,12 @@ def open_backend(address: str | PathLike[str], *, create: bool = False, **option
         engine = getattr(import_module(module), name)
         if _ENGINES[scheme] is _TABLES:
             options["create"] = create
-        backend: PersistenceBackend = engine(address, **options)
+        backend: PersistenceBackend = engine(f"{scheme}:{rest}", **options)
         return backend
     # Only the scheme is told: what follows may hold a password.
     raise StorageError(
         f"open an address: no backend is known for {scheme + ':'!r}; write a path or one of {', '.join(_SCHEMES)}"
     )
-
-
-def shown_address(address: str | PathLike[str]) -> str:
-    """Return an address as it may be shown: an engine's without password and options, any other as it is.
-
-    Example:
-        >>> shown_address("postgresql://me:secret@host/state?password=secret")
-        'postgresql://me@host/state'
-    """
-    text = str(address)
-    found = _SCHEME.match(text)
-    if found is None or found[1].lower() not in _ENGINES or found[1].lower() == "sqlite":
-        return text
-    url = urlsplit(text)
-    user, at, host = url.netloc.rpartition("@")
-    return urlunsplit(url._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query="", fragment=""))
 
 
 def _open_directory(path: Path, create: bool, options: dict[str, Any]) -> PersistenceBackend:

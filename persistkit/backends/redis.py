@@ -290,6 +290,10 @@ def _without_password(address: str) -> tuple[str, str | None]:
     url = urlsplit(address)
     if url.scheme not in _SCHEMES or not url.hostname:
         raise ValueError(f"an address is {'://, '.join(_SCHEMES)}:// and a host, not one of {url.scheme!r}")
+    try:
+        url.port  # noqa: B018 - reading it is the check
+    except ValueError:
+        raise ValueError(f"an address ends its host with a port number, {url.scheme}://host:6379/0") from None
     queries = dict(parse_qsl(url.query))
     password = unquote(url.password) if url.password else queries.pop("password", None)
     credentials, at, host = url.netloc.rpartition("@")

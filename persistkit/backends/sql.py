@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from time import time_ns
@@ -17,13 +18,15 @@ from persistkit.connections import PerLoop, settled
 from persistkit.errors import BatchError, StorageError
 from persistkit.operations import BytesLike, Items, check_size
 
+_MISSING: Final = 'SQL databases need more packages: pip install "persistkit[sql]"'
+
 try:
     import sqlalchemy as sa
 
     from persistkit.backends.sql_engine import SQLEngine, SQLSession
     from persistkit.backends.sql_table import SQLTable
 except ImportError as error:
-    raise ImportError('SQL databases need more packages: pip install "persistkit[sql]"') from error
+    raise ImportError(_MISSING) from error
 
 __all__ = ["SQLPersistenceBackend"]
 
@@ -32,6 +35,7 @@ _STATEMENT_ROWS: Final = 5_000
 _STATEMENT_BYTES: Final = 32 * 1024 * 1024
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DRIVERS: Final = {"sqlite": "aiosqlite", "postgresql": "psycopg"}
 _LIMITS: Final = {"sqlite": 1_000_000_000 - 8_192, "postgresql": 1024**3 - 8_192}
 
 
@@ -59,6 +63,7 @@ class SQLPersistenceBackend(PersistenceBackend):
             process that is writing the same SQLite file.
 
     Raises:
+        ImportError: the packages of the extra ``sql`` are not installed.
         StorageError: the SQLite file does not exist, and ``create`` is False.
         ValueError: the address is neither SQLite's nor PostgreSQL's, or the table's name is not a plain word.
 
@@ -82,6 +87,10 @@ class SQLPersistenceBackend(PersistenceBackend):
         self._create = create
         self._timeout_seconds = timeout_seconds
         self._table = SQLTable(table, self._url.get_backend_name())
+        try:
+            import_module(_DRIVERS[self._table.dialect])
+        except ImportError as error:
+            raise ImportError(_MISSING) from error
         self.max_value_bytes = _LIMITS[self._table.dialect]
         if self._table.dialect == "sqlite" and not create and not Path(str(self._url.database)).is_file():
             raise StorageError(f"open {self!r}: there is no such file; pass create=True to make it")
@@ -259,7 +268,7 @@ class SQLPersistenceBackend(PersistenceBackend):
 def _url(address: str) -> sa.URL:
     try:
         url = sa.make_url(address)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         raise ValueError("the address is not a database's; write sqlite:///state.db or postgresql://...") from None
     dialect = {"postgres": "postgresql"}.get(url.drivername, url.drivername).partition("+")[0]
     if dialect == "postgresql":
