@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 _SCHEMES: Final = ("s3", "gs", "az")
 _PAGE: Final = 1_000
-_PARTS_AT_ONCE: Final = 4
+_PARTS_AT_ONCE: Final = 3
 _SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
 _SECRET: Final = re.compile(r"key|secret|token|password|credential|sas", re.IGNORECASE)
 

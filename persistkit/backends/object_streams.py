@@ -10,7 +10,8 @@ from persistkit.operations import BytesLike
 
 __all__ = ["PART_BYTES", "ObjectReader", "ObjectWriter"]
 
-PART_BYTES: Final = 16 * 1024 * 1024
+PART_BYTES: Final = 8 * 1024 * 1024
+_PIECE_BYTES: Final = 1024 * 1024
 
 
 class ObjectReader:
@@ -37,25 +38,25 @@ class _Aborted(Exception):  # noqa: N818 - a signal to the upload, nobody else s
 
 
 class ObjectWriter:
-    """Collects chunks to parts, and uploads them while more come."""
+    """Collects chunks to pieces worth a hop, and hands them on while more come: the upload makes parts of them."""
 
     def __init__(self, upload: Callable[[AsyncIterator[bytes]], Awaitable[None]]) -> None:
         self._upload = upload
         self._collected = bytearray()
-        self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         self._task: asyncio.Task[None] | None = None
         self._aborted = False
 
     async def write(self, chunk: BytesLike) -> None:
-        """Append ``chunk``; a full part is handed to the upload."""
-        for start in range(0, len(chunk), PART_BYTES):
-            self._collected += memoryview(chunk)[start : start + PART_BYTES]
-            if len(self._collected) > PART_BYTES:
+        """Append ``chunk``; from a full part on, pieces are handed to the upload."""
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            self._collected += memoryview(chunk)[start : start + _PIECE_BYTES]
+            if len(self._collected) >= (PART_BYTES if self._task is None else _PIECE_BYTES):
                 if self._task is None:
                     self._task = asyncio.ensure_future(self._run())
-                part = bytes(self._collected[:PART_BYTES])
-                del self._collected[:PART_BYTES]
-                await self._give(part)
+                piece = bytes(self._collected)
+                self._collected.clear()
+                await self._give(piece)
 
     async def finish(self) -> bytes | None:
         """End the upload; return everything instead when it is so little that no upload has begun."""
@@ -81,7 +82,7 @@ class ObjectWriter:
         await self._upload(self._given())
 
     async def _given(self) -> AsyncIterator[bytes]:
-        while (part := await self._parts.get()) is not None:
+        while (part := await self._pieces.get()) is not None:
             yield part
         if self._aborted:
             raise _Aborted
@@ -89,7 +90,7 @@ class ObjectWriter:
     async def _give(self, part: bytes | None, *, failing: bool = True) -> None:
         """Hand a part to the upload, unless the upload has failed."""
         assert self._task is not None  # noqa: S101 - for the type checker: only called once it runs
-        putting = asyncio.ensure_future(self._parts.put(part))
+        putting = asyncio.ensure_future(self._pieces.put(part))
         await asyncio.wait([putting, self._task], return_when=asyncio.FIRST_COMPLETED)
         if not putting.done():
             putting.cancel()

@@ -149,7 +149,7 @@ class ObjectPersistenceBackend(PersistenceBackend):
         return self._reader(key)
 
     def open_writer(self, key: str) -> AbstractAsyncContextManager[Writer]:
-        """Open the value of ``key`` for writing in chunks; above 16 MiB they are uploaded as they come."""
+        """Open the value of ``key`` for writing in chunks; above 8 MiB they are uploaded as they come."""
         check_key(key)
         return self._writer(key)
 
