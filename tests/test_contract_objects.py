@@ -20,9 +20,11 @@ from obstore.store import MemoryStore
 
 from persistkit import FilePersistenceBackend, PersistenceBackend
 from persistkit.backends.objects import ObjectPersistenceBackend
-from persistkit.errors import BatchError, StorageError
+from persistkit.errors import BatchError, KeyCollisionError, StorageError
 from persistkit.filenames import filename_for
 from persistkit.testing import BackendContract
+
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
 
 
 class TestMemoryStore(BackendContract):
@@ -65,13 +67,19 @@ def backend_on(server: S3Server, prefix: str, **options: str) -> ObjectPersisten
 
 async def test_a_directory_and_a_bucket_hold_the_same_names(s3_server: S3Server, tmp_path: Path) -> None:
     """Every file of a directory, copied as it is named, is a working store in a bucket, and the other way round."""
-    keys = list(json.loads((Path(__file__).parent / "data" / "filenames.json").read_text()))[:120]
-    keys += ["<|im_start|>", "a>_", "k" * 1024, "日本語/メモ"]
-    keys = [key for key in dict.fromkeys(keys) if len(key.encode()) <= 1024 and not re.search(r"[\0-\x1f\x7f]", key)]
+    named = json.loads((Path(__file__).parent / "data" / "filenames.json").read_text())
+    keys = [*named, "<|im_start|>", "a>_", "k" * 1024, "日本語/メモ"]
+    keys = [key for key in dict.fromkeys(keys) if len(key.encode()) <= 1024 and "\0" not in key]
     files = FilePersistenceBackend(tmp_path / "there", create=True, fsync=False)
     with contextlib.suppress(BatchError):
         await files.batch_save({key: key.encode() for key in keys})
+    # The names the store takes as they are: all but those with control characters.
+    unwritable = [path for path in files.base_dir.iterdir() if _CONTROL.search(path.name)]
+    assert len(unwritable) == 1
+    for path in unwritable:
+        path.unlink()
     stored = await files.list_keys()
+    assert len(stored) > 380
     prefix = s3_server.new_prefix()
     client = s3_server.client(prefix)
     for path in files.base_dir.iterdir():
@@ -83,6 +91,26 @@ async def test_a_directory_and_a_bucket_hold_the_same_names(s3_server: S3Server,
     for found in obstore.list(client).collect():
         (again.base_dir / found["path"]).write_bytes(bytes(obstore.get(client, found["path"]).bytes()))
     assert await again.list_keys() == stored
+
+
+async def test_every_key_of_the_reference_is_stored_under_its_name(s3_server: S3Server) -> None:
+    """What the reference would write to a file is an object of that name, control characters escaped."""
+    named = json.loads((Path(__file__).parent / "data" / "filenames.json").read_text())
+    refused = {}
+    prefix = s3_server.new_prefix()
+    async with backend_on(s3_server, prefix) as backend:
+        storable = {key: key.encode() for key in named if len(key.encode()) <= 1024 and "\0" not in key}
+        try:
+            await backend.batch_save(storable)
+        except BatchError as error:
+            refused = error.failures
+        assert all(isinstance(error, KeyCollisionError) for error in refused.values())
+        assert await backend.list_keys() == sorted(storable.keys() - refused)
+    names = {found["path"] for found in obstore.list(s3_server.client(prefix)).collect()}
+    for key in storable.keys() - refused:
+        escaped = _CONTROL.sub(lambda found: f"%{ord(found[0]):02X}", filename_for(key))
+        assert escaped in names
+        assert filename_for(key) == named[key] or len(named[key].encode()) > 251
 
 
 async def test_control_characters_are_escaped_and_told_apart(s3_server: S3Server) -> None:
