@@ -18,9 +18,14 @@ from persistkit.blocking import BlockingBackend
 from persistkit.errors import FormatError
 from persistkit.formats import decode
 from persistkit.frames import load_in_batches, text_column
-from persistkit.store import Store
+from persistkit.store import Store, check_store
 
 __all__ = ["sessions_frame", "shutdown_time", "steps_frame", "unfinished_frame"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _SESSION: Final = re.compile(r"session:(?!.*:step:\d+$)(?P<session>.+)", re.DOTALL)
 _CHECKPOINT: Final = re.compile(r"loop:(?P<session>.+):step:(?P<step>\d{1,18})", re.DOTALL)
@@ -29,11 +34,26 @@ _U64: Final = 1 << 64
 
 
 def sessions_frame(store: Store) -> pd.DataFrame:
-    """Return one row a finished session, sorted by when it was stored.
+    """Return one row a finished session of ``store``, sorted by when it was stored.
 
     Columns: ``session_id``, ``agent_id``, ``answer`` (str), ``steps``, ``memory_hits``, ``graph_lookups``,
     ``duration_ms``, ``failed_steps`` (UInt64), ``modified`` (the only clock there is: when it was stored).
+
+    Raises:
+        TypeError: ``store`` is not a ``Store``.
+        StorageError: the storage refused, is gone or did not answer.
+
+    Example:
+        >>> import persistkit
+        >>> store = persistkit.open("memory:")
+        >>> step = {"thought": "Done.", "action": "FINAL_ANSWER 42", "observation": "FINAL_ANSWER 42"}
+        >>> counts = {"memory_hits": 0, "graph_lookups": 0, "duration_ms": 12}
+        >>> store["session:1"] = {"session_id": "1", "agent_id": "coder", "steps": [step], **counts}
+        >>> sessions_frame(store)[["agent_id", "steps", "duration_ms", "answer"]]
+          agent_id  steps  duration_ms answer
+        0    coder      1           12     42
     """
+    check_store(store, "sessions_frame")
     skipped: dict[str, str] = {}
     rows = list(_sessions(store, skipped))
     frame = pd.DataFrame(
@@ -54,12 +74,27 @@ def sessions_frame(store: Store) -> pd.DataFrame:
 
 
 def steps_frame(store: Store) -> pd.DataFrame:
-    """Return one row a step of every finished session, in the order of ``sessions_frame``, steps from 1.
+    """Return one row a step of every finished session of ``store``, in the order of ``sessions_frame``, steps from 1.
 
     Columns: ``session_id``, ``agent_id``, ``step`` (UInt64), ``thought``, ``tool`` (missing for the final answer),
     ``arguments`` (dict, None where there is none), ``ok`` (boolean, missing where the observation does not say),
     ``error``, ``error_kind``, ``observation`` (as stored), ``step_duration_ms`` (UInt64, missing where not stored).
+
+    Raises:
+        TypeError: ``store`` is not a ``Store``.
+        StorageError: the storage refused, is gone or did not answer.
+
+    Example:
+        >>> import persistkit
+        >>> store = persistkit.open("memory:")
+        >>> step = {"thought": "Look.", "action": 'search {"query": "x"}', "observation": '{"data": 1, "ok": true}'}
+        >>> counts = {"memory_hits": 0, "graph_lookups": 0, "duration_ms": 12}
+        >>> store["session:1"] = {"session_id": "1", "agent_id": "coder", "steps": [step], **counts}
+        >>> steps_frame(store)[["tool", "arguments", "ok"]]
+             tool       arguments    ok
+        0  search  {'query': 'x'}  True
     """
+    check_store(store, "steps_frame")
     skipped: dict[str, str] = {}
     sessions = sorted(_sessions(store, skipped), key=lambda row: (row.modified, row.session_id))
     rows = [(session, n, step) for session in sessions for n, step in enumerate(session.steps, 1)]
@@ -84,11 +119,25 @@ def steps_frame(store: Store) -> pd.DataFrame:
 
 
 def unfinished_frame(store: Store) -> pd.DataFrame:
-    """Return one row a run that has checkpoints and no session: it failed, was stopped, or still runs.
+    """Return one row a run in ``store`` that has checkpoints and no session: it failed, was stopped, or still runs.
 
     Columns: ``session_id``, ``last_step`` (number of the highest readable checkpoint), ``steps`` (in it; UInt64
     both), ``last_tool``, ``last_error``, ``modified``.
+
+    Raises:
+        TypeError: ``store`` is not a ``Store``.
+        StorageError: the storage refused, is gone or did not answer.
+
+    Example:
+        >>> import persistkit
+        >>> store = persistkit.open("memory:")
+        >>> step = {"thought": "Look.", "action": "search {}", "observation": '{"error": "timed out", "ok": false}'}
+        >>> store["loop:1:step:1"] = [step]
+        >>> unfinished_frame(store)[["session_id", "last_step", "last_tool", "last_error"]]
+          session_id  last_step last_tool last_error
+        0          1          1    search  timed out
     """
+    check_store(store, "unfinished_frame")
     finished = {found["session"] for key in store.keys("session:") if (found := _SESSION.fullmatch(key))}
     checkpoints = store.to_frame(prefix="loop:")
     runs: dict[str, list[tuple[int, str, Any]]] = {}
@@ -114,12 +163,21 @@ def unfinished_frame(store: Store) -> pd.DataFrame:
 
 
 def shutdown_time(store: Store) -> pd.Timestamp:
-    """Return when the runtime last shut down, nanoseconds kept.
+    """Return when the runtime that wrote ``store`` last shut down, nanoseconds kept.
 
     Raises:
+        TypeError: ``store`` is not a ``Store``.
         KeyError: no shutdown is stored.
         FormatError: what is stored is no RFC 3339 time.
+
+    Example:
+        >>> import persistkit
+        >>> store = persistkit.open("memory:")
+        >>> store.put_bytes("runtime:shutdown", b"2026-03-20T14:05:09.5+00:00")
+        >>> shutdown_time(store)
+        Timestamp('2026-03-20 14:05:09.500000+0000', tz='UTC')
     """
+    check_store(store, "shutdown_time")
     data = store.get_bytes("runtime:shutdown")
     try:
         moment = pd.Timestamp(data.decode())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import io
 from math import prod
+from sys import maxsize
 from typing import Any, Final
 
 import numpy as np
 
 from persistkit.errors import FormatError
 
-__all__ = ["decode_array", "encode_array"]
+__all__ = ["decode_array", "encode_array", "npy_header"]
 
 # NumPy's own bound: a longer header could keep Python's parser busy.
 _MAX_HEADER: Final = 10_000
@@ -35,11 +36,9 @@ def encode_array(value: object) -> memoryview:
         if _has_metadata(dtype) or np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) != dtype:
             raise FormatError(f"$: the dtype {dtype} does not come back as it went in")
         np.lib.format.write_array(buffer, value, version=version, allow_pickle=False)
-        kept = _header(
+        kept = npy_header(
             buffer.getvalue() if buffer.tell() < _MAX_HEADER else bytes(buffer.getbuffer()[: 2 * _MAX_HEADER])
         )
-    except FormatError:
-        raise
     except (ValueError, TypeError) as error:
         raise FormatError(f"$: an array of dtype {dtype} does not come back as it went in: {error}") from error
     if kept[0] != dtype or kept[2] != value.shape:
@@ -53,12 +52,7 @@ def decode_array(data: bytes) -> np.ndarray[Any, Any]:
     Raises:
         FormatError: the bytes are damaged, cut, or hold objects.
     """
-    try:
-        dtype, fortran, shape, start = _header(data)
-    except FormatError:
-        raise
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, KeyError, IndexError) as error:
-        raise FormatError(f"damaged npy: {error}") from error
+    dtype, fortran, shape, start = npy_header(data)
     wanted = prod(shape) * dtype.itemsize
     if wanted != len(data) - start:
         raise FormatError(f"damaged npy: the header speaks of {wanted:,} bytes, {len(data) - start:,} are there")
@@ -68,8 +62,24 @@ def decode_array(data: bytes) -> np.ndarray[Any, Any]:
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
-    """Return dtype, order, shape and the start of the items, all checked."""
+def npy_header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
+    """Return dtype, whether columns come first, shape, and where the items start, all checked.
+
+    Args:
+        data: the value, or so much of it that the header is in it.
+
+    Raises:
+        FormatError: there is no header that could be meant, or the items are Python objects.
+    """
+    try:
+        return _checked_header(data)
+    except FormatError:
+        raise
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, KeyError, IndexError) as error:
+        raise FormatError(f"damaged npy: {str(error)[:300]}") from error
+
+
+def _checked_header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
     wide = data[6] > 1
     start = 12 if wide else 10
     end = start + int.from_bytes(data[8:start], "little")
@@ -81,8 +91,12 @@ def _header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
     dtype = np.lib.format.descr_to_dtype(fields["descr"])
     shape = fields["shape"]
     if dtype.hasobject:
-        raise FormatError("damaged npy: it holds objects, which would need pickle")
-    if type(shape) is not tuple or not all(type(side) is int and side >= 0 for side in shape) or len(shape) > 64:
+        raise FormatError("damaged npy: it holds pickled objects, which are never opened")
+    if (
+        type(shape) is not tuple
+        or not all(type(side) is int and 0 <= side <= maxsize for side in shape)
+        or len(shape) > 64
+    ):
         raise FormatError("damaged npy: the shape is no tuple of sizes")
     if (dtype.itemsize == 0 or 0 in shape) and prod(side or 1 for side in shape) > _MAX_EMPTY_ITEMS:
         raise FormatError("damaged npy: more empty items than can be meant")

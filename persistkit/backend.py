@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from datetime import datetime
+from os import PathLike
 from types import TracebackType
 from typing import ClassVar, Protocol, Self
 
@@ -15,6 +16,11 @@ from persistkit.filenames import filename_for
 from persistkit.operations import BytesLike, Items, guard
 
 __all__ = ["BlockingCore", "Entry", "PersistenceBackend", "Reader", "Writer"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _CHUNK_BYTES = 256 * 1024
 _SPOOL_BYTES = 8 * 1024 * 1024
@@ -235,7 +241,7 @@ class PersistenceBackend(ABC):
         """
 
     async def batch_save(self, items: Items) -> None:
-        """Store every value of a mapping, or of an iterable of pairs; the last of a repeated key wins.
+        """Store every value of ``items``, a mapping or an iterable of pairs; the last of a repeated key wins.
 
         All keys and values are checked before the first is stored. Then every item is attempted.
 
@@ -401,6 +407,22 @@ class PersistenceBackend(ABC):
 
 
 guard(PersistenceBackend)
+
+
+def check_backend(given: object, taker: str) -> None:
+    """Refuse what is no backend, and say how to come by one.
+
+    Raises:
+        TypeError: ``given`` is not a ``PersistenceBackend``.
+    """
+    if isinstance(given, PersistenceBackend):
+        return
+    advice = "persistkit.FilePersistenceBackend(path) is one"
+    if isinstance(given, (str, PathLike)):
+        advice = f"to open an address write persistkit.open({str(given)!r})"
+    elif isinstance(getattr(given, "backend", None), PersistenceBackend):
+        advice = f"give it the backend of this {type(given).__name__}: .backend"
+    raise TypeError(f"{taker} takes a PersistenceBackend, not {type(given).__name__}; {advice}")
 
 
 def raise_failures(operation: str, attempted: int, failures: dict[str, Exception]) -> None:

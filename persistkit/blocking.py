@@ -11,7 +11,16 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from persistkit.backend import BlockingReader, BlockingWriter, Entry, PersistenceBackend, Reader, Writer
+from persistkit.backend import (
+    BlockingReader,
+    BlockingWriter,
+    Entry,
+    PersistenceBackend,
+    Reader,
+    Writer,
+    check_backend,
+)
+from persistkit.errors import StorageError
 from persistkit.operations import (
     BytesLike,
     Items,
@@ -27,6 +36,11 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
 __all__ = ["BlockingBackend"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 T = TypeVar("T")
 _PAGE = 1000
@@ -50,8 +64,7 @@ class BlockingBackend:
     """
 
     def __init__(self, backend: PersistenceBackend) -> None:
-        if not isinstance(backend, PersistenceBackend):
-            raise TypeError(f"BlockingBackend takes a PersistenceBackend, not {type(backend).__name__}")
+        check_backend(backend, type(self).__name__)
         self.backend = backend
         self._core = backend.blocking_core
 
@@ -173,7 +186,7 @@ class BlockingBackend:
         return _run(self.backend.change_token) if self._core is None else self._core.change_token()
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        """Run an asynchronous function of the wrapped backend, such as ``check``, and return its result."""
+        """Run an asynchronous ``function`` with ``arguments``, such as the backend's ``check``; return its result."""
         return _run(function, *arguments)
 
     def close(self) -> None:
@@ -256,17 +269,32 @@ class _BackgroundLoop:
     def __init__(self) -> None:
         self._forget()
         if hasattr(os, "register_at_fork"):
-            # A child inherits the loop's memory but not its thread: waiting for it would hang for ever.
-            os.register_at_fork(after_in_child=self._forget)
+            # A child inherits the loop's memory but not its thread: waiting for it would hang for ever. And a fork
+            # waits for a loop that is being started, because a half-done import stays locked in the child.
+            os.register_at_fork(
+                before=lambda: self._lock.acquire(),
+                after_in_parent=lambda: self._lock.release(),
+                after_in_child=self._forget,
+            )
 
     def _forget(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._portal: BlockingPortal | None = None
+        self._ended = False
 
     def portal(self) -> BlockingPortal:
-        """Return the portal into the loop, from any thread but the loop's own."""
+        """Return the portal into the loop, from any thread but the loop's own.
+
+        Raises:
+            StorageError: the interpreter is exiting and the loop has ended; one started now could never be stopped.
+        """
         if self._portal is None:
             with self._lock:
+                if self._ended:
+                    raise StorageError(
+                        "use a backend at the interpreter's exit: the background event loop has ended; finish before, "
+                        "in an atexit handler registered after the first use of the backend"
+                    )
                 if self._portal is None:
                     self._portal = self._start()
         return self._portal
@@ -291,7 +319,7 @@ class _BackgroundLoop:
 
         def stop() -> None:
             if os.getpid() == process:
-                self._portal = None
+                self._portal, self._ended = None, True
                 portal.call(portal.stop, True)
                 thread.join()
 

@@ -7,9 +7,9 @@ from heapq import nsmallest
 from html import escape
 
 from persistkit.backend import Entry
-from persistkit.browser.fallback import human_size
+from persistkit.browser.text import human_size, visible
 
-__all__ = ["card"]
+__all__ = ["card", "card_of_error"]
 
 _SHOWN_CHARACTERS = 80
 
@@ -31,12 +31,21 @@ def card(address: str, entries: Iterable[Entry], rows: int) -> str:
     newest = _moment(tally.newest) if tally.newest is not None else "never"
     head = '<th style="text-align:left">key</th><th>size</th><th>modified</th>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    about = f"{tally.keys:,} {'key' if tally.keys == 1 else 'keys'}, {human_size(tally.size)}, newest change {newest}"
+    return _framed(address, about, f"{table if first else ''}{rest}")
+
+
+def card_of_error(address: str, error: Exception) -> str:
+    """Return the card of a store that cannot be listed: where it is, and why not."""
+    return _framed(address, str(error), "")
+
+
+def _framed(address: str, about: str, body: str) -> str:
     return (
         '<div style="color:inherit;border:1px solid color-mix(in srgb,currentColor 30%,transparent);'
         'border-radius:4px;padding:.6em .9em;display:inline-block;max-width:100%">'
-        f'<div style="overflow-wrap:anywhere"><strong>Store</strong> {escape(address)}</div>'
-        f'<div style="opacity:.8">{tally.keys:,} {"key" if tally.keys == 1 else "keys"}, '
-        f"{human_size(tally.size)}, newest change {newest}</div>{table if first else ''}{rest}</div>"
+        f'<div style="overflow-wrap:anywhere"><strong>Store</strong> {escape(visible(address))}</div>'
+        f'<div style="opacity:.8;overflow-wrap:anywhere">{escape(visible(about))}</div>{body}</div>'
     )
 
 
@@ -66,4 +75,4 @@ def _moment(entry: Entry) -> str:
 def _shown(entry: Entry) -> str:
     text = f"{entry.filename} (key not known)" if entry.key is None else entry.key
     text = text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
-    return escape(text.encode(errors="backslashreplace").decode()) or "<em>(empty key)</em>"
+    return escape(visible(text)) or "<em>(empty key)</em>"

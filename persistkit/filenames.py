@@ -29,6 +29,11 @@ __all__ = [
     "readings_of",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 MAX_ALTERNATIVES: Final = 64
 
 _MASK: Final = (1 << 64) - 1
@@ -91,6 +96,10 @@ class Reading(NamedTuple):
             or was not solved, several when keys collide.
         complete: a key was found, and ``keys`` holds it and all its ``alternatives``: none is missing but for accidents
             of the 64-bit arithmetic. False when ``keys`` is empty, and when it holds the first 64 of more than 64.
+
+    Example:
+        >>> keys_for(["a__-000000000b8857e3.bin"])
+        [Reading(filename='a__-000000000b8857e3.bin', keys=('a>_', 'a?>'), complete=True)]
     """
 
     filename: str
@@ -130,22 +139,42 @@ def filename_for(key: str) -> str:
 
 
 def claim_name_for(filename: str) -> str:
-    """Return the name of the companion that says which key holds ``filename``."""
+    """Return the name of the companion that says which key holds ``filename``.
+
+    Example:
+        >>> claim_name_for("a__-000000000b8857e3.bin")
+        'a__-000000000b8857e3.key'
+    """
     return filename.removesuffix(".bin") + ".key"
 
 
 def is_filename(name: str) -> bool:
-    """Tell whether ``name`` has the shape of a value's filename: ``<text>-<16 hex digits>.bin``, at most 255 bytes."""
+    """Tell whether ``name`` has the shape of a value's filename: ``<text>-<16 hex digits>.bin``, at most 255 bytes.
+
+    Example:
+        >>> is_filename("a_b-000000000b8855f7.bin"), is_filename("notes.bin")
+        (True, False)
+    """
     return _FILENAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
 
 
 def is_claim_name(name: str) -> bool:
-    """Tell whether ``name`` has the shape of a companion's name: ``<text>-<16 hex digits>.key``, at most 255 bytes."""
+    """Tell whether ``name`` has the shape of a companion's name: ``<text>-<16 hex digits>.key``, at most 255 bytes.
+
+    Example:
+        >>> is_claim_name("a__-000000000b8857e3.key"), is_claim_name("a__-000000000b8857e3.bin")
+        (True, False)
+    """
     return _CLAIM_NAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
 
 
 def has_alternatives(key: str) -> bool:
-    """Tell whether ``alternatives`` of ``key`` is not empty, in time linear in the key."""
+    """Tell whether ``alternatives`` of ``key`` is not empty, in time linear in the key.
+
+    Example:
+        >>> has_alternatives("a?>"), has_alternatives("a/b")
+        (True, False)
+    """
     return _collides(key.encode())
 
 
@@ -175,12 +204,21 @@ def needs_claim(key: str) -> bool:
 
     Where it is False, ``keys_for`` gives exactly ``key`` for its filename, complete, whatever else is listed: save for
     accidents of the 64-bit arithmetic, which chance brings less often than once in 10 ** 10 keys, but malice can.
+
+    Example:
+        >>> needs_claim("session:7f3c:step:12"), needs_claim("<|im_start|>"), needs_claim("k" * 300)
+        (False, True, True)
     """
     return place_for(key)[1]
 
 
 def place_for(key: str) -> tuple[str, bool]:
-    """Return the filename of ``key`` and whether it needs a claim: what each operation on a file asks first."""
+    """Return the filename of ``key`` and whether it needs a claim: what each operation on a file asks first.
+
+    Example:
+        >>> place_for("a?>")
+        ('a__-000000000b8857e3.bin', True)
+    """
     data = key.encode()
     if len(data) > _MAX_UNCUT_BYTES:
         return filename_for(key), True
@@ -218,15 +256,26 @@ def keys_for(filenames: Iterable[str], *, thorough: bool = True) -> list[Reading
     """Return what each filename says about its key, in the order given.
 
     Every key for which ``needs_claim`` is False is found, whatever else is listed. Harder keys are found as long as a
-    common budget lasts (not at all unless ``thorough``), counted in steps, never in time; the order of the names
-    changes no reading. Time and
-    memory are linear in the number of names. Any text is taken, surrogates from undecodable names included.
+    common budget lasts (not at all unless ``thorough``), counted in steps, never in time; the order of ``filenames``
+    changes no reading. Time and memory are linear in their number. Any text is taken, surrogates from undecodable
+    names included.
+
+    Example:
+        >>> [reading.keys for reading in keys_for(["a_b-000000000b8855f7.bin", "notes.txt"])]
+        [('a/b',), ()]
     """
     return list(readings_of(filenames, thorough=thorough))
 
 
 def readings_of(filenames: Iterable[str], *, thorough: bool = True) -> Iterator[Reading]:
-    """Iterate over what ``keys_for`` returns, for the many names of a listing: made one by one, kept by nobody."""
+    """Iterate over what ``keys_for`` returns, for the many ``filenames`` of a listing: made one by one, kept by nobody.
+
+    ``thorough`` as for ``keys_for``.
+
+    Example:
+        >>> next(readings_of(["a_b-000000000b8855f7.bin"])).keys
+        ('a/b',)
+    """
     from persistkit.recovery import recovered
 
     names = list(filenames)

@@ -2,9 +2,10 @@
 
 The law: what goes in comes back equal, or is refused with a ``FormatError`` naming the path to the culprit. Two
 exceptions, on purpose: tuples come back as lists, and a DatetimeIndex loses its frequency. NumPy scalars go in as
-their Python value. Nothing is ever pickled, neither written nor read.
+their Python value, as the name of a Series and in ``attrs`` too. Nothing is ever pickled, neither written nor read.
 
-In JSON written by others the last of a repeated object key wins, as in Python's ``json``.
+JSON written by others reads as in Python's ``json``: the last of a repeated object key wins, and a number beyond
+what a float holds is infinite (``1e999``) or rounded. Such a value is refused when it is stored again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from typing import Any, Final, Never
 from persistkit.errors import FormatError
 from persistkit.operations import BytesLike
 
-__all__ = ["decode", "encode", "format_of"]
+__all__ = ["decode", "decode_text", "encode", "format_of", "named_by_start"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # Far below what Python's parser takes on any stack, so that what was written can be read.
 MAX_DEPTH: Final = 300
@@ -26,6 +32,8 @@ _NPY: Final = b"\x93NUMPY"
 _PARQUET: Final = b"PAR1"
 _STARTS_LIKE_JSON: Final = re.compile(rb'\s*(?:\{\s*["}]|\[\s*[{"\[])')
 _NAMED: Final = {
+    _PARQUET: "parquet",
+    _NPY: "npy",
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
     b"GIF87a": "gif",
@@ -90,28 +98,48 @@ def decode(data: bytes) -> Any:
         from persistkit.arrays import decode_array
 
         return decode_array(data)
-    return _decode_json_or_text(data)
+    return decode_text(data)
+
+
+def decode_text(data: bytes) -> Any:
+    r"""Return JSON and text in ``data`` as ``decode`` does, all else as it is: arrays and tables are not unpacked.
+
+    Raises:
+        FormatError: the content starts like JSON and is damaged.
+
+    Example:
+        >>> decode_text(b'{"steps": 3}'), decode_text(b"\x93NUMPY...")
+        ({'steps': 3}, b'\x93NUMPY...')
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError(f"damaged json: not UTF-8 at byte {error.start:,}") from error
+        return data
+    try:
+        return _loads(text)
+    except RecursionError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError("damaged json: nested too deeply to be read") from error
+    except ValueError as error:
+        if _STARTS_LIKE_JSON.match(data):
+            raise FormatError(f"damaged json: {error}") from error
+    return text
 
 
 def format_of(data: bytes) -> str:
-    """Return the name of the format ``decode`` sees: ``json``, ``npy``, ``parquet``, ``text``, or of other bytes.
+    """Return the name of the format of ``data``, as ``decode`` sees it: ``json``, ``npy``, ``parquet``, ``text``, ...
 
-    Bytes are named by their first ones where known (``png``, ``jpeg``, ``gif``, ``webp``, ``pdf``, ``gzip``, ...),
-    else ``bytes``; JSON that does not parse is ``damaged json``. Parquet and npy are not looked through.
+    Other bytes are named by their first ones where known (``png``, ``jpeg``, ``gif``, ``webp``, ``pdf``, ...), else
+    ``bytes``; JSON that does not parse is ``damaged json``. Parquet and npy are not looked through.
 
     Example:
         >>> format_of(b"[1, 2]"), format_of(b"plain"), format_of(b"%PDF-1.7")
         ('json', 'text', 'pdf')
     """
-    if data.startswith(_PARQUET):
-        return "parquet"
-    if data.startswith(_NPY):
-        return "npy"
-    for magic, name in _NAMED.items():
-        if data.startswith(magic):
-            return name
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "webp"
+    if name := named_by_start(data):
+        return name
     try:
         text = data.decode()
         _loads(text)
@@ -120,6 +148,18 @@ def format_of(data: bytes) -> str:
     except (ValueError, RecursionError):
         return "damaged json" if _STARTS_LIKE_JSON.match(data) else "text"
     return "json"
+
+
+def named_by_start(data: bytes) -> str:
+    r"""Return the name of the format that the first twelve bytes of ``data`` tell, an empty text when they tell none.
+
+    Example:
+        >>> named_by_start(b"\x93NUMPY..."), named_by_start(b"{}")
+        ('npy', '')
+    """
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    return next((name for magic, name in _NAMED.items() if data.startswith(magic)), "")
 
 
 def check_json(value: object, path: str = "$", depth: int = 0) -> Any:
@@ -208,30 +248,21 @@ def _encode_bytes(value: BytesLike) -> bytes:
     return data
 
 
-def _decode_json_or_text(data: bytes) -> Any:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError(f"damaged json: not UTF-8 at byte {error.start:,}") from error
-        return data
-    try:
-        return _loads(text)
-    except RecursionError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError("damaged json: nested too deeply to be read") from error
-    except ValueError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError(f"damaged json: {error}") from error
-    return text
-
-
 def _refuse_constant(name: str) -> Never:
     raise ValueError(f"{name} is no JSON number")
 
 
 # One decoder for all values: json.loads with an option builds one a call.
-_loads: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _loads(text: str) -> Any:
+    # raw_decode goes without looking for blanks around the value, which few have.
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except ValueError:
+        return _DECODER.decode(text)
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 def _is_text(data: bytes) -> bool:

@@ -11,18 +11,29 @@ import numpy as np
 import pandas as pd
 from anyio import to_thread
 
-from persistkit.backend import Entry, PersistenceBackend
+from persistkit.backend import Entry, PersistenceBackend, check_backend
 from persistkit.blocking import BlockingBackend
 from persistkit.errors import FormatError
-from persistkit.formats import decode, format_of
+from persistkit.formats import decode_text, format_of
 from persistkit.operations import check_prefix, traced
 
 __all__ = ["entries_frame", "findings_frame", "to_frame", "usage_frame", "values_frame"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # `-<16 hex digits>.bin` closes every filename.
 _HASH: Final = slice(-20, -4)
 _BATCH: Final = 500
 _EXACT_FLOAT: Final = 1 << 53
+_INT64: Final = (1 << 63) - 1
+# Beyond these, names are data: a table of them takes minutes and gigabytes to make.
+_MOST_COLUMNS: Final = 10_000
+_FREE_CELLS: Final = 1 << 24
+_CELLS_A_VALUE: Final = 64
+_MOST_NAME: Final = 1_000
 
 
 class Finding(Protocol):
@@ -62,6 +73,7 @@ async def to_frame(backend: PersistenceBackend, prefix: str = "") -> pd.DataFram
            key  size              hash
         0  a/b     5  000000000b8855f7
     """
+    check_backend(backend, "to_frame")
     check_prefix(prefix)
     core = backend.blocking_core
     if core is None:
@@ -72,7 +84,15 @@ async def to_frame(backend: PersistenceBackend, prefix: str = "") -> pd.DataFram
 
 
 def entries_frame(entries: Iterable[Entry]) -> pd.DataFrame:
-    """Return the rows of ``to_frame`` for entries at hand, sorted by key, unknown keys last by filename."""
+    """Return the rows of ``to_frame`` for ``entries`` at hand, sorted by key, unknown keys last by filename.
+
+    Example:
+        >>> entries = [Entry("b", 2, None, "b-000000000002b607.bin"), Entry("a", 1, None, "a-000000000002b606.bin")]
+        >>> entries_frame(entries)[["key", "size"]]
+          key  size
+        0   a     1
+        1   b     2
+    """
     keys: list[str | None] = []
     sizes: list[int] = []
     times: list[datetime | None] = []
@@ -108,37 +128,64 @@ def text_column(values: Sequence[str | None]) -> pd.api.extensions.ExtensionArra
 
 
 def values_frame(backend: BlockingBackend, keys: Sequence[str]) -> pd.DataFrame:
-    """Return the JSON objects under ``keys`` as rows: nested objects as dotted columns, index the key.
+    """Return the JSON objects under ``keys`` of ``backend`` as rows: nested objects as dotted columns, index the key.
 
-    A column starts where the first object that has it does. Values that are no JSON object, or damaged, are left
-    out and named in ``.attrs["skipped"]`` (key -> reason).
+    A column starts where the first object that has it does; where an object lacks it, or holds null, is a gap. Whole
+    numbers stay whole beside gaps (Int64), truth values too (boolean), and numbers beyond 2**53 are never rounded
+    (object). Values that are no JSON object, or damaged, or would make more than 10,000 columns or a table almost
+    empty, are left out and named in ``.attrs["skipped"]`` (key -> reason).
+
+    Example:
+        >>> from persistkit import MemoryPersistenceBackend
+        >>> backend = BlockingBackend(MemoryPersistenceBackend())
+        >>> backend.save("run/1", b'{"loss": 0.25, "settings": {"rate": 0.1}}')
+        >>> values_frame(backend, ["run/1"]).to_dict("index")
+        {'run/1': {'loss': 0.25, 'settings.rate': 0.1}}
     """
-    rows: list[dict[str, Any]] = []
+    columns: dict[str, list[Any]] = {}
     index: list[str] = []
+    values = 0
     skipped: dict[str, str] = {}
     for key, data in load_in_batches(backend, keys):
         try:
-            value = decode(data) if data is not None else None
+            value = decode_text(data) if data is not None else None
             if isinstance(value, dict):
-                rows.append(flattened(value))
+                row = flattened(value)
+                new = 0 if row.keys() <= columns.keys() else len(row.keys() - columns.keys())
+                _check_width(len(columns) + new, len(index) + 1, values + len(row))
+                _append(columns, row, len(index))
+                values += len(row)
                 index.append(key)
             else:
                 skipped[key] = "gone meanwhile" if data is None else f"no JSON object, but {format_of(data)}"
         except (FormatError, RecursionError) as error:
             skipped[key] = str(error)
-    frame = pd.DataFrame(columns_of(rows), index=pd.Index(index, dtype="str", name="key"))
+    filled = {n: _column(cells, len(index)) for n, cells in enumerate(columns.values())}
+    frame = pd.DataFrame(filled, index=pd.Index(index, dtype="str", name="key"), copy=False)
+    frame.columns = pd.Index([_escaped(name) for name in columns], dtype="str")
     frame.attrs["skipped"] = skipped
     return frame
 
 
 def usage_frame(entries: Iterable[Entry], *, depth: int = 1, separators: str = ":/") -> pd.DataFrame:
-    """Return columns ``prefix``, ``keys`` and ``size`` (bytes): sums by the first ``depth`` parts of the key.
+    """Return columns ``prefix``, ``keys`` and ``size`` (bytes): sums of ``entries`` by the first parts of the key.
 
-    A prefix ends with its separator; a key of fewer parts stands for itself; unknown keys have a missing prefix.
-    The largest come first.
+    The largest come first. A prefix ends with its separator; a key of fewer parts stands for itself; unknown keys
+    have a missing prefix.
+
+    Args:
+        entries: what to sum.
+        depth: how many parts make a prefix.
+        separators: the characters that end a part.
 
     Raises:
         ValueError: ``depth`` is below 1, or there is no separator.
+
+    Example:
+        >>> usage_frame([Entry("run:1", 3, None, ""), Entry("run:2", 4, None, ""), Entry("note", 1, None, "")])
+          prefix  keys  size
+        0   run:     2     7
+        1   note     1     1
     """
     if depth < 1 or not separators:
         raise ValueError(f"usage takes a depth of at least 1 and some separators, not {depth!r} and {separators!r}")
@@ -163,6 +210,12 @@ def findings_frame(findings: Iterable[Finding]) -> pd.DataFrame:
     """Return the findings of a backend's ``check`` as rows, in their order.
 
     Columns: ``problem``, ``filename``, ``key``, ``size`` (bytes), ``modified``, ``repaired``.
+
+    Example:
+        >>> import asyncio, tempfile
+        >>> from persistkit import FilePersistenceBackend
+        >>> len(findings_frame(asyncio.run(FilePersistenceBackend(tempfile.mkdtemp()).check())))
+        0
     """
     rows = list(findings)
     return pd.DataFrame(
@@ -184,6 +237,14 @@ def load_in_batches(backend: BlockingBackend, keys: Sequence[str]) -> Iterator[t
         yield from zip(batch, backend.batch_load(batch), strict=True)
 
 
+def _check_width(width: int, rows: int, values: int) -> None:
+    """Refuse the object that makes the table wider, or emptier, than could be meant."""
+    if width > _MOST_COLUMNS:
+        raise FormatError(f"with it the table would have {width:,} columns, more than {_MOST_COLUMNS:,}")
+    if width * rows > max(_FREE_CELLS, _CELLS_A_VALUE * values):
+        raise FormatError(f"with it the table would be empty but for {values:,} of {width * rows:,} cells")
+
+
 def flattened(value: dict[str, Any]) -> dict[str, Any]:
     """Return a JSON object with its nested objects as dotted keys.
 
@@ -191,6 +252,8 @@ def flattened(value: dict[str, Any]) -> dict[str, Any]:
         >>> flattened({"loss": 1, "by": {"split": {"test": 2}}})
         {'loss': 1, 'by.split.test': 2}
     """
+    if dict not in map(type, value.values()) and max(map(len, value), default=0) <= _MOST_NAME:
+        return value
     flat: dict[str, Any] = {}
     _flatten(value, "", flat)
     return flat
@@ -199,6 +262,8 @@ def flattened(value: dict[str, Any]) -> dict[str, Any]:
 def _flatten(value: dict[str, Any], prefix: str, flat: dict[str, Any]) -> None:
     for name, item in value.items():
         column = prefix + name
+        if len(column) > _MOST_NAME:
+            raise FormatError(f"the name of a column has {len(column):,} characters, more than {_MOST_NAME:,}")
         if type(item) is dict and item:
             _flatten(item, f"{column}.", flat)
         elif column in flat:
@@ -207,19 +272,36 @@ def _flatten(value: dict[str, Any], prefix: str, flat: dict[str, Any]) -> None:
             flat[column] = item
 
 
-def columns_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return rows as columns, None where a row lacks one; much faster than handing pandas the rows."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {_escaped(name): _column([row.get(name) for row in rows]) for name in names}
+def _append(columns: dict[str, list[Any]], row: dict[str, Any], above: int) -> None:
+    """Append the row below the ``above`` rows that are there; gaps are filled when the column grows again."""
+    # Column by column, so that a row is freed at once: thousands of live dicts keep the garbage collector busy.
+    for name, item in row.items():
+        cells = columns.get(name)
+        if cells is None:
+            cells = columns[name] = [None] * above
+        elif len(cells) < above:
+            cells.extend([None] * (above - len(cells)))
+        cells.append(item)
 
 
-def _column(values: list[Any]) -> Any:
-    if None in values and any(type(value) is int and abs(value) > _EXACT_FLOAT for value in values):
-        return pd.Series(values, dtype=object).array  # beside a gap pandas would round them to floats
+def _column(cells: list[Any], rows: int) -> Any:
+    cells.extend([None] * (rows - len(cells)))
+    kinds = set(map(type, cells))
+    gaps = type(None) in kinds
+    if int in kinds and (gaps or float in kinds) and not _fits(cells, _EXACT_FLOAT if float in kinds else _INT64):
+        return pd.array(cells, dtype=object)  # pandas would round them to floats
+    if gaps and kinds == {int, type(None)}:
+        return pd.array(cells, dtype="Int64")
+    if gaps and kinds == {bool, type(None)}:
+        return pd.array(cells, dtype="boolean")
     try:
-        return pd.Series(values).array
+        return pd.Series(cells).array
     except UnicodeEncodeError:  # JSON may escape lone surrogates, which pandas' text dtype cannot hold
-        return pd.Series([_escaped(value) if isinstance(value, str) else value for value in values]).array
+        return pd.Series([_escaped(cell) if isinstance(cell, str) else cell for cell in cells]).array
+
+
+def _fits(cells: list[Any], limit: int) -> bool:
+    return all(-limit <= cell <= limit for cell in cells if type(cell) is int)
 
 
 def _escaped(text: str) -> str:

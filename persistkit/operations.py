@@ -42,7 +42,7 @@ def check_key(key: str) -> None:
         InvalidKeyError: ``key`` is not text, is longer than 1,024 UTF-8 bytes, or holds NUL or a lone surrogate.
     """
     if not isinstance(key, str):
-        raise InvalidKeyError(f"a key must be text (str), not {type(key).__name__}: {_shortened(key)}")
+        raise InvalidKeyError(f"a key must be text, not {type(key).__name__}: {_shortened(key)}; write str(key)")
     if "\0" in key:
         raise InvalidKeyError(f"a key must not contain NUL: {_shortened(key)}")
     if key.isascii():
@@ -53,7 +53,9 @@ def check_key(key: str) -> None:
         except UnicodeEncodeError as error:
             raise InvalidKeyError(f"a key must be valid Unicode, without lone surrogates: {_shortened(key)}") from error
     if size_bytes > MAX_KEY_BYTES:
-        raise InvalidKeyError(f"a key must fit {MAX_KEY_BYTES:,} UTF-8 bytes, not {size_bytes:,}: {_shortened(key)}")
+        raise InvalidKeyError(
+            f"a key must fit {MAX_KEY_BYTES:,} UTF-8 bytes, not {size_bytes:,}: {_shortened(key)}; shorten it"
+        )
 
 
 def check_keys(keys: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from persistkit.backend import BlockingCore, Entry, PersistenceBackend, Reader, 
 from persistkit.errors import ReadOnlyError
 from persistkit.operations import BytesLike, Items
 
-__all__ = ["ReadOnlyBackend"]
+__all__ = ["ReadOnlyBackend", "refusal"]
 
 _CORE_READS: Final = frozenset(
     [
@@ -36,9 +36,9 @@ class ReadOnlyBackend(PersistenceBackend):
     Example:
         >>> import asyncio
         >>> from persistkit import MemoryPersistenceBackend
-        >>> asyncio.run(ReadOnlyBackend(MemoryPersistenceBackend()).delete("run:1"))
+        >>> asyncio.run(ReadOnlyBackend(MemoryPersistenceBackend()).delete("run:1"))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        persistkit.errors.ReadOnlyError: delete 'run:1': MemoryPersistenceBackend() was opened read only
+        persistkit.errors.ReadOnlyError: delete 'run:1': MemoryPersistenceBackend() was opened read only; ...
     """
 
     def __init__(self, backend: PersistenceBackend) -> None:
@@ -123,7 +123,7 @@ class ReadOnlyBackend(PersistenceBackend):
         await self._backend.aclose()
 
     def _refuse(self, tried: str) -> Never:
-        raise ReadOnlyError(f"{tried}: {self._backend!r} was opened read only")
+        raise refusal(tried, repr(self._backend))
 
 
 class _ReadOnlyCore:
@@ -140,4 +140,9 @@ class _ReadOnlyCore:
 
     def _refuse(self, name: str, *arguments: object) -> Never:
         key = f" {arguments[0]!r}" if arguments and isinstance(arguments[0], str) else ""
-        raise ReadOnlyError(f"{name}{key}: {self._place} was opened read only")
+        raise refusal(f"{name}{key}", self._place)
+
+
+def refusal(tried: str, place: str) -> ReadOnlyError:
+    """Return the error that says what was tried on what was opened read only."""
+    return ReadOnlyError(f"{tried}: {place} was opened read only; to write, open it without read_only=True")

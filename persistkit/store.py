@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sized
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import chain
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from persistkit.backend import PersistenceBackend
+from persistkit.backend import PersistenceBackend, check_backend
 from persistkit.backends import open_backend, shown_address
 from persistkit.blocking import BlockingBackend
-from persistkit.errors import FormatError
+from persistkit.errors import FormatError, MissingKeyError, PersistenceError
 from persistkit.formats import decode, encode, format_of
-from persistkit.operations import BytesLike
-from persistkit.readonly import ReadOnlyBackend
+from persistkit.operations import BytesLike, check_keys
+from persistkit.progress import Progress
+from persistkit.readonly import ReadOnlyBackend, refusal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     from persistkit.transfer import CopyReport, Overwrite
 
 __all__ = ["Store", "open"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _BATCH: Final = 500
 _BATCH_BYTES: Final = 32 * 1024 * 1024
@@ -40,11 +47,12 @@ def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
     Args:
         address: where the values are.
         create: make it if it does not exist; otherwise a mistyped path is an error, not a new empty store.
-        read_only: refuse every write.
+        read_only: refuse every write; nothing can be made either, so not together with ``create``.
         options: handed to the backend, such as ``fsync=False``.
 
     Raises:
         StorageError: nothing is there, it cannot be opened, or the address is of no known kind.
+        ValueError: ``create`` and ``read_only`` are both asked for.
 
     Example:
         >>> with open("memory:") as store:
@@ -52,6 +60,8 @@ def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
         ...     store["run/1"]
         {'loss': 0.25}
     """
+    if create and read_only:
+        raise ValueError(f"open {shown_address(address)!r}: what is opened read only is not made; drop create=True")
     return Store(open_backend(address, create=create, **options), read_only=read_only, address=shown_address(address))
 
 
@@ -76,6 +86,7 @@ class Store(MutableMapping[str, Any]):
     """
 
     def __init__(self, backend: PersistenceBackend, *, read_only: bool = False, address: str | None = None) -> None:
+        check_backend(backend, type(self).__name__)
         already = isinstance(backend, ReadOnlyBackend)
         self.backend: PersistenceBackend = ReadOnlyBackend(backend) if read_only and not already else backend
         self.read_only = read_only or already
@@ -85,10 +96,17 @@ class Store(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return f"Store({self.address!r}{', read_only=True' if self.read_only else ''})"
 
-    def _repr_html_(self) -> str:
-        from persistkit.card import card
+    def __reduce__(self) -> tuple[object, ...]:
+        # A worker opens the place anew; what the backend does not pickle (credentials) comes from its environment.
+        return partial(type(self), read_only=self.read_only, address=self.address), (self.backend,)
 
-        return card(self.address, self._blocking.entries(), _CARD_ROWS)
+    def _repr_html_(self) -> str:
+        from persistkit.card import card, card_of_error
+
+        try:
+            return card(self.address, self._blocking.entries(), _CARD_ROWS)
+        except PersistenceError as error:  # a notebook would print its whole traceback
+            return card_of_error(self.address, error)
 
     def __enter__(self) -> Self:
         return self
@@ -108,11 +126,12 @@ class Store(MutableMapping[str, Any]):
         return _decoded(key, self.get_bytes(key))
 
     def __setitem__(self, key: str, value: object) -> None:
+        self._check_writable(f"save {key!r}")
         self._blocking.save(key, _encoded(key, value))
 
     def __delitem__(self, key: str) -> None:
-        # A read-only store says so, whether the key is there or not.
-        if not self.read_only and not self._blocking.exists(key):
+        self._check_writable(f"delete {key!r}")
+        if not self._blocking.exists(key):
             raise self._missing(key)
         self._blocking.delete(key)
 
@@ -133,8 +152,19 @@ class Store(MutableMapping[str, Any]):
         """Return the known keys that match ``pattern`` (``*``, ``?``, ``[...]``; ``*`` crosses ``/`` and ``:``)."""
         return [key for key in self._blocking.list_keys(_literal_start(pattern)) if fnmatchcase(key, pattern)]
 
+    def pop(self, key: str, *default: Any) -> Any:
+        """Remove ``key`` and return its value, or ``default`` when there is none."""
+        self._check_writable(f"pop {key!r}")
+        return super().pop(key, *default)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the first known key and return it with its value."""
+        self._check_writable("popitem")
+        return super().popitem()
+
     def clear(self) -> None:
         """Remove every known key, in batches."""
+        self._check_writable("clear")
         self._blocking.batch_delete(self.keys())
 
     def get_bytes(self, key: str) -> bytes:
@@ -149,7 +179,7 @@ class Store(MutableMapping[str, Any]):
         return data
 
     def put_bytes(self, key: str, data: BytesLike) -> None:
-        """Store bytes exactly, whatever they would load as."""
+        """Store the bytes ``data`` under ``key`` exactly, whatever they would load as."""
         self._blocking.save(key, data)
 
     def format_of(self, key: str) -> str:
@@ -161,23 +191,23 @@ class Store(MutableMapping[str, Any]):
         return format_of(self.get_bytes(key))
 
     def update(self, other: Any = (), /, **more: Any) -> None:
-        """Store many values in batches, with a progress bar when it takes longer than a second.
+        """Store the values of ``other`` and ``more`` in batches, with a progress bar when it takes over a second.
 
-        Each value is checked when its batch begins; earlier batches are then stored already.
+        Takes what ``dict.update`` takes; of a generator no more than a batch is in memory. Each value is checked when
+        its batch begins; earlier batches are then stored already.
         """
-        items = dict(other, **more) if not isinstance(other, Mapping) else {**other, **more}
+        self._check_writable("update")
         batch: dict[str, BytesLike] = {}
         size_bytes = 0
-        with _progress(len(items), "storing") as bar:
-            for key, value in items.items():
+        with Progress(len(other) + len(more) if isinstance(other, Sized) else None, "storing") as progress:
+            for key, value in chain(_pairs(other), more.items()):
                 batch[key] = _encoded(key, value)
                 size_bytes += len(batch[key])
-                if len(batch) == _BATCH or size_bytes >= _BATCH_BYTES:
+                if len(batch) >= progress.batch or size_bytes >= _BATCH_BYTES:
                     self._blocking.batch_save(batch)
-                    bar.update(len(batch))
+                    progress.done(len(batch))
                     batch, size_bytes = {}, 0
             self._blocking.batch_save(batch)
-            bar.update(len(batch))
 
     def load_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of ``keys`` by key, in batches, with a progress bar when it takes longer than a second.
@@ -186,16 +216,15 @@ class Store(MutableMapping[str, Any]):
             KeyError: nothing is stored under one of them.
             FormatError: one of them is damaged.
         """
-        wanted = list(keys)
+        wanted = list(dict.fromkeys(check_keys(keys)))
         loaded: dict[str, Any] = {}
-        with _progress(len(wanted), "loading") as bar:
-            for start in range(0, len(wanted), _BATCH):
-                batch = wanted[start : start + _BATCH]
+        with Progress(len(wanted), "loading") as progress:
+            while batch := wanted[len(loaded) : len(loaded) + progress.batch]:
                 for key, data in zip(batch, self._blocking.batch_load(batch), strict=True):
                     if data is None:
                         raise self._missing(key)
                     loaded[key] = _decoded(key, data)
-                bar.update(len(batch))
+                progress.done(len(batch))
         return loaded
 
     # Tables and the browser
@@ -221,16 +250,20 @@ class Store(MutableMapping[str, Any]):
         return frame
 
     def values_frame(self, glob: str = "*") -> pd.DataFrame:
-        """Return the JSON objects of the keys that match as rows: nested objects as dotted columns, index the key.
+        """Return the JSON objects of the keys that match ``glob`` as rows, nested ones as dotted columns.
 
-        Values that are no JSON object, or damaged, are left out and named in ``.attrs["skipped"]`` (key -> reason).
+        The index is the key. Values that are no JSON object, or damaged, are left out and named in
+        ``.attrs["skipped"]`` (key -> reason).
         """
         from persistkit.frames import values_frame
 
         return values_frame(self._blocking, self.glob(glob))
 
     def usage(self, depth: int = 1, separators: str = ":/") -> pd.DataFrame:
-        """Return how many keys and bytes stand under each key prefix of ``depth`` parts, the largest first."""
+        """Return how many keys and bytes stand under each key prefix of ``depth`` parts, the largest first.
+
+        A part ends with one of ``separators``.
+        """
         from persistkit.frames import usage_frame
 
         return usage_frame(self._blocking.entries(), depth=depth, separators=separators)
@@ -244,9 +277,22 @@ class Store(MutableMapping[str, Any]):
         verify: bool = True,
         progress: bool = True,
     ) -> CopyReport:
-        """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``."""
+        """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``.
+
+        Args:
+            other: the store to copy to.
+            prefix: literal text the keys start with.
+            overwrite: what is there already fails (``"error"``), is left (``"skip"``) or replaced (``"replace"``).
+            verify: read each value back and compare it.
+            progress: show a bar while it runs.
+
+        Raises:
+            TypeError: ``other`` is not a ``Store``.
+            ValueError: both are one store, or ``overwrite`` is something else.
+        """
         from persistkit.transfer import copy_with_bar, progress_bar
 
+        check_store(other, "copy_to")
         # The bar is made in the caller's thread: a notebook shows it under the cell that asked.
         with progress_bar(shown=progress) as bar:
             report: CopyReport = self._blocking.call(
@@ -255,16 +301,21 @@ class Store(MutableMapping[str, Any]):
         return report
 
     def compare(self, other: Store, *, prefix: str = "") -> pd.DataFrame:
-        """Return a row for each difference between two stores; see ``persistkit.transfer.compare``."""
+        """Return a row for each difference from ``other`` under ``prefix``; see ``persistkit.transfer.compare``.
+
+        Raises:
+            TypeError: ``other`` is not a ``Store``.
+        """
         from persistkit.transfer import compare
 
+        check_store(other, "compare")
         return self._blocking.call(partial(compare, prefix=prefix), self.backend, other.backend)
 
     def browse(self, *, read_only: bool = True) -> KeyBrowser:
         """Return a browser of all keys, for display in a notebook; ``read_only=False`` lets it delete."""
         from persistkit.browser import browse
 
-        return browse(self.backend, read_only=read_only, load_line="store[{key}]")
+        return browse(self.backend, read_only=read_only or self.read_only, load_line="store[{key}]")
 
     def _formats(self, keys: list[str]) -> Iterator[tuple[str, str | None]]:
         for start in range(0, len(keys), _BATCH):
@@ -272,12 +323,28 @@ class Store(MutableMapping[str, Any]):
             for key, data in zip(batch, self._blocking.batch_load(batch), strict=True):
                 yield key, None if data is None else format_of(data)
 
-    def _missing(self, key: str) -> KeyError:
-        near: list[str] = []
+    def _check_writable(self, tried: str) -> None:
+        if self.read_only:
+            raise refusal(tried, self.address)
+
+    def _missing(self, key: str) -> MissingKeyError:
+        return MissingKeyError(key, partial(self._near, key))
+
+    def _near(self, key: str) -> str | None:
         keys = self._blocking.list_keys()
-        if len(keys) <= _SUGGEST_AMONG:
-            near = difflib.get_close_matches(key, keys, n=1)
-        return KeyError(f"{key}: not in this store" + (f"; did you mean {near[0]!r}?" if near else ""))
+        near = difflib.get_close_matches(key, keys, n=1) if len(keys) <= _SUGGEST_AMONG else []
+        return near[0] if near else None
+
+
+def check_store(given: object, taker: str) -> None:
+    """Refuse what is no store, and say how to come by one.
+
+    Raises:
+        TypeError: ``given`` is not a ``Store``.
+    """
+    if not isinstance(given, Store):
+        what = repr(str(given)) if isinstance(given, (str, PathLike)) else "address"
+        raise TypeError(f"{taker} takes a Store, not {type(given).__name__}; write persistkit.open({what})")
 
 
 def _encoded(key: str, value: object) -> BytesLike:
@@ -298,7 +365,7 @@ def _literal_start(pattern: str) -> str:
     return pattern[: min((n for n, character in enumerate(pattern) if character in "*?["), default=len(pattern))]
 
 
-def _progress(total: int, doing: str) -> Any:  # Any: tqdm's bar has no complete type
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, desc=doing, unit="key", delay=1, leave=False, disable=total < _BATCH)
+def _pairs(other: Any) -> Iterable[tuple[str, Any]]:  # Any: whatever dict.update takes
+    if isinstance(other, Mapping):
+        return other.items()
+    return ((key, other[key]) for key in other.keys()) if hasattr(other, "keys") else other  # noqa: SIM118

@@ -5,23 +5,19 @@ from __future__ import annotations
 import io
 import json
 import warnings
+from base64 import b64decode, b64encode
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from persistkit.errors import FormatError
+from persistkit.pages import check_unpacked
+from persistkit.recipes import Recipe, arrow_titles, is_safe, plain, restored
 
 __all__ = ["decode_table", "encode_table"]
 
 _MARK: Final = b"persistkit"
-# Values of these dtypes go through Parquet unchanged; columns of any other are read back and compared.
-_SAFE: Final = frozenset(
-    ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64", "str"]
-)
-# Run lengths compress without bound: refuse what could not be meant rather than fill the memory.
-_MAX_CELLS_A_BYTE: Final = 32
-_FREE_CELLS: Final = 1 << 24
 
 
 def encode_table(value: object) -> memoryview:
@@ -31,26 +27,18 @@ def encode_table(value: object) -> memoryview:
         FormatError: a part of it would come back changed, or the extra ``arrow`` is missing.
     """
     pa, pq = _pyarrow()
-    if type(value) is pd.Series:
-        frame, mark = _of_series(value)
-    elif type(value) is pd.DataFrame:
-        frame, mark = value, None
-    else:
+    if not isinstance(value, (pd.DataFrame, pd.Series)) or type(value) not in (pd.DataFrame, pd.Series):
         raise FormatError(f"$: {type(value).__name__} is neither DataFrame nor Series; write pandas.DataFrame(value)")
-    if not frame.flags.allows_duplicate_labels:
+    if not value.flags.allows_duplicate_labels:
         raise FormatError("$: the flag allows_duplicate_labels=False is not kept; set it after loading")
-    if type(frame.index) is pd.RangeIndex and not isinstance(frame.index.name, (str, type(None))):
-        raise FormatError("$.index: the name of a RangeIndex comes back as text; name it with text")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # what Arrow warns of does not come back
-            table = pa.Table.from_pandas(frame)
-        if mark is not None:
-            table = table.replace_schema_metadata({**table.schema.metadata, _MARK: mark})
-        sink = io.BytesIO()  # grows faster than Arrow's own stream
-        pq.write_table(table, sink)
-        buffer = sink.getbuffer()
-        _compare(frame, buffer, pa, pq)
+        frame = value if isinstance(value, pd.DataFrame) else _of_series(value)
+        kept, recipe = plain(frame, _keep)
+        if frame is not value:
+            recipe = {**recipe, "series": True}
+        table = _arrow_table(kept, recipe, pa)
+        buffer = _written(table, pa, pq)
+        _compare(frame, list(kept.columns), recipe, pq.ParquetFile(pa.BufferReader(buffer)), buffer)
     except FormatError:
         raise
     except Exception as error:  # Arrow raises what it likes; whatever it is, nothing was stored
@@ -67,14 +55,15 @@ def decode_table(data: bytes) -> pd.DataFrame | pd.Series[Any]:
     pa, pq = _pyarrow()
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        _check_size(file.metadata, len(data))
+        check_unpacked(file, data)
+        recipe = _recipe(file.schema_arrow)
         table = file.read(use_pandas_metadata=True)
-        frame: pd.DataFrame = table.to_pandas()
-        mark = (table.schema.metadata or {}).get(_MARK)
-        if mark is None:
+        table.validate(full=True)
+        frame = restored(table, recipe, _open)
+        if "series" not in recipe:
             return frame
         series = frame.iloc[:, 0]
-        series.name = json.loads(mark)["series"]
+        series.name = frame.columns[0]
     except FormatError:
         raise
     except Exception as error:  # Arrow raises what it likes on bytes of strangers
@@ -87,56 +76,115 @@ def _pyarrow() -> tuple[Any, Any]:  # Any: pyarrow ships no complete types
         import pyarrow as pa  # type: ignore[import-untyped]
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
     except ImportError as error:
-        raise FormatError("tables need pyarrow: pip install 'persistkit[arrow]'") from error
+        raise FormatError('tables need pyarrow: pip install "persistkit[arrow]"') from error
     return pa, pq
 
 
-def _of_series(series: pd.Series[Any]) -> tuple[pd.DataFrame, bytes]:
-    if series.name is not None and type(series.name) not in (str, int):
-        raise FormatError(f"$.name: {series.name!r} does not come back as it went in; name the Series with text")
+def _of_series(series: pd.Series[Any]) -> pd.DataFrame:
+    name = series.name.item() if isinstance(series.name, np.generic) else series.name
     frame = series.to_frame("value")
+    frame.columns = pd.Index([name], dtype=object, tupleize_cols=False)
     frame.attrs = series.attrs
-    return frame, json.dumps({"series": series.name}).encode()
+    return frame
 
 
-def _check_size(metadata: Any, size_bytes: int) -> None:  # Any: pyarrow's FileMetaData
-    cells = metadata.num_rows * max(metadata.num_columns, 1)
-    claimed = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)) // 8
-    if metadata.num_rows < 0 or max(cells, claimed) > max(_MAX_CELLS_A_BYTE * size_bytes, _FREE_CELLS):
-        raise FormatError(
-            f"damaged parquet: {size_bytes:,} bytes claim {metadata.num_rows:,} rows, more than is ever unpacked"
-        )
+def _arrow_table(frame: pd.DataFrame, recipe: Recipe, pa: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what Arrow warns of does not come back
+        table = pa.Table.from_pandas(frame)
+    about = dict(table.schema.metadata)
+    if arrow := arrow_titles(recipe, frame.columns):
+        described = json.loads(about[b"pandas"])
+        described["columns"] = [column for column in described["columns"] if column["field_name"] not in arrow]
+        about[b"pandas"] = json.dumps(described).encode()
+    if recipe:
+        about[_MARK] = json.dumps(recipe, separators=(",", ":")).encode()
+    return table.replace_schema_metadata(about)
 
 
-def _compare(frame: pd.DataFrame, buffer: memoryview, pa: Any, pq: Any) -> None:
+def _written(table: Any, pa: Any, pq: Any) -> memoryview:
+    # The default tries a dictionary for every column, and statistics: half the time of a save.
+    kinds = pa.types
+    numbers = [field.name for field in table.schema if kinds.is_integer(field.type) or kinds.is_temporal(field.type)]
+    texts = [field.name for field in table.schema if not kinds.is_primitive(field.type)]
+    dense = {"use_dictionary": texts, "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED")}
+    buffer = _bytes_of(table, pq, dense)
+    try:
+        check_unpacked(pq.ParquetFile(pa.BufferReader(buffer)), buffer)
+    except FormatError:  # what repeats itself shrinks without bound that way, and would not be opened again
+        return _bytes_of(table, pq, {"use_dictionary": False})
+    return buffer
+
+
+def _bytes_of(table: Any, pq: Any, encodings: dict[str, Any]) -> memoryview:
+    sink = io.BytesIO()  # grows faster than Arrow's own stream
+    pq.write_table(table, sink, write_statistics=False, **encodings)
+    return sink.getbuffer()
+
+
+def _keep(frame: pd.DataFrame) -> str:
+    return b64encode(encode_table(frame)).decode()
+
+
+def _open(text: str) -> pd.DataFrame:
+    frame = decode_table(b64decode(text))
+    if not isinstance(frame, pd.DataFrame):
+        raise FormatError("damaged parquet: its labels are no table")
+    return frame
+
+
+def _recipe(schema: Any) -> Recipe:
+    recipe: Recipe = json.loads((schema.metadata or {}).get(_MARK, b"{}"))
+    return recipe
+
+
+def _compare(frame: pd.DataFrame, titles: list[str], recipe: Recipe, file: Any, buffer: memoryview) -> None:
     """Refuse a table that would come back changed: labels and dtypes by the schema, risky columns by their cells."""
-    file = pq.ParquetFile(pa.BufferReader(buffer))
-    _check_size(file.metadata, len(buffer))
-    kept = file.schema_arrow.empty_table().to_pandas()
-    if not _same_labels(kept.columns, frame.columns):
+    try:
+        check_unpacked(file, buffer)
+    except FormatError as error:
+        raise FormatError(
+            "$: it repeats itself so much that loading would take it for an attack on the memory; "
+            "store it in several values, or with DataFrame.to_parquet in a file of its own"
+        ) from error
+    kept = restored(file.schema_arrow.empty_table(), recipe, _open)
+    if not _same_index(kept.columns, frame.columns):
         raise FormatError(f"$.columns: {frame.columns!r} do not come back as they went in; use distinct text")
     if kept.attrs != frame.attrs:
         raise FormatError("$.attrs: they do not come back as they went in; keep them to JSON")
     for name, before, after in zip(frame.columns, frame.dtypes, kept.dtypes, strict=True):
         if before != after and not (before.kind == "O" or isinstance(before, pd.CategoricalDtype)):
-            raise FormatError(f"$.{name}: dtype {before} comes back as {after}; {_dtype_advice(before)}")
-    risky = [n for n, dtype in enumerate(frame.dtypes) if not _is_safe(dtype)]
-    index_is_safe = type(frame.index) is pd.RangeIndex or (
-        frame.index.nlevels == 1 and _is_safe(frame.index.dtype) and _same_index(kept.index, frame.index[:0])
-    )
-    if not risky and index_is_safe:
+            raise FormatError(f"$.{name}: dtype {before} comes back as {after}; convert the column first")
+    levels = recipe.get("index", {}).get("levels", 0)
+    if not levels and type(frame.index) is not pd.RangeIndex and not _same_index(kept.index, frame.index[:0]):
+        raise _changed_index(frame)
+    risky = [n for n, dtype in enumerate(frame.dtypes) if not is_safe(dtype)]
+    if not risky and not levels:
         return
-    names = [file.schema_arrow.names[n] for n in risky]
-    back = file.read(columns=names, use_pandas_metadata=True).to_pandas()
-    if not _same_index(back.index, frame.index):
-        raise FormatError(f"$.index: an index of dtype {frame.index.dtype} does not come back as it went in")
+    wanted = [*titles[:levels], *(titles[levels + n] for n in risky)]
+    back = restored(_read(file, wanted, titles), recipe, _open, labels=False)
+    if levels and not _same_index(back.index, frame.index):
+        raise _changed_index(frame)
     for place, n in enumerate(risky):
         _compare_column(frame.iloc[:, n], back.iloc[:, place])
 
 
+def _read(file: Any, wanted: list[str], titles: list[str]) -> Any:
+    table = file.read(columns=wanted, use_pandas_metadata=True)
+    if table.column_names[: len(wanted)] == wanted:
+        return table
+    # Arrow takes ``a`` for the path to ``a.b`` too.
+    return file.read(use_pandas_metadata=True).drop_columns([title for title in titles if title not in wanted])
+
+
+def _changed_index(frame: pd.DataFrame) -> FormatError:
+    dtype = list(frame.index.dtypes) if isinstance(frame.index, pd.MultiIndex) else frame.index.dtype
+    return FormatError(f"$.index: an index of dtype {dtype} does not come back as it went in")
+
+
 def _compare_column(before: pd.Series[Any], after: pd.Series[Any]) -> None:
     same = before.dtype == after.dtype and bool(before.array.equals(after.array))
-    if same and before.dtype.kind == "O":
+    if same and before.dtype == object:
         for n, (cell, kept) in enumerate(zip(before.array, after.array, strict=True)):
             if type(cell) is not type(kept) or isinstance(cell, (list, dict, np.ndarray)):
                 raise FormatError(f"$.{before.name}[{n}]: a cell of type {type(cell).__name__} changes on the way")
@@ -151,33 +199,16 @@ def _same_categories(before: pd.Series[Any], after: pd.Series[Any]) -> bool:
     now, then = after.dtype, before.dtype
     if not isinstance(then, pd.CategoricalDtype) or not isinstance(now, pd.CategoricalDtype):
         return True
-    return _same_labels(now.categories, then.categories) and now.ordered == then.ordered
-
-
-def _same_labels(after: pd.Index[Any], before: pd.Index[Any]) -> bool:
-    same = after.equals(before) and list(after.names) == list(before.names) and after.nlevels == before.nlevels
-    return same and [type(label) for label in after] == [type(label) for label in before]
+    return _same_index(now.categories, then.categories) and now.ordered == then.ordered
 
 
 def _same_index(after: pd.Index[Any], before: pd.Index[Any]) -> bool:
     if type(after) is not type(before) or list(after.names) != list(before.names) or not after.equals(before):
         return False
     if isinstance(before, pd.MultiIndex) and isinstance(after, pd.MultiIndex):
-        return list(after.dtypes) == list(before.dtypes)
+        return list(after.dtypes) == list(before.dtypes) and all(
+            _same_index(after.get_level_values(n), before.get_level_values(n)) for n in range(before.nlevels)
+        )
     if after.dtype != before.dtype:
         return False
     return before.dtype.kind != "O" or [type(label) for label in after] == [type(label) for label in before]
-
-
-def _is_safe(dtype: Any) -> bool:
-    return (
-        str(dtype) in _SAFE
-        or (isinstance(dtype, np.dtype) and dtype.kind in "mM")
-        or isinstance(dtype, pd.DatetimeTZDtype)
-    )
-
-
-def _dtype_advice(dtype: Any) -> str:
-    if getattr(dtype, "kind", "") == "M":
-        return "write column.dt.as_unit('ms')"
-    return "convert the column first"

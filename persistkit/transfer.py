@@ -15,7 +15,12 @@ from persistkit.errors import BatchError, PersistenceError, StorageError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CopyReport", "Overwrite", "compare", "copy", "copy_with_bar", "progress_bar"]
+__all__ = ["CopyReport", "Overwrite", "compare", "copy"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Overwrite: TypeAlias = Literal["error", "skip", "replace"]
 
@@ -35,6 +40,11 @@ class CopyReport:
         seconds: how long it took.
         failures: key -> why it was not copied; everything else was.
         unknown: filenames of values whose key cannot be known; they cannot be copied under one.
+
+    Example:
+        >>> report = CopyReport(copied=2, size_bytes=2048)
+        >>> print(report, report.complete)
+        2 copied (2,048 bytes), 0 skipped True
     """
 
     copied: int = 0
@@ -117,7 +127,7 @@ async def copy_with_bar(
 
 
 async def compare(left: PersistenceBackend, right: PersistenceBackend, *, prefix: str = "") -> pd.DataFrame:
-    """Return a row for each difference, sorted by key: columns ``key`` and ``status``.
+    """Return a row for each difference under ``prefix``, sorted by key: columns ``key`` and ``status``.
 
     ``status`` is ``only left``, ``only right`` or ``different``; sizes are compared first, then contents. Two equal
     backends give no row. A value of unknown key is compared by its filename and size, and its ``key`` is missing.

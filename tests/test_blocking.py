@@ -225,6 +225,47 @@ def test_no_thread_is_left_at_exit_and_a_fork_goes_on() -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
+LATE = """
+import atexit, sys
+sys.path.insert(0, sys.argv[1])
+from test_blocking import Listing
+from persistkit import BlockingBackend
+from persistkit.errors import StorageError
+
+backend = BlockingBackend(Listing())
+
+def save(name):
+    try:
+        backend.save(name, b"value")
+        print(name, backend.load(name))
+    except StorageError as error:
+        print(name, str(error).split(";")[0])
+
+class Last:
+    def __del__(self):
+        save("last")
+
+last = Last()
+atexit.register(save, "after the loop")
+save("first")
+atexit.register(save, "before the loop ends")
+"""
+
+
+def test_a_use_after_the_loop_has_ended_at_exit_is_an_error() -> None:
+    """A handler registered after the first use still saves; a later one gets an error, and nothing hangs."""
+    command = [sys.executable, "-c", LATE, str(Path(__file__).parent)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = "use a backend at the interpreter's exit: the background event loop has ended"
+    assert run.stdout.splitlines() == [
+        "first b'value'",
+        "before the loop ends b'value'",
+        f"after the loop {ended}",
+        f"last {ended}",
+    ]
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_only_a_backend_can_be_wrapped() -> None:
     """Wrapping anything else says what is expected."""
     with pytest.raises(TypeError, match="PersistenceBackend, not dict"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from persistkit import BlockingBackend, FilePersistenceBackend
-from persistkit.errors import BatchError, KeyCollisionError, PersistenceError
+from persistkit.errors import BatchError, KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import alternatives, claim_name_for, filename_for, needs_claim
 
 HALVES = [("a?>", "a>_"), ("<|im_start|>", ">:im_start|>"), ("?:_", ">\\>"), ("?\\>", ">|_"), ("?<>", ">\\_")]
@@ -257,6 +259,23 @@ async def test_check_names_every_problem_and_repairs_only_the_dead(backend: File
     assert await backend.list_keys() == sorted([":|", LONG, ">\\>", "good"])
 
 
+async def test_repair_leaves_what_is_only_named_like_a_temp_file(backend: FilePersistenceBackend) -> None:
+    """An old directory, link or pipe with a temp file's name is found and stays; the repair goes on."""
+    names = [f".persistkit-{number:032x}.tmp" for number in range(4)]
+    (backend.base_dir / names[0]).mkdir()
+    (backend.base_dir / names[0] / "inside").write_bytes(b"kept")
+    (backend.base_dir / names[1]).symlink_to("/etc/hostname")
+    os.mkfifo(backend.base_dir / names[2])
+    (backend.base_dir / names[3]).write_bytes(b"temp")
+    for name in names:
+        os.utime(backend.base_dir / name, (HOUR_AGO, HOUR_AGO), follow_symlinks=False)
+    findings = await backend.check(repair=True)
+    assert [finding.problem for finding in findings] == ["not a regular file"] * 3 + ["temp left behind"]
+    assert [finding.repaired for finding in findings] == [False, False, False, True]
+    assert sorted(os.listdir(backend.base_dir)) == names[:3]
+    assert (backend.base_dir / names[0] / "inside").read_bytes() == b"kept"
+
+
 async def test_repair_leaves_a_claim_that_is_held(backend: FilePersistenceBackend) -> None:
     """While a save holds an old claim, repair does not take it away."""
     await backend.save("a?>", b"1")
@@ -421,6 +440,30 @@ async def test_a_bad_companion_hides_nothing(backend: FilePersistenceBackend, ki
         companion.write_bytes(b"\xff" if kind == "binary" else b"k" * 300 + b"\0")
     assert await backend.list_keys() == ["good", "other"]
     assert [finding.filename for finding in await backend.check()] == [companion.name]
+
+
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.EIO, errno.EMFILE])
+async def test_a_companion_that_cannot_be_read_gives_no_wrong_key(
+    backend: FilePersistenceBackend, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    """The key of a sealed claim is unknown, never guessed; a process out of descriptors hears just that."""
+    await backend.batch_save({"a?>": b"1", "good": b"2"})
+    companion, opened = companion_of(backend, "a?>"), os.open
+
+    def refusing(path: str, *arguments: Any, **options: Any) -> int:
+        if path == str(companion):
+            raise OSError(reason, os.strerror(reason))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+    if reason == errno.EMFILE:
+        for listing in (backend.list_keys(), backend.check()):
+            with pytest.raises(StorageError, match="Too many open files"):
+                await listing
+        return
+    assert await backend.list_keys() == ["good"]
+    assert {(entry.key, entry.ambiguous) async for entry in backend.entries()} == {("good", False), (None, False)}
+    assert companion.name in {finding.filename for finding in await backend.check() if finding.problem == "unreadable"}
 
 
 async def test_deleting_a_value_another_key_holds_changes_nothing(backend: FilePersistenceBackend) -> None:

@@ -14,13 +14,14 @@ import stat
 import tempfile
 import threading
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from persistkit import FilePersistenceBackend
+from persistkit import Entry, FilePersistenceBackend, MemoryPersistenceBackend
 from persistkit.errors import BatchError, InvalidKeyError, StorageError
 from persistkit.filenames import filename_for
 
@@ -338,6 +339,37 @@ async def test_operations_are_traced_without_values(
     assert all(record.__dict__["milliseconds"] > 0 for record in caplog.records)
     assert "StorageError" in caplog.text
     assert "secret" not in caplog.text
+
+
+class _PlainIterator(AsyncIterator[Entry]):
+    """An iterator as a class, without ``aclose``: all that ``entries`` asks for."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self._keys = keys
+
+    async def __anext__(self) -> Entry:
+        if not self._keys:
+            raise StopAsyncIteration
+        key = self._keys.pop(0)
+        return Entry(key, 0, None, filename_for(key))
+
+
+class _ListsPlainly(MemoryPersistenceBackend):
+    """A backend whose listing is no generator."""
+
+    def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
+        """List three keys."""
+        return _PlainIterator([f"{prefix}{number}" for number in range(3)])
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.WARNING])
+async def test_a_listing_that_is_no_generator_is_traced_as_well(caplog: pytest.LogCaptureFixture, level: int) -> None:
+    """A backend may give any asynchronous iterator; at DEBUG it is listed, left early, and traced all the same."""
+    with caplog.at_level(level, "persistkit"):
+        assert [entry.key async for entry in _ListsPlainly().entries("k")] == ["k0", "k1", "k2"]
+        async for _ in _ListsPlainly().entries("k"):
+            break
+    assert [record.__dict__["operation"] for record in caplog.records[:1]] == ["entries"] * (level == logging.DEBUG)
 
 
 def _gone(backend: FilePersistenceBackend) -> FilePersistenceBackend:

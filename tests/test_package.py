@@ -27,13 +27,14 @@ LAYERS = [
     {"browser", "frames", "transfer", "testing"},
     {"blocking", "formats"},
     {"arrays", "tables"},
+    {"pages", "recipes"},
     {"backends"},
     {"readonly"},
     {"connections"},
     {"backend"},
     {"recovery"},
     {"filenames"},
-    {"operations"},
+    {"operations", "progress"},
     {"errors"},
 ]
 FACADE = "__init__"

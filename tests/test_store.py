@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+import pickle
+import re
+import shutil
 import tracemalloc
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +20,31 @@ import pandas as pd
 import pytest
 
 import persistkit
-from persistkit import FilePersistenceBackend, MemoryPersistenceBackend, Store
+from persistkit import Entry, FilePersistenceBackend, MemoryPersistenceBackend, PersistenceBackend, Store
 from persistkit.blocking import BlockingBackend
-from persistkit.errors import FormatError, ReadOnlyError, StorageError
+from persistkit.card import card
+from persistkit.errors import FormatError, MissingKeyError, ReadOnlyError, StorageError
 from persistkit.frames import findings_frame
+from persistkit.operations import BytesLike
+
+
+class NoListing(PersistenceBackend):
+    """A user's own backend of three methods: it cannot list."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, bytes] = {}
+
+    async def save(self, key: str, value: BytesLike) -> None:
+        """Keep the value."""
+        self._values[key] = bytes(value)
+
+    async def load(self, key: str) -> bytes | None:
+        """Give the value back."""
+        return self._values.get(key)
+
+    async def delete(self, key: str) -> None:
+        """Forget the value."""
+        self._values.pop(key, None)
 
 
 @pytest.fixture
@@ -68,6 +96,24 @@ def test_a_missing_key_names_itself_and_a_near_one(store: Store) -> None:
         del store["sesion:1"]
 
 
+def test_a_miss_lists_nothing(tmp_path: Path) -> None:
+    """Asking for what is not there costs no listing: a near key is looked for when the error is shown."""
+    store = Store(NoListing())
+    store["run/1"] = 1
+    assert (store.get("run/2"), store.get("run/2", 5), store.pop("run/2", 6), "run/2" in store) == (None, 5, 6, False)
+    for ask in (lambda: store["run/2"], lambda: store.__delitem__("run/2"), lambda: store.load_many(["run/2"])):
+        with pytest.raises(KeyError, match=r"^run/2: not in this store; keys\(\) lists what is there$") as caught:
+            ask()
+        assert caught.value.args == ("run/2",)
+        assert isinstance(pickle.loads(pickle.dumps(caught.value)), MissingKeyError)  # noqa: S301 - our own
+    gone = persistkit.open(tmp_path / "gone", create=True)
+    gone["run/1"] = 1
+    with pytest.raises(KeyError) as caught:
+        gone["run/2"]
+    shutil.rmtree(tmp_path / "gone")
+    assert "run/2: not in this store" in str(caught.value)
+
+
 def test_glob_crosses_separators_and_minds_case(store: Store) -> None:
     """``*`` matches across ``/`` and ``:``, and letters match only themselves."""
     store.update(dict.fromkeys(["run/1:a", "run/2:b", "Run/3"], 0))
@@ -83,6 +129,57 @@ def test_many_values_go_and_come_in_batches(store: Store) -> None:
     assert store.load_many(reversed(list(values))) == values
     with pytest.raises(KeyError, match="n:9999"):
         store.load_many(["n:0000", "n:9999"])
+
+
+def test_update_takes_what_a_dict_takes_a_batch_at_a_time(store: Store) -> None:
+    """Mappings, pairs, things with keys and named values go in; a generator is stored while it still makes values."""
+
+    class Keyed:
+        def keys(self) -> list[str]:
+            return ["keyed"]
+
+        def __getitem__(self, key: str) -> str:
+            return key.upper()
+
+    def pairs() -> Iterator[tuple[str, int]]:
+        for n in range(2_000):
+            yield f"n:{n % 1_500:04}", n
+        stored.append(len(store.keys("n:")))
+
+    stored: list[int] = []
+    store.update({"mapping": 1})
+    store.update(Keyed(), named=2)
+    store.update(pairs())
+    assert 1_000 < stored[0] <= 1_500
+    assert (store["mapping"], store["keyed"], store["named"], store["n:0001"]) == (1, "KEYED", 2, 1501)
+    with pytest.raises(FormatError, match="store 'bad'"):
+        store.update({"good": 1, "bad": {1, 2}})
+    assert "good" not in store
+
+
+def test_load_many_takes_keys_twice_and_refuses_one_text(store: Store) -> None:
+    """A repeated key is loaded once; one text is not taken for its letters."""
+    store["a"] = 1
+    assert store.load_many(["a", "a"]) == {"a": 1}
+    with pytest.raises(TypeError, match="several keys"):
+        store.load_many("a")
+
+
+def test_a_bar_shows_when_it_takes_longer_than_a_second(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Quick work is silent, however many keys; slow work shows how far it is, however few, and cleans up."""
+    values = {f"n:{n:04}": n for n in range(700)}
+    store.update(values)
+    store.load_many(values)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("persistkit.progress.SHOWN_AFTER_SECONDS", 0.0)
+    store.update(values)
+    assert "storing:" in (shown := capsys.readouterr().err)
+    assert "/700" in shown
+    store.load_many(list(values)[:70])
+    assert re.search(r"loading: +91%.* 64/70", shown := capsys.readouterr().err)
+    assert shown.endswith("\r")
 
 
 def test_bytes_are_exact(store: Store) -> None:
@@ -130,10 +227,57 @@ def test_values_frame_flattens_and_reports_what_it_left_out(store: Store) -> Non
     assert "damaged" in frame.attrs["skipped"]["r4"]
 
 
-def test_values_frame_keeps_large_integers_exact(store: Store) -> None:
-    """Integers beyond 2**53 stay exact in a column that some rows lack."""
-    store.update({"r1": {"n": 2**53 + 1}, "r2": {"m": 1}})
-    assert int(store.values_frame()["n"]["r1"]) == 2**53 + 1
+@pytest.mark.parametrize(
+    ("cells", "dtype"),
+    [
+        ([1, 2], "int64"),
+        ([2**53 + 1, None], "Int64"),
+        ([2**63 - 1, ...], "Int64"),
+        ([..., -(2**63), 2**63], "object"),
+        ([2**64 - 1, None], "object"),
+        ([10**400, None], "object"),
+        ([True, ..., False], "boolean"),
+        ([1, 0.5, None], "float64"),
+        ([2**53 + 1, 0.5], "object"),
+        ([0.5, ...], "float64"),
+        (["x", None], "str"),
+        (["x", 1], "object"),
+        ([1, True], "object"),
+        ([[1], ...], "object"),
+        ([None, ...], "object"),
+    ],
+)
+def test_values_frame_alters_no_cell(store: Store, cells: list[Any], dtype: str) -> None:
+    """Whatever a column holds and lacks, each cell equals what json reads; a gap (here ...) and null are missing."""
+    rows = {f"r{n}": {"row": n} if cell is ... else {"row": n, "a": cell} for n, cell in enumerate(cells)}
+    store.update(rows)
+    frame = store.values_frame()
+    assert frame["a"].dtype == dtype
+    for key, cell in frame["a"].items():
+        expected = json.loads(raw(store, str(key))).get("a")
+        assert pd.isna(cell) if expected is None else cell == expected
+
+
+def test_values_frame_keeps_columns_whose_names_look_alike(store: Store) -> None:
+    """A name that pandas cannot hold is shown escaped, beside the one that reads the same."""
+    store.put_bytes("r", rb'{"\ud800":1,"\\ud800":2}')
+    frame = store.values_frame()
+    assert (frame.columns.tolist(), frame.values.tolist()) == (["\\ud800", "\\ud800"], [[1, 2]])
+
+
+def test_values_frame_is_bounded(store: Store) -> None:
+    """Names that are data make no table: too wide, too empty or too long, they are left out and the reason is said."""
+    store["a"] = {f"column {n}": n for n in range(9_000)}
+    store["b"] = {f"other {n}": n for n in range(2_000)}
+    store["c"] = {"x" * 600: {"y" * 600: 1}}
+    store.update({f"d{n:04}": {"column 1": n} for n in range(2_000)})
+    frame = store.values_frame()
+    assert frame.shape[1] == 9_000
+    assert "11,000 columns" in frame.attrs["skipped"]["b"]
+    assert "1,201 characters" in frame.attrs["skipped"]["c"]
+    assert "empty but for" in frame.attrs["skipped"]["d1999"]
+    assert len(frame) + len(frame.attrs["skipped"]) == 2_003
+    assert store.values_frame("d*").shape == (2_000, 1)
 
 
 def test_values_frame_of_nothing_is_empty(store: Store) -> None:
@@ -171,6 +315,48 @@ def test_reprs_are_stable_escaped_and_bounded(store: Store) -> None:
     assert peak < 4_000_000
 
 
+def test_the_card_of_a_million_keys_is_as_small_as_that_of_ten() -> None:
+    """A million entries are counted in one pass, and eight of them shown."""
+    moment = datetime(2026, 3, 18, 10, 2, 4, tzinfo=UTC)
+    some = [Entry(f"run:{n}", 1024, moment, f"run_{n}-{n:016x}.bin") for n in range(1_000)]
+    html = card("results", chain.from_iterable(repeat(some, 1_000)), 8)
+    assert len(html) < 3_000
+    assert "1,000,000 keys, 976.6 MiB, newest change 2026-03-18 10:02:04 UTC" in html
+    assert "… and 999,992 more" in html
+
+
+def test_the_card_escapes_whatever_a_key_or_an_address_holds() -> None:
+    """Markup, quotes, controls, direction overrides, lone surrogates and long keys cannot leave their place."""
+    keys = ["<img src=x onerror=alert(1)>", "\"'&", "\u202etxt.exe", "\x1b[31m", "\udcff", "x" * 1_000, ""]
+    entries = [Entry(key, 1, None, "") for key in keys] + [Entry(None, 1, None, "<b>-0.bin")]
+    html = card("<i>results</i>", entries, 20)
+    assert not re.search("<img|<i>|<b>|\u202e|\x1b|\udcff|x{100}", html)
+    assert "<em>(empty key)</em>" in html
+    assert "&lt;b&gt;-0.bin (key not known)" in html
+    html.encode()
+
+
+def test_the_card_of_what_cannot_be_listed_says_why(tmp_path: Path) -> None:
+    """A store that is gone, or cannot list, has a card with the reason instead of a traceback."""
+    store = persistkit.open(tmp_path / "a<b", create=True)
+    shutil.rmtree(tmp_path / "a<b")
+    assert re.search("a&lt;b.*the directory does not exist", store._repr_html_())
+    assert "NoListing cannot list its keys" in Store(NoListing())._repr_html_()
+
+
+def test_browse_shows_the_store_and_deletes_only_where_the_store_may() -> None:
+    """The browser shows the store's keys, copies ``store[...]``, and never deletes from a store opened read only."""
+    backend = MemoryPersistenceBackend()
+    Store(backend).update({"run/1": 1, "run/2": 2})
+    browser = Store(backend).browse()
+    assert browser.wait(timeout_seconds=30)
+    assert "2 keys" in repr(browser)
+    answer, _ = browser.handle({"op": "select", "view": 1, "id": 1, "revision": 1, "row": 0})
+    assert (browser.read_only, answer["details"]["line"]) == (True, "store['run/1']")
+    assert not Store(backend).browse(read_only=False).read_only
+    assert Store(backend, read_only=True).browse(read_only=False).read_only
+
+
 def test_a_mistyped_path_is_an_error_that_says_so(tmp_path: Path) -> None:
     """Opening what is not there names it, a near neighbour and the way to make it; nothing is made."""
     (tmp_path / "results").mkdir()
@@ -191,6 +377,8 @@ def test_file_urls_are_percent_decoded(tmp_path: Path) -> None:
 def test_read_only_refuses_every_write_on_every_path(tmp_path: Path) -> None:
     """No write gets through a read-only store: not typed, not by its backend, not by the blocking core."""
     persistkit.open(tmp_path)["k"] = 1
+    with pytest.raises(ValueError, match="opened read only is not made"):
+        persistkit.open(tmp_path / "new", create=True, read_only=True)
     before = sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.iterdir())
     store = persistkit.open(tmp_path, read_only=True)
     backend, blocking = store.backend, BlockingBackend(store.backend)
@@ -211,6 +399,11 @@ def test_read_only_refuses_every_write_on_every_path(tmp_path: Path) -> None:
         lambda: store.__delitem__("absent"),
         lambda: store.put_bytes("k", b"x"),
         lambda: store.pop("k"),
+        lambda: store.pop("absent", None),
+        lambda: store.setdefault("absent", 1),
+        lambda: store.update({}),
+        lambda: store.__setitem__("k", {1, 2}),
+        store.popitem,
         store.clear,
         lambda: asyncio.run(backend.save("k", b"x")),
         lambda: asyncio.run(backend.delete("k")),
@@ -222,11 +415,17 @@ def test_read_only_refuses_every_write_on_every_path(tmp_path: Path) -> None:
         lambda: blocking.save("k", b"x"),
         lambda: core.save("k", b"x"),
         lambda: core.check(True),
+        lambda: Store(backend).put_bytes("k", b"x"),
+        lambda: pickle.loads(pickle.dumps(store)).put_bytes("k", b"x"),  # noqa: S301 - our own
+        lambda: copy.deepcopy(store).put_bytes("k", b"x"),
     ]
     for write in writes:
         with pytest.raises(ReadOnlyError, match="read only"):
             write()
-    assert store["k"] == 1
+    other = persistkit.open("memory:")
+    other["k"] = 2
+    assert isinstance(other.copy_to(store, overwrite="replace", progress=False).failures["k"], ReadOnlyError)
+    assert (store["k"], store.setdefault("k", 2)) == (1, 1)
     assert sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.iterdir()) == before
 
 

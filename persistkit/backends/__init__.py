@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from importlib import import_module
 from os import PathLike, fspath
@@ -15,6 +16,11 @@ from persistkit.errors import StorageError
 from persistkit.readonly import ReadOnlyBackend
 
 __all__ = ["open_backend", "shown_address"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//|[^/\\]|$)")
 _TABLES: Final = ("persistkit.backends.sql", "SQLPersistenceBackend")
@@ -53,16 +59,18 @@ def open_backend(
 
     Raises:
         ImportError: the engine's packages are not installed; the message says what to install.
-        TypeError: an option is unknown to the backend.
-        ValueError: the address is empty or not complete, or an option is unknown to the object store.
+        TypeError: the address is neither text nor a path, or an option is unknown to the engine.
+        ValueError: the address is empty or not complete.
         StorageError: nothing is there, or the scheme is not known; the message says what is near.
 
     Example:
         >>> open_backend("memory:")
         MemoryPersistenceBackend()
     """
+    if not isinstance(address, (str, PathLike)):
+        raise TypeError(f"an address is text or a path, such as 'results', not {type(address).__name__}")
     if not fspath(address):
-        raise ValueError("open an address: it is empty; for the present directory write '.'")
+        raise ValueError("the address is empty; write a path, such as 'results', or '.' for the working directory")
     backend = _opened(address, create, options)
     return ReadOnlyBackend(backend) if read_only else backend
 
@@ -99,17 +107,18 @@ def _opened(address: str | PathLike[str], create: bool, options: dict[str, Any])
     if scheme == "memory":
         from persistkit.backends.memory import MemoryPersistenceBackend
 
-        return MemoryPersistenceBackend(**options)
+        return _made(MemoryPersistenceBackend, (), options)
     if scheme in _ENGINES:
         module, name = _ENGINES[scheme]
         engine = getattr(import_module(module), name)
         if _ENGINES[scheme] is _TABLES:
             options["create"] = create
-        backend: PersistenceBackend = engine(f"{scheme}:{rest}", **options)
-        return backend
+        return _made(engine, (f"{scheme}:{rest}",), options)
+    near = difflib.get_close_matches(scheme, _ENGINES, n=1)
+    meant = f"; did you mean {near[0] + '://'!r}? Otherwise" if near else ";"
     # Only the scheme is told: what follows may hold a password.
     raise StorageError(
-        f"open an address: no backend is known for {scheme + ':'!r}; write a path or one of {', '.join(_SCHEMES)}"
+        f"open an address: no backend is known for {scheme + ':'!r}{meant} write a path or one of {', '.join(_SCHEMES)}"
     )
 
 
@@ -118,7 +127,20 @@ def _open_directory(path: Path, create: bool, options: dict[str, Any]) -> Persis
 
     if not create and not path.exists():
         raise StorageError(f"open {str(path)!r}: it does not exist{_near(path)}; to make a new store write create=True")
-    return FilePersistenceBackend(path, create=create, **options)
+    return _made(FilePersistenceBackend, (path,), {"create": create, **options})
+
+
+def _made(engine: type[PersistenceBackend], place: tuple[object, ...], options: dict[str, Any]) -> PersistenceBackend:
+    """Make the backend, and name an option it does not take, with the one that may be meant."""
+    parameters = inspect.signature(engine).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        taken = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+        for name in options:
+            if name not in taken:
+                near = difflib.get_close_matches(name, taken, n=1)
+                meant = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(taken) or 'none'}"
+                raise TypeError(f"{engine.__name__} takes no option {name!r}{meant}")
+    return engine(*place, **options)
 
 
 def _near(path: Path) -> str:

@@ -6,13 +6,13 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from time import time
 from typing import TYPE_CHECKING, Final, Literal
 
-from persistkit.backends.claims import GRACE_SECONDS
-from persistkit.backends.files import modified_at
+from persistkit.backends.claims import is_young
+from persistkit.backends.files import EXHAUSTED, modified_at
 from persistkit.filenames import claim_name_for, filename_for, is_filename, keys_for
 
 if TYPE_CHECKING:
@@ -61,34 +61,35 @@ def check(directory: Directory, repair: bool) -> list[Finding]:
     """Return one finding a problem, sorted by filename; see ``FilePersistenceBackend.check``."""
     with directory.errors("check"):
         names: dict[str, os.stat_result] = {}
+        findings: list[Finding] = []
         with os.scandir(directory.base_dir) as scan:
             for found in scan:
                 try:
-                    names[found.name] = found.stat(follow_symlinks=False)
+                    status = found.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-        findings = sorted(_look(directory, names), key=lambda finding: finding.filename)
+                if is_filename(found.name) or _is_claim(found.name):
+                    names[found.name] = status
+                else:  # at once: a million foreign names would keep half a gigabyte of stat results
+                    findings.append(_of_no_key(found.name, status))
+        findings += _look(directory, names)
+        findings.sort(key=lambda finding: finding.filename)
         return [_repaired(directory, finding) for finding in findings] if repair else findings
 
 
 def _look(directory: Directory, names: dict[str, os.stat_result]) -> Iterator[Finding]:
     values = []
     for name, status in names.items():
-        if _TEMP.fullmatch(name) and stat.S_ISREG(status.st_mode):
-            yield _finding("temp left behind", name, status)
-        elif is_filename(name):
-            if stat.S_ISREG(status.st_mode):
-                values.append(name)
-            else:
-                yield _finding("not a regular file", name, status)
-        elif _is_claim(name):
+        if _is_claim(name):
             yield from _look_at_claim(directory, name, names)
+        elif stat.S_ISREG(status.st_mode):
+            values.append(name)
         else:
-            yield _finding("foreign file" if stat.S_ISREG(status.st_mode) else "not a regular file", name, status)
-    claimed = {name for name in values if claim_name_for(name) in names and directory.claimed_key(name) is not None}
+            yield _finding("not a regular file", name, status)
+    claimed = {name for name in values if claim_name_for(name) in names and directory.claimed_key(name)[0] is not None}
     for reading in keys_for([name for name in values if name not in claimed]):
         # A claim precedes its value: one made since the directory was read is there now.
-        if len(reading.keys) != 1 and directory.claimed_key(reading.filename) is not None:
+        if len(reading.keys) != 1 and directory.claimed_key(reading.filename)[0] is not None:
             continue
         status = names[reading.filename]
         if len(reading.keys) > 1:
@@ -100,6 +101,12 @@ def _look(directory: Directory, names: dict[str, os.stat_result]) -> Iterator[Fi
             yield _finding("unreadable", name, names[name])
 
 
+def _of_no_key(name: str, status: os.stat_result) -> Finding:
+    if not stat.S_ISREG(status.st_mode):
+        return _finding("not a regular file", name, status)
+    return _finding("temp left behind" if _TEMP.fullmatch(name) else "foreign file", name, status)
+
+
 def _look_at_claim(directory: Directory, companion: str, names: dict[str, os.stat_result]) -> Iterator[Finding]:
     status = names[companion]
     if not stat.S_ISREG(status.st_mode):
@@ -108,7 +115,9 @@ def _look_at_claim(directory: Directory, companion: str, names: dict[str, os.sta
     name = companion.removesuffix(".key") + ".bin"
     try:
         content = directory.claims.content(companion)
-    except OSError:
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
         yield _finding("unreadable", companion, status)
         return
     if content is None:
@@ -139,19 +148,22 @@ def _is_torn(content: bytes, companion: str) -> bool:
 
 def _is_readable(directory: Directory, name: str) -> bool:
     try:
-        descriptor = directory.open_file(name)
-    except OSError:
+        opened = directory.open_regular(name)
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
         return False
-    if descriptor is not None:
-        os.close(descriptor)
+    if opened is not None:
+        os.close(opened[0])
     return True
 
 
 def _repaired(directory: Directory, finding: Finding) -> Finding:
-    if time() - finding.modified.timestamp() < GRACE_SECONDS:
+    if is_young(finding.modified.timestamp()):
         return finding
     if finding.problem == "temp left behind":
-        directory.discard(directory.path_of(finding.filename))
+        with suppress(FileNotFoundError):
+            os.unlink(directory.path_of(finding.filename))  # noqa: PTH108 - a str path, as everywhere on this path
         return replace(finding, repaired=True)
     if finding.problem in ("claim without value", "torn claim"):
         value = directory.path_of(finding.filename.removesuffix(".key") + ".bin")

@@ -26,9 +26,9 @@ else:  # no advisory locks on files there; the hour of grace alone protects a cl
         """Do nothing."""
 
 
-__all__ = ["GRACE_SECONDS", "Claims"]
+__all__ = ["Claims", "is_young"]
 
-GRACE_SECONDS: Final = 3600.0
+_GRACE_SECONDS: Final = 3600.0
 
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _READ: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -82,12 +82,12 @@ class Claims:
                         os.utime(descriptor)
                     yield
                     return
-                age_seconds = time() - os.fstat(descriptor).st_mtime
+                young = is_young(os.fstat(descriptor).st_mtime)
             finally:
                 os.close(descriptor)
             if holder is not None:
                 raise KeyCollisionError(self._collision(action, key, name, f"the key {holder!r} holds"))
-            if age_seconds < GRACE_SECONDS or not self.remove(companion, lambda: True):
+            if young or not self.remove(companion, lambda: True):
                 raise KeyCollisionError(self._collision(action, key, name, "an unfinished claim of another key is on"))
 
     def held_by_another(self, key: str, name: str) -> bool:
@@ -126,7 +126,7 @@ class Claims:
             status = os.fstat(descriptor)
             if status.st_nlink == 0:
                 return True
-            if time() - status.st_mtime < GRACE_SECONDS or not still_dead():
+            if is_young(status.st_mtime) or not still_dead():
                 return False
             os.unlink(self._files.path_of(companion))  # noqa: PTH108
             return True
@@ -174,6 +174,15 @@ class Claims:
 
     def _collision(self, action: str, key: str, name: str, reason: str) -> str:
         return f"{action} {key!r} in {self._files.base_dir}: {reason} the file {name}; choose another key"
+
+
+def is_young(modified: float) -> bool:
+    """Tell whether a file of this time, in seconds since 1970, may belong to a writer that is alive.
+
+    Not if it was written more than an hour ago; nor if it is to be written in more than an hour: then the clock has
+    jumped back, and without this rule the file would be in the way until the clock is there again.
+    """
+    return abs(time() - modified) < _GRACE_SECONDS
 
 
 def _key_from(content: bytes, name: str) -> str | None:

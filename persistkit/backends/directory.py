@@ -14,7 +14,7 @@ from typing import Final
 
 from persistkit.backend import BlockingReader, BlockingWriter, Entry, raise_failures
 from persistkit.backends.claims import Claims
-from persistkit.backends.files import Files, modified_at, sync_path
+from persistkit.backends.files import EXHAUSTED, Files, modified_at, sync_path
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import Reading, claim_name_for, is_filename, place_for, readings_of
 from persistkit.operations import BytesLike
@@ -168,8 +168,7 @@ class Directory(Files):
             self._attempt(list(temps), publish, failures)
         finally:
             for temp in temps.values():
-                with suppress(OSError):
-                    os.unlink(temp)  # noqa: PTH108 - a str path, as everywhere on this path
+                self.discard(temp)
         self._sync_for("save", [key for key in items if key not in failures], failures)
 
     def _sync_for(self, action: str, keys: list[str], failures: dict[str, Exception] | None) -> None:
@@ -189,7 +188,7 @@ class Directory(Files):
         """Iterate over the values whose key starts with ``prefix``, in the directory's order."""
         with self.errors("list"):
             files, companions = self._scan()
-            readings = self._read_keys([file.name for file in files], companions)
+        readings = self._read_keys([file.name for file in files], companions)
         for file, (key, ambiguous) in zip(files, readings, strict=True):
             if prefix and (key is None or not key.startswith(prefix)):
                 continue
@@ -207,7 +206,7 @@ class Directory(Files):
         """Return the known keys that start with ``prefix``, sorted: one directory scan, no stat."""
         with self.errors("list"):
             files, companions = self._scan()
-            readings = self._read_keys([file.name for file in files], companions)
+        readings = self._read_keys([file.name for file in files], companions)
         return sorted(key for key, _ in readings if key is not None and key.startswith(prefix))
 
     def key_count(self) -> int:
@@ -248,57 +247,70 @@ class Directory(Files):
 
     def _read_keys(self, names: list[str], companions: set[str]) -> Iterator[tuple[str | None, bool]]:
         """Iterate over key and ambiguity of each name: a companion's key, else the only or the smallest solution."""
-        claimed: dict[str, str | None] = {}
-        if companions:
-            claimed = {name: self.claimed_key(name) for name in names if claim_name_for(name) in companions}
-        readings = readings_of([name for name in names if claimed.get(name) is None])
-        for name in names:
-            key = claimed.get(name)
-            yield self._choice(next(readings)) if key is None else (key, False)
+        with self.errors("list"):
+            claimed: dict[str, str | None] = {}
+            if companions:
+                claimed = {name: self.claimed_key(name)[0] for name in names if claim_name_for(name) in companions}
+            readings = readings_of([name for name in names if claimed.get(name) is None])
+            for name in names:
+                key = claimed.get(name)
+                yield self._choice(next(readings)) if key is None else (key, False)
 
     def _choice(self, reading: Reading) -> tuple[str | None, bool]:
         if len(reading.keys) == 1:
             return reading.keys[0], False
         # A claim precedes its value: one made since the scan went by is there now.
-        key = self.claimed_key(reading.filename)
-        if key is None and reading.keys:
+        key, sealed = self.claimed_key(reading.filename)
+        if key is None and reading.keys and not sealed:
             return reading.keys[0], True
         return key, False
 
-    def claimed_key(self, name: str) -> str | None:
-        """Return the key that the companion of ``name`` names; None without a companion that can be read."""
+    def claimed_key(self, name: str) -> tuple[str | None, bool]:
+        """Return the key that the companion of ``name`` names, and whether a companion is there that cannot be read.
+
+        Raises:
+            OSError: the process or the system has no more room to open files, which says nothing of the companion.
+        """
         try:
-            return self.claims.key_in(claim_name_for(name), name)
-        except OSError:
-            # Not readable, or no file at all: check tells; one bad companion must not hide the whole directory.
-            return None
+            return self.claims.key_in(claim_name_for(name), name), False
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
+            # check tells; one bad companion must not hide the whole directory. No file at all claims nothing.
+            return None, error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
     # -- streams -------------------------------------------------------------------------------------------------
 
     @contextmanager
     def open_reader(self, key: str) -> Iterator[BlockingReader | None]:
         """Open the value of ``key`` for reading in chunks; None when there is none."""
-        descriptor = self.open_value(key)
-        if descriptor is None:
+        opened = self.open_value(key)
+        if opened is None:
             yield None
             return
-        with os.fdopen(descriptor, "rb") as file:
-            yield _FileReader(self, key, file)
+        file, size = opened
+        try:
+            yield _FileReader(self, key, file, size)
+        finally:
+            with self.errors("load", key):
+                file.close()
 
-    def open_value(self, key: str) -> int | None:
-        """Return an open descriptor of the value of ``key``, or None when there is none."""
+    def open_value(self, key: str) -> tuple[BufferedReader, int] | None:
+        """Open the value of ``key`` for reading and return it with its size, or None when there is none."""
         name, hard = place_for(key)
         with self.errors("open", key):
-            descriptor = self.open_file(name)
-            if descriptor is None or not hard:
-                return descriptor
-            another = True
+            opened = self.open_buffered(name)
+            if opened is None or not hard:
+                return opened
             try:
-                another = self.claims.held_by_another(key, name)
-            finally:
-                if another:
-                    os.close(descriptor)
-            return None if another else descriptor
+                held_by_another = self.claims.held_by_another(key, name)
+            except BaseException:
+                opened[0].close()
+                raise
+            if held_by_another:
+                opened[0].close()
+                return None
+            return opened
 
     @contextmanager
     def open_writer(self, key: str) -> Iterator[BlockingWriter]:
@@ -350,11 +362,11 @@ class Directory(Files):
 class _FileReader:
     """An open value, read in chunks."""
 
-    def __init__(self, directory: Directory, key: str, file: BufferedReader) -> None:
+    def __init__(self, directory: Directory, key: str, file: BufferedReader, size: int) -> None:
         self._directory = directory
         self._key = key
         self._file = file
-        self.size = os.fstat(file.fileno()).st_size
+        self.size = size
 
     def read(self, size: int = -1) -> bytes:
         with self._directory.errors("load", self._key):

@@ -6,10 +6,9 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
 from io import BufferedReader, BufferedWriter
 from itertools import islice
-from os import PathLike, fdopen, fstat
+from os import PathLike
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -23,6 +22,11 @@ from persistkit.filenames import filename_for
 from persistkit.operations import BytesLike, Items, check_key, traced
 
 __all__ = ["FilePersistenceBackend"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 T = TypeVar("T")
 
@@ -74,9 +78,6 @@ class FilePersistenceBackend(PersistenceBackend):
     def __repr__(self) -> str:
         unsynced = "" if self.fsync else ", fsync=False"
         return f"FilePersistenceBackend({str(self.base_dir)!r}{unsynced})"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return partial(type(self), fsync=self.fsync), (str(self.base_dir),)
 
     @property
     def base_dir(self) -> Path:
@@ -198,18 +199,19 @@ class FilePersistenceBackend(PersistenceBackend):
     @asynccontextmanager
     async def _reader(self, key: str) -> AsyncIterator[Reader | None]:
         # A list, because a cancelled hop gives no result back, and what it opened must be closed all the same.
-        opened: list[BufferedReader] = []
+        opened: list[tuple[BufferedReader, int]] = []
         try:
             await _hop(self._open_for_reading, key, opened)
-            yield _StreamReader(self._directory, key, opened[0]) if opened else None
+            yield _StreamReader(self._directory, key, *opened[0]) if opened else None
         finally:
-            for file in opened:
-                await _hop(file.close)
+            for file, _ in opened:
+                with self._directory.errors("load", key):
+                    await _hop(file.close)
 
-    def _open_for_reading(self, key: str, opened: list[BufferedReader]) -> None:
-        descriptor = self._directory.open_value(key)
-        if descriptor is not None:
-            opened.append(fdopen(descriptor, "rb"))
+    def _open_for_reading(self, key: str, opened: list[tuple[BufferedReader, int]]) -> None:
+        value = self._directory.open_value(key)
+        if value is not None:
+            opened.append(value)
 
     @asynccontextmanager
     async def _writer(self, key: str) -> AsyncIterator[Writer]:
@@ -239,11 +241,11 @@ class FilePersistenceBackend(PersistenceBackend):
 class _StreamReader:
     """An open value, read in chunks."""
 
-    def __init__(self, directory: Directory, key: str, file: BufferedReader) -> None:
+    def __init__(self, directory: Directory, key: str, file: BufferedReader, size: int) -> None:
         self._directory = directory
         self._key = key
         self._file = aiofiles.threadpool.wrap(file)
-        self.size = fstat(file.fileno()).st_size
+        self.size = size
 
     async def read(self, size: int = -1) -> bytes:
         with self._directory.errors("load", self._key):

@@ -8,17 +8,21 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from io import BufferedWriter
+from io import BufferedReader, BufferedWriter, FileIO
 from pathlib import Path
 from typing import Final
 
 from persistkit.errors import PersistenceError, StorageError
 from persistkit.operations import BytesLike
 
-__all__ = ["TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "sync_path"]
+__all__ = ["EXHAUSTED", "TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "sync_path"]
 
 TEMP_PREFIX: Final = ".persistkit-"
 TEMP_SUFFIX: Final = ".tmp"
+
+_ONE_READ: Final = 1 << 30
+# These tell of the process or the system that tried to open a file, and nothing of the file.
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 # Read without following a link out of the directory, and without waiting for a FIFO's writer. O_CLOEXEC is Python's
 # default; O_BINARY exists on Windows only.
@@ -97,23 +101,31 @@ class Files:
 
     def open_temp(self, temp: str) -> BufferedWriter:
         """Create the temp file ``temp`` and open it for writing."""
-        return os.fdopen(os.open(temp, _CREATE, 0o666), "wb")
+        return BufferedWriter(_raw(os.open(temp, _CREATE, 0o666), "wb"))
 
     def discard(self, temp: str) -> None:
-        """Remove a temp file that will not become a value, if it is there."""
-        with suppress(FileNotFoundError):
+        """Remove a temp file that will not become a value, if it is there and can be removed.
+
+        A failure here must not hide the error that the caller is to see; a temp file that stays is found by ``check``.
+        """
+        with suppress(OSError):
             os.unlink(temp)  # noqa: PTH108
 
-    def open_file(self, name: str) -> int | None:
-        """Return an open descriptor of the regular file ``name``, or None when it does not exist."""
+    def open_regular(self, name: str) -> tuple[int, int] | None:
+        """Return descriptor and size of the regular file ``name``, or None when it does not exist."""
         descriptor = self._open_any(name)
-        if descriptor is not None:
-            try:
-                _regular_size(descriptor, name)
-            except BaseException:
-                os.close(descriptor)
-                raise
-        return descriptor
+        if descriptor is None:
+            return None
+        try:
+            return descriptor, _regular_size(descriptor, name)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def open_buffered(self, name: str) -> tuple[BufferedReader, int] | None:
+        """Open the regular file ``name`` for reading in chunks and return it with its size; None without one."""
+        opened = self.open_regular(name)
+        return None if opened is None else (BufferedReader(_raw(opened[0], "rb")), opened[1])
 
     def read(self, name: str) -> bytes | None:
         """Return the bytes of the regular file ``name``, or None when it does not exist."""
@@ -122,6 +134,9 @@ class Files:
             return None
         try:
             size = _regular_size(descriptor, name)
+            if size > _ONE_READ:
+                # The system reads no more than 2 GiB at once, and joining parts would hold the value twice.
+                return os.fdopen(descriptor, "rb", buffering=0, closefd=False).readall()
             # One byte more than expected: a short answer is the end of the file, without a second call to see it.
             value = os.read(descriptor, size + 1)
             if len(value) == size:
@@ -172,7 +187,10 @@ class Files:
         reason = error.strerror or str(error)
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             if any(parent.is_file() for parent in (self.base_dir, *self.base_dir.parents)):
-                return "this is a file, or lies below one: not a directory"
+                return (
+                    "this is a file, or lies below one: not a directory; open the directory that holds it "
+                    "(a SQLite file is sqlite:///path)"
+                )
             if not self.base_dir.exists():
                 return "the directory does not exist; check the path, or pass create=True to make it"
         if error.errno == errno.ELOOP:
@@ -186,6 +204,15 @@ def _regular_size(descriptor: int, name: str) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, f"{name} is not a regular file")
     return status.st_size
+
+
+def _raw(descriptor: int, mode: str) -> FileIO:
+    """Return a file on ``descriptor``, which is closed when that fails."""
+    try:
+        return FileIO(descriptor, mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def modified_at(status: os.stat_result) -> datetime:

@@ -6,6 +6,7 @@ import io
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Never
 
 from persistkit.backend import BlockingCore, BlockingReader, BlockingWriter, Entry, PersistenceBackend
 from persistkit.operations import BytesLike, Items
@@ -13,10 +14,14 @@ from persistkit.operations import BytesLike, Items
 __all__ = ["MemoryPersistenceBackend"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class MemoryPersistenceBackend(PersistenceBackend):
     """Values in memory: for tests, and for results that need not outlive the process.
 
-    Nothing is left after exit, and a copy in another process (fork, pickle) goes its own way. Otherwise the
+    Nothing is left after exit; a forked child's copy goes its own way, and pickling is refused. Otherwise the
     contract of ``PersistenceBackend``; keys never collide here.
 
     Example:
@@ -32,6 +37,12 @@ class MemoryPersistenceBackend(PersistenceBackend):
 
     def __repr__(self) -> str:
         return "MemoryPersistenceBackend()"
+
+    def __reduce__(self) -> Never:
+        raise TypeError(
+            f"pickle {self!r}: its values are in the memory of this process alone; "
+            "for workers, open a directory: persistkit.open('results', create=True)"
+        )
 
     @property
     def blocking_core(self) -> BlockingCore:

@@ -10,6 +10,11 @@ from persistkit.filenames import filename_for, keys_for
 
 __all__ = ["NamedKey", "key_in", "object_name", "read_names", "readings_of"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 NamedKey = tuple[str, str | None, bool]
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")

@@ -20,6 +20,11 @@ from persistkit.errors import StorageError
 
 __all__ = ["Bucket"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 T = TypeVar("T")
 
 _SCHEMES: Final = ("s3", "gs", "az")
@@ -186,7 +191,22 @@ class Bucket:
         reason = str(error).strip().partition("\n")[0]
         for secret in self._secrets:
             reason = reason.replace(secret, "***")
-        return StorageError(f"{tried} in {self.place!r}: {reason}")
+        return StorageError(f"{tried} in {self.place!r}: {reason}{_advice(reason)}")
+
+
+def _advice(reason: str) -> str:
+    """Return the next step for what a store most often refuses."""
+    # Where the keys of a cloud machine are asked for.
+    if "/latest/api/token" in reason or "/latest/meta-data" in reason:
+        return (
+            "; no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass access_key_id and "
+            "secret_access_key (they do not travel to workers), or skip_signature='true' for a public bucket"
+        )
+    if "error sending request" in reason:
+        return "; look whether the server is up and reachable, and the endpoint is right"
+    if "NoSuchBucket" in reason:
+        return "; make the bucket first, or check its name"
+    return ""
 
 
 def _shown(address: str) -> str:
@@ -197,7 +217,10 @@ def _shown(address: str) -> str:
 def _opened(address: str, timeout_seconds: float, options: dict[str, str]) -> Any:
     url = urlsplit(address)
     if url.scheme not in _SCHEMES or not url.netloc:
-        raise ValueError(f"an address is s3://bucket/prefix, gs://... or az://..., not {_shown(address)!r}")
+        raise ValueError(
+            "an address is s3://bucket/prefix, gs://bucket/prefix or az://container/prefix: "
+            f"this one, of the scheme {url.scheme!r}, names no bucket after //"
+        )
     if "@" in url.netloc:
         raise ValueError(
             f"open {_shown(address)!r}: credentials do not belong in the address; "
@@ -205,6 +228,9 @@ def _opened(address: str, timeout_seconds: float, options: dict[str, str]) -> An
         )
     open_url: Any = from_url  # Any: its stub wants one of three typed dictionaries, by the scheme
     endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
+    # obstore would panic with the first request.
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise ValueError(f"an endpoint begins with http:// or https://, not {endpoint!r}; write https://{endpoint}")
     try:
         return open_url(
             _shown(address).rstrip("/"),
@@ -222,4 +248,7 @@ def _opened(address: str, timeout_seconds: float, options: dict[str, str]) -> An
             },
         )
     except BaseError as error:
-        raise ValueError(f"open {_shown(address)!r}: {str(error).partition(chr(10))[0]}") from None
+        raise ValueError(
+            f"open {_shown(address)!r}: {str(error).partition(chr(10))[0]}; options are those of obstore, such as "
+            "endpoint, region, access_key_id, secret_access_key"
+        ) from None

@@ -10,6 +10,11 @@ from persistkit.operations import BytesLike
 
 __all__ = ["PART_BYTES", "ObjectReader", "ObjectWriter"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 PART_BYTES: Final = 8 * 1024 * 1024
 _PIECE_BYTES: Final = 1024 * 1024
 

@@ -24,6 +24,11 @@ except ImportError as error:
 
 __all__ = ["ObjectPersistenceBackend"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _DELETED_AT_ONCE: Final = 1_000
 _PARTS: Final = 10_000
 
@@ -78,8 +83,13 @@ class ObjectPersistenceBackend(PersistenceBackend):
         return f"ObjectPersistenceBackend({self._bucket.place!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
+        if not isinstance(self._address, str):
+            raise TypeError(
+                f"pickle {self!r}: a store of obstore would take its credentials along, or cannot go at all; "
+                "open it by its address, such as s3://bucket/prefix"
+            )
         again = partial(type(self), timeout_seconds=self._timeout_seconds, **self._bucket.public_options)
-        return again, (self._bucket.place if isinstance(self._address, str) else self._address,)
+        return again, (self._bucket.place,)
 
     async def save(self, key: str, value: BytesLike) -> None:
         """Store ``value`` under ``key``, in several parts at once when it is large."""

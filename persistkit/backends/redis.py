@@ -22,13 +22,18 @@ try:
     from redis.asyncio import BlockingConnectionPool, Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import ExponentialBackoff
+    from redis.exceptions import AuthenticationError, RedisError
     from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import RedisError
     from redis.exceptions import TimeoutError as RedisTimeoutError
 except ImportError as error:
     raise ImportError('Redis and Valkey need one more package: pip install "persistkit[redis]"') from error
 
 __all__ = ["RedisPersistenceBackend"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
 _PAGE: Final = 1_000
@@ -59,7 +64,11 @@ class RedisPersistenceBackend(PersistenceBackend):
         timeout_seconds: how long one request may take, with connecting and at most two new tries.
 
     Raises:
-        ValueError: the address has another scheme.
+        ValueError: the address has another scheme, or no host.
+
+    Example:
+        >>> RedisPersistenceBackend("valkey://me:secret@localhost:6379/0", namespace="runs:")
+        RedisPersistenceBackend('valkey://me@localhost:6379/0', namespace='runs:')
     """
 
     def __init__(
@@ -246,8 +255,9 @@ class RedisPersistenceBackend(PersistenceBackend):
                 "look whether the server is up and reachable"
             ) from error
         except (RedisError, OSError) as error:
-            reason = str(error).replace(self._password, "***") if self._password else str(error)
-            raise StorageError(f"{tried} in {self!r}: {reason}") from error
+            reason = str(error).rstrip(".")
+            reason = reason.replace(self._password, "***") if self._password else reason
+            raise StorageError(f"{tried} in {self!r}: {reason}{_advice(error)}") from error
 
     def _parts(self, items: dict[str, BytesLike], failures: dict[str, Exception]) -> Iterator[dict[str, BytesLike]]:
         part: dict[str, BytesLike] = {}
@@ -285,11 +295,23 @@ class RedisPersistenceBackend(PersistenceBackend):
         return Redis.from_pool(pool)
 
 
+def _advice(error: Exception) -> str:
+    """Return the next step for what a server most often refuses."""
+    if isinstance(error, AuthenticationError):
+        return "; pass password=..., or set REDISCLI_AUTH (a password does not travel to workers)"
+    if isinstance(error, RedisConnectionError):
+        return "; look whether the server is up and reachable, and the address is right"
+    return ""
+
+
 def _without_password(address: str) -> tuple[str, str | None]:
     """Return the address without its password, and the password."""
     url = urlsplit(address)
     if url.scheme not in _SCHEMES or not url.hostname:
-        raise ValueError(f"an address is {'://, '.join(_SCHEMES)}:// and a host, not one of {url.scheme!r}")
+        raise ValueError(
+            "an address is redis://host:6379/0, with valkey://, and with TLS rediss:// or valkeys:// alike: "
+            f"this one, of the scheme {url.scheme!r}, names no host after //"
+        )
     try:
         url.port  # noqa: B018 - reading it is the check
     except ValueError:

@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -30,12 +29,18 @@ except ImportError as error:
 
 __all__ = ["SQLPersistenceBackend"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _PAGE: Final = 20_000
 _STATEMENT_ROWS: Final = 5_000
 _STATEMENT_BYTES: Final = 32 * 1024 * 1024
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DRIVERS: Final = {"sqlite": "aiosqlite", "postgresql": "psycopg"}
+_SECRET: Final = ("password", "sslpassword")
 _LIMITS: Final = {"sqlite": 1_000_000_000 - 8_192, "postgresql": 1024**3 - 8_192}
 
 
@@ -83,25 +88,37 @@ class SQLPersistenceBackend(PersistenceBackend):
     ) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
             raise ValueError(f"a table's name is at most 51 letters, digits and underscores, not {table!r}")
-        self._url = _url(address)
+        self._point_at(_url(address), create, table, timeout_seconds)
+        self._see_file()
+
+    def _point_at(self, url: sa.URL, create: bool, table: str, timeout_seconds: float) -> None:
+        self._url = url
         self._create = create
         self._timeout_seconds = timeout_seconds
-        self._table = SQLTable(table, self._url.get_backend_name())
+        self._table = SQLTable(table, url.get_backend_name())
         try:
             import_module(_DRIVERS[self._table.dialect])
         except ImportError as error:
             raise ImportError(_MISSING) from error
         self.max_value_bytes = _LIMITS[self._table.dialect]
-        if self._table.dialect == "sqlite" and not create and not Path(str(self._url.database)).is_file():
-            raise StorageError(f"open {self!r}: there is no such file; pass create=True to make it")
         self._engines: PerLoop[SQLEngine] = PerLoop(self._open, SQLEngine.aclose)
+
+    def _see_file(self) -> None:
+        if self._table.dialect == "sqlite" and not self._create and not Path(str(self._url.database)).is_file():
+            raise StorageError(f"open {self!r}: there is no such file; pass create=True to make it")
 
     def __repr__(self) -> str:
         return f"SQLPersistenceBackend({self._shown()!r})"
 
-    def __reduce__(self) -> tuple[object, ...]:
-        again = partial(type(self), create=self._create, table=self._table.name, timeout_seconds=self._timeout_seconds)
-        return again, (self._shown(),)
+    def __getstate__(self) -> tuple[str, bool, str, float]:
+        query = {name: value for name, value in self._url.query.items() if name not in _SECRET}
+        url = self._url.set(query=query)._replace(password=None)
+        return url.render_as_string(), self._create, self._table.name, self._timeout_seconds
+
+    def __setstate__(self, state: tuple[str, bool, str, float]) -> None:
+        # Nothing is looked for here: an error while a worker unpickles leaves a pool waiting for ever.
+        address, create, table, timeout_seconds = state
+        self._point_at(sa.make_url(address), create, table, timeout_seconds)
 
     def _shown(self) -> str:
         # The query may hold a password too.
@@ -262,6 +279,8 @@ class SQLPersistenceBackend(PersistenceBackend):
         return reason
 
     def _open(self) -> SQLEngine:
+        # SQLite would make an empty file in the place of one that is gone.
+        self._see_file()
         return SQLEngine(self._url, self._table, create=self._create, timeout_seconds=self._timeout_seconds)
 
 

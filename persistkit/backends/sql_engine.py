@@ -6,7 +6,9 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from os import dup
 from selectors import EVENT_READ, DefaultSelector
+from socket import SHUT_RDWR, socket
 from time import monotonic
 from typing import Any, Final, Protocol
 from uuid import uuid4
@@ -19,6 +21,11 @@ from persistkit.connections import settled
 from persistkit.errors import StorageError
 
 __all__ = ["SQLEngine", "SQLSession"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _CONNECTIONS: Final = 8
 # Any number, the same in every process that makes the tables at the same time.
@@ -92,8 +99,18 @@ class SQLEngine:
         async with self._preparing:
             if self._prepared:
                 return
-            async with asyncio.timeout(self._wait_seconds), self._pool.connect() as connection:
-                await self._look(connection)
+            async with asyncio.timeout(self._wait_seconds):
+                connection = await self._pool.connect()
+            try:
+                driver: Any = (await connection.get_raw_connection()).driver_connection  # Any: either driver's
+                async with _answered(driver, self._wait_seconds):
+                    await self._look(connection)
+            except BaseException:
+                # With it goes a transaction that did not come to its COMMIT.
+                await settled(connection.invalidate())
+                raise
+            finally:
+                await settled(connection.close())
             self._prepared = True
 
     async def _look(self, connection: AsyncConnection) -> None:
@@ -154,7 +171,7 @@ class _PostgreSQLSession:
         self._wait_seconds = wait_seconds
 
     async def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        async with asyncio.timeout(self._wait_seconds):
+        async with _answered(self._driver, self._wait_seconds):
             # In binary: as text a value is twice its size, and above 512 MiB the server cannot send it.
             cursor = await self._driver.execute(statement, parameters, binary=True)
             return [] if cursor.description is None else await cursor.fetchall()
@@ -168,7 +185,7 @@ class _PostgreSQLSession:
         return found
 
     async def many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        async with asyncio.timeout(self._wait_seconds), self._driver.cursor() as cursor:
+        async with _answered(self._driver, self._wait_seconds), self._driver.cursor() as cursor:
             await cursor.executemany(statement, rows)
 
     async def close(self) -> None:
@@ -230,6 +247,35 @@ def _postgresql(url: sa.URL, timeout_seconds: float) -> AsyncEngine:
                 raise sa.exc.DisconnectionError("the server closed the connection")
 
     return engine
+
+
+@asynccontextmanager
+async def _answered(driver: Any, seconds: float | None) -> AsyncIterator[None]:
+    """Cut psycopg's connection when no answer comes in time, and raise ``TimeoutError``. Any: its types are optional.
+
+    Cancelling instead would make psycopg ask the same server, on a new connection, to cancel the statement, and wait
+    for it twice five seconds.
+    """
+    if seconds is None:
+        yield
+        return
+    late = False
+
+    def cut() -> None:
+        nonlocal late
+        late = True
+        with socket(fileno=dup(driver.fileno())) as own:
+            own.shutdown(SHUT_RDWR)
+
+    timer = asyncio.get_running_loop().call_later(seconds, cut)
+    try:
+        yield
+    except Exception as error:
+        if late:
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def _errors_of(dialect: str) -> tuple[type[Exception], ...]:

@@ -8,6 +8,11 @@ import sqlalchemy as sa
 
 __all__ = ["SCHEMA_VERSION", "SQLTable"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 SCHEMA_VERSION: Final = 1
 
 _SEEN: Final = {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from persistkit.backend import PersistenceBackend
+from persistkit.backend import PersistenceBackend, check_backend
 from persistkit.browser.widget import KeyBrowser
 
 __all__ = ["KeyBrowser", "browse"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def browse(
@@ -26,4 +30,5 @@ def browse(
         >>> browser
         KeyBrowser(MemoryPersistenceBackend: 0 keys, 0 B)
     """
+    check_backend(backend, "browse")
     return KeyBrowser(backend, read_only=read_only, load_line=load_line)

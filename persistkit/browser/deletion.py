@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from itertools import takewhile
+from typing import Final
 
 from persistkit.backend import Entry
 from persistkit.blocking import BlockingBackend
@@ -11,12 +12,16 @@ from persistkit.errors import BatchError
 
 __all__ = ["delete_unchanged"]
 
+_LOOKS: Final = 3
+
 
 def delete_unchanged(backend: BlockingBackend, seen: Sequence[Entry]) -> dict[str, str]:
     """Delete the values of ``seen`` whose size and time are still the ones that were seen.
 
-    The backend is listed once to compare; a save between this look and the delete is not noticed. A key that is
-    gone already counts as deleted. Entries without a key cannot be deleted and must not be given.
+    The backend is listed again to compare. Where it has a change token, it is looked at until nothing was saved
+    during the look, three times at most; so what goes unnoticed is a save in the moment between the end of the last
+    look and the delete. No engine here deletes on a condition. A key that is gone already counts as deleted.
+    Entries without a key cannot be deleted and must not be given.
 
     Returns:
         Why each key that was kept was kept.
@@ -25,20 +30,21 @@ def delete_unchanged(backend: BlockingBackend, seen: Sequence[Entry]) -> dict[st
         StorageError: the storage refused, is gone or did not answer.
     """
     wanted = {entry.key: entry for entry in seen if entry.key is not None}
-    current = {entry.key: entry for entry in backend.entries(_shared_start(wanted)) if entry.key in wanted}
-    failures: dict[str, str] = {}
-    unchanged: list[str] = []
-    for key, before in wanted.items():
-        now = current.get(key)
-        if now is not None and (now.size, now.modified) != (before.size, before.modified):
-            failures[key] = "was changed after it was listed: look at it again first"
-        elif now is not None:
-            unchanged.append(key)
+    for _ in range(_LOOKS):
+        token = backend.change_token()
+        current = {entry.key: entry for entry in backend.entries(_shared_start(wanted)) if entry.key in wanted}
+        if token is None or backend.change_token() == token:
+            break
+    changed = {
+        key: "was changed after it was listed: look at it again first"
+        for key, now in current.items()
+        if key is not None and (now.size, now.modified) != (wanted[key].size, wanted[key].modified)
+    }
     try:
-        backend.batch_delete(unchanged)
+        backend.batch_delete([key for key in wanted if key in current and key not in changed])
     except BatchError as error:
-        failures |= {key: str(failure) for key, failure in error.failures.items()}
-    return failures
+        changed |= {key: str(failure) for key, failure in error.failures.items()}
+    return changed
 
 
 def _shared_start(keys: Collection[str]) -> str:

@@ -5,27 +5,12 @@ from __future__ import annotations
 from html import escape
 
 from persistkit.browser.index import KeyIndex
-from persistkit.browser.preview import visible
+from persistkit.browser.text import human_size, visible
 
-__all__ = ["human_size", "static_table"]
+__all__ = ["static_table"]
 
 _ROWS = 20
 _KEY_CHARACTERS = 120
-
-
-def human_size(size_bytes: int) -> str:
-    """Return a size as people read it.
-
-    Example:
-        >>> human_size(1536)
-        '1.5 KiB'
-    """
-    size, unit = float(size_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size_bytes:,} B" if unit == "B" else f"{size:,.1f} {unit}"
 
 
 def static_table(index: KeyIndex, summary: str) -> str:
@@ -47,6 +32,6 @@ def static_table(index: KeyIndex, summary: str) -> str:
             f'<td style="{cell}left">{time}</td></tr>'
         )
     rest = len(index) - len(lines)
-    more = f"<p>… and {rest:,} more: run the cell to browse them.</p>" if rest > 0 else ""
+    more = f"<p>… and {rest:,} more: run the cell to browse them.</p>" if rest > 0 else "<p>Run the cell to browse.</p>"
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>" if lines else ""
     return f"<div><p>{escape(summary)}</p>{table}{more}</div>"

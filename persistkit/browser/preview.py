@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
@@ -12,7 +11,13 @@ from typing import Any, Final
 
 import numpy as np
 
-__all__ = ["FIRST_BYTES", "MORE_BYTES", "WHOLE_BYTES", "Preview", "detect", "make_preview", "needs_whole", "visible"]
+from persistkit.arrays import npy_header
+from persistkit.browser.images import image_size
+from persistkit.browser.text import human_size, visible
+from persistkit.formats import format_of, named_by_start
+from persistkit.pages import first_rows
+
+__all__ = ["FIRST_BYTES", "MORE_BYTES", "WHOLE_BYTES", "Preview", "detect", "make_preview", "needs_whole", "window_of"]
 
 FIRST_BYTES: Final = 64 * 1024
 MORE_BYTES: Final = 1024 * 1024
@@ -26,18 +31,11 @@ _STRING: Final = 2000
 _TABLE_ROWS: Final = 50
 _TABLE_COLUMNS: Final = 30
 _CELL: Final = 200
+_CELL_BYTES: Final = 64 * 1024
 
-_IMAGES: Final = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
-    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
-    (re.compile(rb"GIF8[79]a"), "image/gif"),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
-)
+_PIXELS: Final = 50_000_000  # 200 MB once drawn
+_KINDS: Final = dict.fromkeys(("png", "jpeg", "gif", "webp"), "image") | dict.fromkeys(("npy", "parquet"), "table")
 _STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
-# C0 and C1 controls, bidirectional overrides and marks, zero width characters, lone surrogates.
-_HIDDEN: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,47 +57,32 @@ class Preview:
     data: bytes = b""
 
 
-def visible(text: str, *, lines: bool = False) -> str:
-    r"""Return ``text`` with what a page would hide or obey written out: controls, ANSI escapes, direction overrides.
-
-    Args:
-        text: anything, lone surrogates included.
-        lines: keep line ends and tabs.
-
-    Example:
-        >>> visible("a\x1b[31m\u202eb")
-        'a␛[31m⟨U+202E⟩b'
-    """
-    if not lines:
-        text = text.replace("\n", "␊").replace("\t", "␉")
-    return _HIDDEN.sub(_written_out, text.replace("\r\n", "\n") if lines else text)
-
-
 def detect(data: bytes) -> str:
-    """Tell the kind of a value by its first bytes."""
-    if any(magic.match(data) for magic, _ in _IMAGES):
-        return "image"
-    if data.startswith((b"PAR1", b"\x93NUMPY")):
-        return "table"
+    """Tell the kind of a value by its first bytes, as ``formats`` names them."""
+    if kind := _KINDS.get(named_by_start(data)):
+        return kind
     if _decoded(data) is None:
         return "hex"
-    return "json" if data.lstrip()[:1] in (b"{", b"[", b'"') or _is_scalar(data) else "text"
+    return "json" if format_of(data) in ("json", "damaged json") else "text"
 
 
 def needs_whole(data: bytes) -> bool:
     """Tell whether a value that begins with ``data`` can only be shown from all its bytes."""
-    return detect(data) == "image" or data.startswith(b"PAR1")
+    name = named_by_start(data)
+    return name == "parquet" or _KINDS.get(name) == "image"
 
 
-def make_preview(data: bytes, size: int, kind: str | None = None) -> Preview:
-    """Show the value of ``size`` bytes that begins with ``data``.
+def make_preview(data: bytes, size: int, kind: str | None = None, *, start: int = 0) -> Preview:
+    """Show a part of a value, the first by its kind, a later one as text or bytes.
 
     Args:
-        data: the first bytes of the value, or all of them.
+        data: the bytes of the value from ``start``.
         size: of the whole value, in bytes.
+        start: where ``data`` begins in the value.
         kind: how to show it; by its content when None. What cannot be shown so is shown as text or hex, with a note.
     """
-    best = detect(data)
+    letters = _from_next_character(data) if start else data
+    best = detect(data) if not start else "hex" if _decoded(letters) is None else "text"
     choices = (*{best, "text", "hex"} - {"text", "hex"}, "text", "hex")
     wanted = kind if kind in choices else best
     note = ""
@@ -110,13 +93,35 @@ def make_preview(data: bytes, size: int, kind: str | None = None) -> Preview:
             return Preview(wanted, choices, body=body, data=raw)
         except _CannotShowError as error:
             note = str(error)
-    if wanted == "text" or (wanted == "json" and _decoded(data) is not None):
-        text = _decoded(data)
+    if wanted == "text" or (wanted == "json" and _decoded(letters) is not None):
+        text = _decoded(letters)
         if text is None:
             note = "not UTF-8 text: bytes that are none show as �"
             text = data.decode("utf-8", "replace")
         return Preview("text", choices, note, {"text": visible(text, lines=True)})
-    return Preview("hex", choices, note, data=data)
+    return Preview("hex", choices, note, data=data[:MORE_BYTES])
+
+
+def window_of(start: int, read: int, size: int) -> dict[str, Any]:
+    """Return which part of a value is shown, in words, and the parts that can be asked for next.
+
+    Example:
+        >>> window_of(0, 65536, 3 * 2**30)["part"]
+        'first 64.0 KiB of 3.0 GiB'
+    """
+    if read >= size:
+        part = ""
+    elif not start:
+        part = f"first {human_size(read)} of {human_size(size)}"
+    else:
+        part = f"{human_size(start)} to {human_size(start + read)} of {human_size(size)}"
+    steps: list[tuple[str, dict[str, int]]] = []
+    if start:
+        steps.append(("Back", {"start": max(0, start - MORE_BYTES), "bytes": MORE_BYTES}))
+    if start + read < size:
+        first = not start and read < MORE_BYTES
+        steps.append(("Show more" if first else "Next", {"start": 0 if first else start + read, "bytes": MORE_BYTES}))
+    return {"start": start, "bytes": read, "part": part, "steps": steps}
 
 
 class _CannotShowError(Exception):
@@ -133,11 +138,9 @@ class _Pairs(list[tuple[str, object]]):
     """The members of an object, repeated names kept."""
 
 
-def _written_out(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+def _from_next_character(data: bytes) -> bytes:
+    """Leave out the rest of a character that began before: at most three bytes that only continue one."""
+    return next((data[n:] for n in range(4) if not 0x80 <= int.from_bytes(data[n : n + 1]) < 0xC0), data)
 
 
 def _decoded(data: bytes) -> str | None:
@@ -150,12 +153,6 @@ def _decoded(data: bytes) -> str | None:
         if error.reason != "unexpected end of data" or len(data) - error.start > 3:
             return None
         return data[: error.start].decode()
-
-
-def _is_scalar(data: bytes) -> bool:
-    return (
-        len(data) < 100 and re.fullmatch(rb"\s*(null|true|false|NaN|-?[0-9.]+(?:[eE][-+]?\d+)?)\s*", data) is not None
-    )
 
 
 def _show_json(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
@@ -211,42 +208,44 @@ class _Tree:
 def _show_image(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
     if len(data) < size:
         raise _CannotShowError(f"an image of more than {WHOLE_BYTES // 2**20} MiB is not shown: its first bytes")
-    return {"mime": next(mime for magic, mime in _IMAGES if magic.match(data))}, data
+    name = named_by_start(data)
+    size_pixels = image_size(data, name)
+    if size_pixels is None or 0 in size_pixels:
+        raise _CannotShowError(f"damaged {name}: where its size should stand is something else")
+    if size_pixels[0] * size_pixels[1] > _PIXELS:
+        raise _CannotShowError(f"an image of {size_pixels[0]:,} by {size_pixels[1]:,} pixels is too large to draw")
+    return {"mime": f"image/{name}"}, data
 
 
 def _show_table(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
     try:
         return (_npy_table(data) if data.startswith(b"\x93NUMPY") else _parquet_table(data, size)), b""
-    except (ValueError, OSError, TypeError, OverflowError, SyntaxError, EOFError) as error:
+    except _CannotShowError:
+        raise
+    except Exception as error:  # NumPy and Arrow raise what they like on bytes of strangers
         raise _CannotShowError(f"damaged table: {visible(str(error))[:300]}") from error
 
 
 def _npy_table(data: bytes) -> dict[str, Any]:
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if dtype.hasobject:
-        raise _CannotShowError("an array of Python objects holds pickled code, which is never opened")
+    dtype, fortran, shape, start = npy_header(data)
     width, total = math.prod(shape[1:]), shape[0] if shape else 1
     row_bytes = max(1, dtype.itemsize * width)
-    stored = (len(data) - stream.tell()) // row_bytes
+    stored = (len(data) - start) // row_bytes
     if fortran and len(shape) > 1:
         if stored < total:
             raise _CannotShowError("an array in column order is only shown when all of it is read")
-        values = np.frombuffer(data, dtype, total * width, stream.tell()).reshape(shape, order="F")
+        values = np.frombuffer(data, dtype, total * width, start).reshape(shape, order="F")
         rows = values[:_TABLE_ROWS].reshape(-1, width)
     else:
         count = min(total, _TABLE_ROWS, stored)
         if total and not count:
             raise _CannotShowError("damaged table, or one wider than the preview: its first row is not there")
-        rows = np.frombuffer(data[stream.tell() :], dtype, count * width).reshape(count, width)
+        rows = np.frombuffer(data[start:], dtype, count * width).reshape(count, width)
     names = dtype.names or tuple(str(number) for number in range(min(width, _TABLE_COLUMNS)))
     cells = [list(row) if dtype.names is None else list(row[0]) for row in rows[:, :_TABLE_COLUMNS]]
     kinds = [str(dtype[name]) for name in dtype.names] if dtype.names else [str(dtype)] * len(names)
     summary = f"{dtype} · {' by '.join(f'{length:,}' for length in shape) or 'scalar'}"
-    table = _table(names, kinds, cells, total, summary)
-    return table if dtype.names else {**table, "hidden": width - len(names)}
+    return _table(names, kinds, cells, total, summary, 0 if dtype.names else width - len(names))
 
 
 def _parquet_table(data: bytes, size: int) -> dict[str, Any]:
@@ -260,23 +259,42 @@ def _parquet_table(data: bytes, size: int) -> dict[str, Any]:
     file = pq.ParquetFile(pa.BufferReader(data))
     names = file.schema_arrow.names
     shown = names[:_TABLE_COLUMNS]
-    batch = next(file.iter_batches(batch_size=_TABLE_ROWS, columns=shown), None)
-    columns = [[] if batch is None else batch.column(number).to_pylist() for number in range(len(shown))]
-    kinds = [str(file.schema_arrow.field(number).type) for number in range(len(shown))]
+    batch = first_rows(file, data, _TABLE_ROWS, shown)
+    columns = [[] if batch is None else _cells(batch.column(number)) for number in range(len(shown))]
+    kinds = [str(file.schema_arrow.field(number).type)[:_CELL] for number in range(len(shown))]
     summary = f"Parquet · {file.metadata.num_rows:,} by {len(names):,}"
     return _table(names, kinds, [list(row) for row in zip(*columns, strict=True)], file.metadata.num_rows, summary)
 
 
-def _table(columns: Any, kinds: list[str], cells: list[list[Any]], total: int, summary: str) -> dict[str, Any]:
+def _cells(column: Any) -> list[Any]:  # Any: an array of pyarrow's
+    """Return the cells as Python objects, of long ones the beginning or the size."""
+    import pyarrow as pa
+    import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = pc.utf8_slice_codeunits(column, 0, _CELL)
+    parts = [column.slice(number, 1) for number in range(len(column))]
+    return [
+        part.to_pylist()[0] if part.nbytes <= _CELL_BYTES else f"{column.type}, {part.nbytes:,} bytes"[-_CELL:]
+        for part in parts
+    ]
+
+
+def _table(
+    columns: Any, kinds: list[str], cells: list[list[Any]], total: int, summary: str, hidden: int = 0
+) -> dict[str, Any]:
     shown = [visible(str(name))[:_CELL] for name in columns[:_TABLE_COLUMNS]]
+    rest = max(hidden, len(columns) - len(shown))
+    part = f" · first {len(cells):,} rows" if total > len(cells) else ""
+    left = f" · {rest:,} {'column' if rest == 1 else 'columns'} not shown" if rest else ""
     return {
-        "summary": summary,
+        "summary": summary + part + left,
         "columns": shown,
         "kinds": kinds[: len(shown)],
-        "hidden": max(0, len(columns) - len(shown)),
         "rows": [["" if cell is None else visible(str(cell)[:_CELL]) for cell in row] for row in cells],
         "numeric": [all(isinstance(row[i], (int, float, np.number)) for row in cells) for i in range(len(shown))],
-        "total": total,
     }
 
 

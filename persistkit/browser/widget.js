@@ -17,35 +17,15 @@ function h(name, options = {}, ...children) {
   return node;
 }
 
+const button = (name, click, options, ...children) => h(`button${name}`, { type: "button", click, ...options }, ...children);
 const count = (n) => n.toLocaleString("en-US");
 const plural = (n, one) => `${count(n)} ${one}${n === 1 ? "" : "s"}`;
-
-function humanSize(bytes) {
-  let size = bytes;
-  let unit = "B";
-  for (const larger of ["KiB", "MiB", "GiB", "TiB"]) {
-    if (size < 1024) break;
-    size /= 1024;
-    unit = larger;
-  }
-  return unit === "B" ? `${count(bytes)} B` : `${size.toFixed(1)} ${unit}`;
-}
 
 /** A key that is cut keeps its telling end. */
 function keyParts(label) {
   if (!label) return [h("span.dim", {}, "(empty key)")];
   const cut = label.length > 30 ? label.length - 12 : label.length;
   return [h("bdi.start", {}, label.slice(0, cut)), h("bdi", {}, label.slice(cut))];
-}
-
-const shortTime = (iso) => iso.slice(0, 19).replace("T", " ");
-const isoTime = (seconds) => new Date(seconds * 1000).toISOString();
-
-function relativeTime(seconds) {
-  const ago = Date.now() / 1000 - seconds;
-  const steps = [[60, "second", 1], [3600, "minute", 60], [86400, "hour", 3600], [31557600, "day", 86400], [Infinity, "year", 31557600]];
-  const [, unit, length] = steps.find(([limit]) => Math.abs(ago) < limit);
-  return new Intl.RelativeTimeFormat("en", { numeric: "auto" }).format(-Math.round(ago / length), unit);
 }
 
 async function copyText(text) {
@@ -71,6 +51,7 @@ class Line {
       if (!asked) return undefined;
       this.open.delete(message.id);
       clearTimeout(asked.timer);
+      asked.done();
       if (![...this.open.values()].some((other) => other.late)) onWaiting(false);
       return asked.newest() ? asked.draw(message, buffers) : undefined;
     };
@@ -79,11 +60,12 @@ class Line {
     model.on("msg:custom", this.listener);
   }
 
-  ask(op, content, draw) {
+  /** Send a request; `draw` gets its answer when no newer one of its kind was asked, `done` is called either way. */
+  ask(op, content, draw, done = () => {}) {
     const id = this.next++;
     const kind = op === "preview" ? "select" : op;
     this.latest[kind] = id;
-    const asked = { draw, newest: () => this.latest[kind] === id, late: false };
+    const asked = { draw, done, newest: () => this.latest[kind] === id, late: false };
     asked.timer = setTimeout(() => {
       asked.late = true;
       this.onWaiting(true);
@@ -127,14 +109,14 @@ function jsonTree(node, name, depth = 0) {
   return details;
 }
 
-function hexDump(view) {
+function hexDump(view, start) {
   const lines = [];
   for (let at = 0; at < view.byteLength; at += 16) {
     const bytes = [];
     for (let i = at; i < Math.min(at + 16, view.byteLength); i += 1) bytes.push(view.getUint8(i));
     const hex = bytes.map((b) => b.toString(16).padStart(2, "0"));
     const text = bytes.map((b) => (b > 31 && b < 127 ? String.fromCharCode(b) : "·")).join("");
-    lines.push(`${at.toString(16).padStart(8, "0")}  ${hex.slice(0, 8).join(" ").padEnd(23)}  ${hex.slice(8).join(" ").padEnd(23)}  ${text}`);
+    lines.push(`${(start + at).toString(16).padStart(8, "0")}  ${hex.slice(0, 8).join(" ").padEnd(23)}  ${hex.slice(8).join(" ").padEnd(23)}  ${text}`);
   }
   return lines.join("\n");
 }
@@ -143,9 +125,7 @@ function dataTable(table) {
   const side = (i) => (table.numeric[i] ? "td.num" : "td");
   const head = table.columns.map((name, i) => h(table.numeric[i] ? "th.num" : "th", { scope: "col" }, name, h("span.dtype", {}, table.kinds[i] || "")));
   const rows = table.rows.map((row, n) => h("tr", {}, h("th.rownum", { scope: "row" }, String(n)), ...row.map((cell, i) => h(side(i), {}, cell))));
-  const part = table.total > table.rows.length ? ` · first ${count(table.rows.length)} rows` : "";
-  const left = table.hidden ? ` · ${plural(table.hidden, "column")} not shown` : "";
-  return h("div", {}, h("div.caption", {}, table.summary + part + left),
+  return h("div", {}, h("div.caption", {}, table.summary),
     h("table.data", {}, h("thead", {}, h("tr", {}, h("th"), ...head)), h("tbody", {}, ...rows)));
 }
 
@@ -159,6 +139,9 @@ class View {
     this.offset = 0;
     this.limit = 50;
     this.found = 0;
+    this.drawn = 0; // the offset of the rows that are shown
+    this.goal = null; // the position the keyboard is on its way to, on a page that is not here yet
+    this.choice = null; // a row chosen here whose answer is not here yet: until then Python's word is older
     this.live = "off";
     this.urls = [];
     this.build(el);
@@ -173,7 +156,7 @@ class View {
   close() {
     window.removeEventListener("keydown", this.guard, true);
     clearInterval(this.poller);
-    for (const name of ["typing", "listing", "choosing"]) clearTimeout(this[name]);
+    for (const name of ["listing", "choosing"]) clearTimeout(this[name]);
     this.watcher.disconnect();
     this.line.close();
     this.urls.forEach((url) => URL.revokeObjectURL(url));
@@ -186,20 +169,20 @@ class View {
   }
 
   build(el) {
-    const button = (label, title, click, more = {}) => h("button", { type: "button", title, "aria-label": title, click, ...more }, label);
+    const icon = (label, title, click, more) => button("", click, { title, "aria-label": title, ...more }, label);
     this.search = h("input.search", { type: "search", placeholder: "Search keys", "aria-label": "Search keys", spellcheck: "false",
-      input: () => this.later("typing", 120, () => this.find()) });
+      input: () => this.find() });
     this.match = h("select", { "aria-label": "How to search", change: () => this.find() },
       h("option", { value: "substring" }, "contains"), h("option", { value: "prefix" }, "starts with"), h("option", { value: "glob" }, "glob * ?"));
     this.summary = h("span.summary", { role: "status" }, "…");
-    this.changed = h("button.changed", { type: "button", hidden: true, click: () => this.refresh() }, "Changed – refresh");
+    this.changed = button(".changed", () => this.refresh(), { hidden: true }, "Changed – refresh");
     this.liveChoice = h("select", { "aria-label": "Live view", hidden: true, change: () => { this.live = this.liveChoice.value; this.poll(); } },
       h("option", { value: "off" }, "Live: off"), h("option", { value: "tell" }, "Live: tell me"), h("option", { value: "auto" }, "Live: refresh"));
-    this.treeToggle = button("☰", "Folders", () => this.showTree(this.tree.hidden), { "aria-expanded": "false" });
-    const bar = h("div.bar", {}, this.treeToggle, this.search, this.match, this.summary, this.changed, this.liveChoice, button("↻", "List again", () => this.refresh()));
+    this.treeToggle = icon("☰", "Folders", () => this.showTree(this.tree.hidden), { "aria-expanded": "false" });
+    const bar = h("div.bar", {}, this.treeToggle, this.search, this.match, this.summary, this.changed, this.liveChoice, icon("↻", "List again", () => this.refresh()));
     this.tree = h("div.tree", { role: "tree", "aria-label": "Folders", hidden: true, keydown: (e) => this.treeKey(e) });
     this.columns = [["key", "Key"], ["size", "Size"], ["modified", "Modified (UTC)"]].map(([name, text]) =>
-      h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name }, button(text, `Sort by ${name}`, () => this.sortBy(name))));
+      h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name }, icon(text, `Sort by ${name}`, () => this.sortBy(name))));
     this.markHead = h("th.mark", { scope: "col", role: "columnheader", hidden: true, "aria-label": "Marked" });
     this.rows = h("tbody");
     this.grid = h("table.keys", { role: "grid", "aria-label": "Keys" }, h("thead", {}, h("tr", { role: "row" }, this.markHead, ...this.columns)), this.rows);
@@ -208,13 +191,14 @@ class View {
     this.marks = h("span.marks", { hidden: true });
     this.pageInput = h("input.page", { type: "number", min: "1", "aria-label": "Page", change: () => this.turn((Number(this.pageInput.value) || 1) - 1) });
     this.pages = h("span.dim");
-    this.first = button("«", "First page", () => this.turn(0));
-    this.previous = button("‹", "Previous page", () => this.turn(this.page - 1));
-    this.nextPage = button("›", "Next page", () => this.turn(this.page + 1));
-    this.last = button("»", "Last page", () => this.turn(Infinity));
+    this.first = icon("«", "First page", () => this.turn(0));
+    this.previous = icon("‹", "Previous page", () => this.turn(this.page - 1));
+    this.nextPage = icon("›", "Next page", () => this.turn(this.page + 1));
+    this.last = icon("»", "Last page", () => this.turn(Infinity));
     this.limitChoice = h("select", { "aria-label": "Rows a page", change: () => { this.limit = Number(this.limitChoice.value); this.load({ follow: true }); } },
       ...[25, 50, 100, 250].map((n) => h("option", { value: n, selected: n === 50 }, `${n} rows`)));
-    const pager = h("div.pager", {}, this.marks, h("span.grow"), this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last, this.limitChoice);
+    const pager = h("div.pager", {}, this.marks,
+      h("div.turn", {}, this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last, this.limitChoice));
     this.preview = h("section.preview", { "aria-label": "Preview", tabindex: "-1" }, h("div.empty", {}, "Select a key to see its value."));
     this.dialog = h("div.veil", { hidden: true });
     this.root = h("div.root", { role: "region", "aria-label": "Key browser" }, bar,
@@ -231,46 +215,49 @@ class View {
     el.append(this.root);
   }
 
-  hear(message) {
-    if (message.op !== "state") return;
-    const before = this.state;
-    this.state = message;
-    this.drawBar();
-    const outside = message.cause === "selected" && message.selected !== before.selected;
-    const asked = message.by !== this.line.view && (this.search.value !== message.query || this.match.value !== message.match);
-    if (asked && !this.root.contains(document.activeElement)) {
-      this.search.value = message.query;
-      this.match.value = message.match;
-    }
-    if (message.revision !== before.revision) {
-      this.changed.hidden = true;
-      this.load({ follow: message.selected !== null });
-      if (!this.tree.hidden) this.showTree(true);
-    } else if (outside || asked) this.load({ follow: outside && message.selected !== null });
-    else if (message.cause === "marked" && message.by !== this.line.view) this.load({});
-    if (outside || (message.revision !== before.revision && message.selected !== null)) this.askPreview({});
-    if (outside && message.selected === null) this.drawNothing();
+  /** Take Python's state; a choice it has not answered yet stays. */
+  take(state) {
+    if (state.revision !== this.state.revision) this.choice = null;
+    this.state = this.choice ? { ...state, selected: this.choice.row } : state;
+    if (document.activeElement === this.search) return;
+    this.search.value = state.query;
+    this.match.value = state.match;
   }
 
-  load({ follow = false, query = false, focus = null }) {
-    const asked = { sort: this.sort, descending: this.descending, folder: this.folder, offset: this.offset, limit: this.limit, follow };
+  hear(message) {
+    if (message.op !== "state") return;
+    const { revision, selected } = this.state;
+    const others = message.by !== this.line.view;
+    const asked = others && (this.search.value !== message.query || this.match.value !== message.match);
+    const following = this.rows.querySelector("[aria-selected=true]") !== null;
+    this.take(message);
+    this.drawBar();
+    const fresh = this.state.revision !== revision;
+    const chosen = message.cause === "selected" && this.state.selected !== selected;
+    if (fresh) {
+      this.changed.hidden = true;
+      if (!this.tree.hidden) this.showTree(true);
+    }
+    if (fresh || asked || chosen || (others && message.cause === "marked")) this.load({ follow: chosen || (fresh && following) });
+    if (this.state.selected === null) this.drawNothing();
+    else if (fresh || chosen) this.askPreview({});
+  }
+
+  load({ follow = false, query = false, done }) {
     clearTimeout(this.listing);
+    if (follow && this.choice) this.sendChoice();
+    const asked = { sort: this.sort, descending: this.descending, folder: this.folder, offset: this.offset, limit: this.limit, follow: follow && this.goal === null };
     if (query) Object.assign(asked, { query: this.search.value, match: this.match.value });
     this.line.ask("page", asked, (answer) => {
       if (answer.error) return this.say(answer.error);
       const fresh = answer.revision !== this.state.revision;
-      this.state = answer;
-      if (!this.root.contains(document.activeElement)) {
-        this.search.value = answer.query;
-        this.match.value = answer.match;
-      }
-      Object.assign(this, { offset: answer.offset, found: answer.found, limit: answer.limit });
-      this.drawBar();
-      this.drawRows(answer.rows, focus);
-      if (fresh && answer.selected !== null) this.askPreview({});
+      this.take(answer);
+      Object.assign(this, { offset: answer.offset, drawn: answer.offset, found: answer.found, limit: answer.limit });
+      this.drawRows(answer.rows);
+      if (fresh && this.state.selected !== null) this.askPreview({});
       if (answer.listing) this.later("listing", 300, () => this.load({ follow }));
       return undefined;
-    });
+    }, done);
   }
 
   say(text) {
@@ -283,23 +270,22 @@ class View {
 
   drawBar() {
     const s = this.state;
-    const narrowed = this.search.value !== "" || this.folder !== "";
-    const all = `${plural(s.total, "key")} · ${humanSize(s.bytes || 0)}`;
-    this.summary.textContent = s.listing ? `Listing… ${count(s.listed)}` : narrowed && this.foundText ? this.foundText : all;
-    this.summary.title = s.place ? `${s.place}: ${all}` : all;
+    this.summary.textContent = s.listing ? `Listing… ${count(s.listed)}` : this.foundText || s.summary;
+    this.summary.title = `${s.place}: ${s.summary}`;
     this.root.classList.toggle("pk-listing", Boolean(s.listing));
     this.liveChoice.hidden = !s.live;
     this.markHead.hidden = s.readOnly;
     this.marks.hidden = s.readOnly || !s.marked;
-    this.marks.replaceChildren(`${count(s.marked || 0)} marked `,
-      h("button.danger", { type: "button", click: () => this.confirm() }, "Delete…"),
-      h("button", { type: "button", click: () => this.mark([], false) }, "Unmark"));
+    this.marks.replaceChildren(
+      button(".danger", () => this.confirm(), {}, `Delete ${count(s.marked || 0)} marked…`),
+      button("", () => this.mark([], false), {}, "Unmark"));
   }
 
-  drawRows(rows, focus) {
+  drawRows(rows) {
     const { state } = this;
     const hadFocus = this.rows.contains(document.activeElement);
-    this.foundText = `${count(this.found)} of ${plural(state.total, "key")}`;
+    const narrowed = this.search.value !== "" || this.folder !== "";
+    this.foundText = narrowed ? `${count(this.found)} of ${plural(state.total, "key")}` : "";
     this.drawBar();
     this.rows.replaceChildren(...rows.map((row, i) => this.rowOf(row, i)));
     this.grid.setAttribute("aria-rowcount", this.found);
@@ -315,14 +301,14 @@ class View {
     }
     this.empty.hidden = rows.length > 0;
     this.empty.className = state.problem ? "pk-empty pk-problem" : "pk-empty";
-    this.empty.textContent = state.problem ? state.problem : state.listing && !state.revision ? `Listing… ${plural(state.listed, "key")} so far`
-      : state.total === 0 ? "Nothing is stored here yet." : `No key ${{ substring: "contains", prefix: "starts with", glob: "fits" }[this.match.value]} “${this.search.value}”. Case counts.`;
+    this.empty.textContent = state.empty;
     const lines = [...this.rows.children];
-    const target = focus === "last" ? lines.at(-1) : focus === "first" ? lines[0] : lines.find((tr) => tr.getAttribute("aria-selected") === "true");
-    const active = target || lines[0];
+    const active = (this.goal === null ? lines.find((tr) => tr.getAttribute("aria-selected") === "true") : lines[this.goal - this.drawn]) || lines[0];
     if (active) active.tabIndex = 0;
-    if (target && (focus || hadFocus)) focus ? this.choose(target) : target.focus({ preventScroll: true });
-    if (target && !focus) this.reveal(target);
+    if (active && hadFocus) active.focus({ preventScroll: true });
+    if (this.goal !== null) this.choose(active);
+    else if (active !== lines[0]) this.reveal(active);
+    this.goal = null;
   }
 
   reveal(tr) {
@@ -332,16 +318,14 @@ class View {
     if (bottom > this.scroller.scrollTop) this.scroller.scrollTop = bottom;
   }
 
-  rowOf([row, label, size, seconds, known, marked], i) {
-    const time = seconds === null ? "" : isoTime(seconds);
+  rowOf([row, label, size, bytes, time, known, marked], i) {
     const box = h("input", { type: "checkbox", tabindex: "-1", "aria-label": "Mark", disabled: !known, click: (e) => { e.stopPropagation(); this.mark([row], box.checked); } });
     box.checked = Boolean(marked);
     const key = h("div.keytext", {}, ...keyParts(label));
     if (known !== 1) key.append(h("span.flag", { title: known ? "several keys share this filename" : "the key of this file cannot be known" }, known ? "ambiguous" : "key unknown"));
-    const tr = h("tr", { role: "row", tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 1, "aria-selected": String(row === this.state.selected), click: () => this.choose(tr) },
+    const tr = h("tr", { role: "row", tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 1, "aria-selected": String(row === this.state.selected), click: () => { tr.focus({ preventScroll: true }); this.choose(tr); } },
       this.state.readOnly ? null : h("td.mark", {}, box), h("td.key", { title: label }, key),
-      h("td.size", { title: `${count(size)} bytes` }, humanSize(size)),
-      h("td.modified", { title: time && `${time} · ${relativeTime(seconds)}` }, time ? shortTime(time) : "–"));
+      h("td.size", { title: `${count(bytes)} bytes` }, size), h("td.modified", {}, time.slice(0, 10), h("span.clock", {}, time.slice(10))));
     for (const td of tr.children) td.setAttribute("role", "gridcell");
     return tr;
   }
@@ -352,29 +336,50 @@ class View {
       other.tabIndex = other === tr ? 0 : -1;
       other.setAttribute("aria-selected", String(other === tr));
     }
-    tr.focus({ preventScroll: true });
     this.reveal(tr);
     const row = Number(tr.dataset.row);
     if (this.state.selected === row && this.preview.dataset.row === String(row)) return;
     this.state.selected = row;
-    this.later("choosing", 60, () => this.askPreview({ op: "select" }));
+    this.choice = { row };
+    this.later("choosing", 60, () => this.sendChoice());
+  }
+
+  sendChoice() {
+    clearTimeout(this.choosing);
+    const { choice } = this;
+    if (!choice || choice.sent) return;
+    choice.sent = true;
+    this.askPreview({ op: "select", done: () => { if (this.choice === choice) this.choice = null; } });
+  }
+
+  /** Choose the row at a position of all that was found, on its own page. */
+  goTo(position) {
+    const at = Math.max(0, Math.min(position, this.found - 1));
+    const offset = Math.floor(at / this.limit) * this.limit;
+    if (offset === this.drawn && this.offset === this.drawn) {
+      const tr = this.rows.children[at - offset];
+      tr.focus({ preventScroll: true });
+      return this.choose(tr);
+    }
+    this.goal = at;
+    this.offset = offset;
+    return this.load({});
   }
 
   gridKey(e) {
     const tr = e.target.closest("tbody tr");
     if (!tr || e.ctrlKey || e.metaKey || e.altKey) return;
-    const lines = [...this.rows.children];
-    const at = lines.indexOf(tr);
-    const end = this.offset + lines.length >= this.found;
+    const at = this.goal === null ? this.drawn + [...this.rows.children].indexOf(tr) : this.goal;
+    const { offset, limit } = this;
     const acts = {
-      ArrowDown: () => (at + 1 < lines.length ? this.choose(lines[at + 1]) : end || this.turn(this.page + 1, "first")),
-      ArrowUp: () => (at > 0 ? this.choose(lines[at - 1]) : this.page === 0 || this.turn(this.page - 1, "last")),
-      Home: () => this.choose(lines[0]),
-      End: () => this.choose(lines.at(-1)),
-      PageDown: () => (end ? this.choose(lines.at(-1)) : this.turn(this.page + 1, "first")),
-      PageUp: () => (this.page === 0 ? this.choose(lines[0]) : this.turn(this.page - 1, "first")),
-      Enter: () => { this.choose(tr); this.preview.focus(); },
-      " ": () => { const box = tr.querySelector("input"); if (box && !box.disabled) box.click(); else this.choose(tr); },
+      ArrowDown: () => this.goTo(at + 1),
+      ArrowUp: () => this.goTo(at - 1),
+      Home: () => this.goTo(offset),
+      End: () => this.goTo(offset + limit - 1),
+      PageDown: () => this.goTo(offset + limit),
+      PageUp: () => this.goTo(offset - limit),
+      Enter: () => { if (this.goal === null) this.choose(tr); this.preview.focus(); },
+      " ": () => { const box = tr.querySelector("input:enabled"); if (this.goal === null) box ? box.click() : this.choose(tr); },
     };
     if (!acts[e.key]) return;
     e.preventDefault();
@@ -394,41 +399,53 @@ class View {
     return undefined;
   }
 
+  /** Search for what is typed: one search at a time, and when its answer comes the newest text, however fast it is typed. */
   find() {
-    this.offset = 0;
-    this.load({ query: true });
+    this.unsearched = this.searching;
+    if (this.searching) return;
+    this.searching = true;
+    this.restart({ query: true, done: () => {
+      this.searching = false;
+      if (this.unsearched) this.find();
+    } });
   }
 
-  turn(page, focus = null) {
+  restart(asked) {
+    this.offset = 0;
+    this.goal = null;
+    this.load(asked);
+  }
+
+  turn(page) {
     const last = Math.max(0, Math.ceil(this.found / this.limit) - 1);
     this.offset = Math.min(Math.max(page, 0), last) * this.limit;
-    if (!focus) this.scroller.scrollTop = 0;
-    this.load({ focus });
+    this.goal = null;
+    this.scroller.scrollTop = 0;
+    this.load({});
   }
 
   sortBy(column) {
     this.descending = this.sort === column ? !this.descending : column !== "key";
     this.sort = column;
-    this.offset = 0;
-    this.load({});
+    this.restart({});
   }
 
   showTree(on) {
     this.tree.hidden = !on;
     this.treeToggle.setAttribute("aria-expanded", String(on));
     if (!on) return;
-    const all = this.folderItem("", "All keys", this.state.total, this.state.bytes);
+    const all = this.folderItem("", "All keys", count(this.state.total), this.state.summary);
     this.tree.replaceChildren(all);
     this.openFolder(all, true);
   }
 
-  folderItem(path, label, keys, size) {
+  folderItem(path, label, keys, summary) {
     const group = h("div.group", { role: "group" });
     const name = h("span.foldername", {}, h("bdi", {}, label));
     const item = h("div.item", { role: "treeitem", "aria-expanded": "false", "aria-selected": String(path === this.folder) },
-      h("div.folder", { tabindex: path === this.folder ? "0" : "-1", title: `${label}: ${plural(keys, "key")}, ${humanSize(size)}`, click: () => this.enter(item) },
+      h("div.folder", { tabindex: path === this.folder ? "0" : "-1", title: `${label}: ${summary}`, click: () => this.enter(item) },
         h("span.twist", { click: (e) => { e.stopPropagation(); this.openFolder(item, item.getAttribute("aria-expanded") !== "true"); } }),
-        name, h("span.count", {}, count(keys))), group);
+        name, h("span.count", {}, keys)), group);
     Object.assign(item, { path, group });
     return item;
   }
@@ -440,21 +457,20 @@ class View {
     this.line.ask("folders", { folder: item.path, following }, (answer) => {
       if (answer.error || answer.folder !== item.path) return;
       item.group.querySelector(":scope > .pk-morefolders")?.remove();
-      item.group.append(...answer.folders.map(([path, label, keys, size]) => this.folderItem(path, label.slice(item.path.length) || label, keys, size)));
-      if (answer.following !== null) item.group.append(h("button.morefolders", { type: "button", click: () => this.openFolder(item, true, answer.following) }, "more folders…"));
+      item.group.append(...answer.folders.map((folder) => this.folderItem(...folder)));
+      if (answer.following !== null) item.group.append(button(".morefolders", () => this.openFolder(item, true, answer.following), {}, "more folders…"));
     });
   }
 
   enter(item) {
     this.folder = item.path;
-    this.offset = 0;
     for (const other of this.tree.querySelectorAll("[role=treeitem]")) {
       other.setAttribute("aria-selected", String(other === item));
       other.firstChild.tabIndex = other === item ? 0 : -1;
     }
     item.firstChild.focus({ preventScroll: true });
     this.openFolder(item, true);
-    this.load({});
+    this.restart({});
   }
 
   treeKey(e) {
@@ -471,13 +487,13 @@ class View {
     acts[e.key]();
   }
 
-  askPreview({ op = "preview", kind = null, more = false }) {
+  askPreview({ op = "preview", done, ...asked }) {
     const row = this.state.selected;
     if (row === null) return;
-    this.line.ask(op, { row, revision: this.state.revision, kind, more }, (answer, buffers) => {
+    this.line.ask(op, { row, revision: this.state.revision, ...asked }, (answer, buffers) => {
       if (answer.error) return this.preview.replaceChildren(h("div.empty.problem", { role: "alert" }, answer.error));
-      return this.drawPreview(answer.details, answer.preview, buffers && buffers[0], more);
-    });
+      return this.drawPreview(answer.details, answer.preview, buffers && buffers[0]);
+    }, done);
   }
 
   drawNothing() {
@@ -485,27 +501,24 @@ class View {
     this.preview.replaceChildren(h("div.empty", {}, "Select a key to see its value."));
   }
 
-  drawPreview(details, shown, data, more) {
+  drawPreview(details, shown, data) {
+    const { start, bytes } = shown;
     this.preview.dataset.row = details.row;
-    const action = (label, title, click, off) => h("button", { type: "button", title, disabled: off, click }, label);
-    const copied = (label, title, text) => {
-      const b = action(label, title, () => copyText(text).then(() => { b.textContent = "Copied"; }));
-      return b;
+    const copier = (label, text) => {
+      const copy = button("", () => copyText(text).then(() => { copy.textContent = "Copied"; }), { title: text }, label);
+      return copy;
     };
-    const tabs = shown.choices.map((kind) => h("button.tab", { type: "button", "aria-pressed": String(kind === shown.kind), click: () => this.askPreview({ kind, more }) }, kind));
-    const fact = (name, text, title) => [h("dt", {}, name), h("dd", { title }, text)];
-    const time = details.seconds === null ? null : isoTime(details.seconds);
-    const part = shown.read < details.size ? h("div.note", {}, `first ${humanSize(shown.read)} of ${humanSize(details.size)}`,
-      shown.more ? h("button", { type: "button", click: () => this.askPreview({ kind: shown.kind, more: true }) }, "Show more") : null) : null;
+    const show = (label, asked) => button("", () => this.askPreview({ kind: shown.kind, ...asked }), {}, label);
+    const tabs = shown.choices.map((kind) => button(".tab", () => this.askPreview({ kind, start, bytes }), { "aria-pressed": String(kind === shown.kind) }, kind));
+    const facts = details.facts.flatMap(([name, text, title]) => [h("dt", {}, name), h("dd", { title }, text)]);
+    const part = shown.part ? h("div.note", {}, shown.part, h("span.grow"), ...shown.steps.map(([label, step]) => show(label, step))) : null;
     this.preview.replaceChildren(
       h("div.title", { title: details.label }, h("bdi", {}, details.label || "(empty key)")),
-      h("dl.facts", {}, ...fact("Size", humanSize(details.size), `${count(details.size)} bytes`),
-        ...(time ? fact("Modified", `${shortTime(time)} UTC`, `${time} · ${relativeTime(details.seconds)}`) : []),
-        ...fact("Hash", details.hash), ...fact("File", details.filename, details.filename)),
+      h("dl.facts", {}, ...facts),
       h("div.tools", {}, h("span.tabs", { role: "group", "aria-label": "Show as" }, ...tabs), h("span.grow"),
-        details.key === null ? null : copied("Copy key", "Copy the key", details.key),
-        details.line ? copied("Copy code", details.line, details.line) : null,
-        action("Download", details.downloadable ? "Download the value" : `Larger than ${humanSize(details.downloadBytes)}: load it in Python`, () => this.download(details.row), !details.downloadable)),
+        details.key === null ? null : copier("Copy key", details.key),
+        details.line ? copier("Copy code", details.line) : null,
+        button("", () => this.download(details.row), { title: details.download, disabled: Boolean(details.download) }, "Download")),
       shown.note ? h("div.note.problem", { role: "note" }, shown.note) : "", part || "",
       h("div.value", { "data-kind": shown.kind }, this.valueOf(shown, data)));
   }
@@ -514,7 +527,7 @@ class View {
     if (shown.kind === "json") return jsonTree(shown.tree);
     if (shown.kind === "table") return dataTable(shown);
     if (shown.kind === "text") return h("pre", {}, shown.text);
-    if (shown.kind === "hex") return h("pre.hex", {}, data && data.byteLength ? hexDump(data) : "(empty)");
+    if (shown.kind === "hex") return h("pre.hex", {}, data && data.byteLength ? hexDump(data, shown.start) : "(empty)");
     this.urls.forEach((url) => URL.revokeObjectURL(url));
     this.urls = [URL.createObjectURL(new Blob([data], { type: shown.mime }))];
     const caption = h("div.caption", {}, shown.mime);
@@ -544,8 +557,8 @@ class View {
   confirm() {
     const n = this.state.marked;
     const typed = n > 10 ? h("input", { type: "text", inputmode: "numeric", "aria-label": `Type ${n} to confirm`, input: () => { sure.disabled = typed.value.trim() !== String(n); } }) : null;
-    const sure = h("button.danger", { type: "button", disabled: n > 10, click: () => this.delete(n) }, `Delete ${plural(n, "value")}`);
-    const cancel = h("button", { type: "button", click: () => this.closeDialog() }, "Cancel");
+    const sure = button(".danger", () => this.delete(n), { disabled: n > 10 }, `Delete ${plural(n, "value")}`);
+    const cancel = button("", () => this.closeDialog(), {}, "Cancel");
     this.ask(`Delete ${plural(n, "value")}?`, [h("p", {}, "This cannot be undone. Values changed since they were listed are kept."),
       typed ? h("p", {}, `Type ${n} to confirm: `, typed) : null], [cancel, sure], cancel);
   }
@@ -559,16 +572,17 @@ class View {
   }
 
   tell(title, lines) {
-    const close = h("button", { type: "button", click: () => this.closeDialog() }, "Close");
+    const close = button("", () => this.closeDialog(), {}, "Close");
     this.ask(title, [h("ul", {}, ...lines.map((text) => h("li", {}, text)))], [close], close);
   }
 
   ask(title, content, buttons, focused) {
     const keep = (e) => {
       if (e.key !== "Tab") return;
-      const all = [...this.dialog.querySelectorAll("button:not(:disabled), input")];
-      const to = e.shiftKey ? all.at(-1) : all[0];
-      if (document.activeElement === (e.shiftKey ? all[0] : all.at(-1))) { e.preventDefault(); to.focus(); }
+      const all = [...this.dialog.querySelectorAll("button:enabled, input")];
+      const next = all.indexOf(document.activeElement) + (e.shiftKey ? -1 : 1);
+      e.preventDefault();
+      all.at(next % all.length).focus();
     };
     this.dialog.replaceChildren(h("div.dialog", { role: "alertdialog", "aria-modal": "true", "aria-label": title, keydown: keep },
       h("strong", {}, title), ...content.filter(Boolean), h("div.buttons", {}, ...buttons)));
@@ -587,7 +601,7 @@ class View {
     this.line.ask("refresh", {}, (answer) => {
       this.state = { ...this.state, listing: answer.listing, listed: answer.listed };
       this.drawBar();
-      if (answer.listing || answer.revision !== this.state.revision) this.later("listing", 300, () => this.load({ follow: this.state.selected !== null }));
+      if (answer.listing || answer.revision !== this.state.revision) this.later("listing", 300, () => this.load({}));
     });
   }
 

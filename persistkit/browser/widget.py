@@ -13,10 +13,11 @@ import traitlets as t
 from persistkit.backend import Entry, PersistenceBackend
 from persistkit.blocking import BlockingBackend
 from persistkit.browser.deletion import delete_unchanged
-from persistkit.browser.fallback import human_size, static_table
+from persistkit.browser.fallback import static_table
 from persistkit.browser.index import KeyIndex, Query
 from persistkit.browser.listing import Listing
-from persistkit.browser.preview import FIRST_BYTES, MORE_BYTES, WHOLE_BYTES, make_preview, needs_whole, visible
+from persistkit.browser.preview import FIRST_BYTES, MORE_BYTES, WHOLE_BYTES, make_preview, needs_whole, window_of
+from persistkit.browser.text import human_size, visible
 from persistkit.errors import PersistenceError, ReadOnlyError
 
 __all__ = ["KeyBrowser"]
@@ -32,7 +33,7 @@ Answer = tuple[Message, list[bytes]]
 
 @runtime_checkable
 class _LoadsFilenames(Protocol):
-    def load_filename(self, filename: str) -> bytes | None: ...
+    async def load_filename(self, filename: str) -> bytes | None: ...
 
 
 class KeyBrowser(anywidget.AnyWidget):
@@ -117,7 +118,7 @@ class KeyBrowser(anywidget.AnyWidget):
         return self._seen
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until the listing is complete; tell whether that came in time."""
+        """Wait until the listing is complete, at most ``timeout_seconds``; tell whether that came in time."""
         return self._listing.wait(timeout_seconds)
 
     def refresh(self) -> None:
@@ -155,7 +156,8 @@ class KeyBrowser(anywidget.AnyWidget):
 
     def _receive(self, _widget: object, content: object, _buffers: object) -> None:
         if isinstance(content, dict):
-            self.send(*self.handle(content))
+            with self._lock:  # sent in the order they were made: a page takes the newest for the truth
+                self.send(*self.handle(content))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         self.wait(_MIMEBUNDLE_SECONDS)
@@ -174,16 +176,14 @@ class KeyBrowser(anywidget.AnyWidget):
             return f"cannot be listed: {self._listing.error}"
         if self._listing.running and not self._listing.snapshot.revision:
             return "still listing"
-        return (
-            f"{len(self._index):,} {'key' if len(self._index) == 1 else 'keys'}, {human_size(self._index.size_bytes)}"
-        )
+        return _summary_of(len(self._index), self._index.size_bytes)
 
     def _state(self) -> Message:
         snapshot = self._listing.snapshot
         return {
             "revision": snapshot.revision,
             "total": len(snapshot.index),
-            "bytes": snapshot.index.size_bytes,
+            "summary": _summary_of(len(snapshot.index), snapshot.index.size_bytes),
             "listing": self._listing.running,
             "listed": self._listing.listed,
             "problem": None if self._listing.error is None else visible(self._listing.error),
@@ -197,7 +197,8 @@ class KeyBrowser(anywidget.AnyWidget):
         }
 
     def _listed(self) -> None:
-        self.send({"op": "state", **self._state()})
+        with self._lock:
+            self.send({"op": "state", **self._state()})
 
     def _tell(self, change: Message) -> None:
         with self._lock:
@@ -233,21 +234,34 @@ class KeyBrowser(anywidget.AnyWidget):
         offset = max(0, min(offset, len(rows) - 1)) // limit * limit
         shown = [self._line(index, int(row)) for row in rows[offset : offset + limit]]
         found = {"found": len(rows), "foundBytes": index.size_of(rows), "offset": offset, "limit": limit}
-        return {**state, **found, "rows": shown}, []
+        return {**state, **found, "rows": shown, "empty": "" if shown else self._why_empty(state)}, []
+
+    def _why_empty(self, state: Message) -> str:
+        if state["problem"]:
+            return str(state["problem"])
+        if state["listing"] and not state["revision"]:
+            return f"Listing… {state['listed']:,} keys so far"
+        if not state["total"]:
+            return "Nothing is stored here yet."
+        fits = {"substring": "contains", "prefix": "starts with", "glob": "fits"}[self.match]
+        return f"No key {fits} “{visible(self.query[:_LABEL])}”. Case counts."
 
     def _line(self, index: KeyIndex, row: int) -> list[Any]:
-        """Return row number, label, size, time in seconds, whether the key is known, whether it is marked."""
+        """Return row number, label, size in words and in bytes, time, 0 to 2 for the key, and whether it is marked."""
         entry = index.entry(row)
         text = entry.filename if entry.key is None else entry.key
         label = visible(text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…")
-        seconds = None if entry.modified is None else round(entry.modified.timestamp(), 3)
         state = 0 if entry.key is None else 2 if entry.ambiguous else 1
-        return [row, label, entry.size, seconds, state, int(entry.key in self._marks)]
+        return [row, label, human_size(entry.size), entry.size, _time_of(entry), state, int(entry.key in self._marks)]
 
     def _folders(self, request: Message) -> Answer:
-        level = self._index.level(request.get("folder", ""), following=int(request.get("following", 0)))
-        folders = [[folder.path, visible(folder.path), folder.keys, folder.size] for folder in level.folders]
-        return {"folder": request.get("folder", ""), "folders": folders, "following": level.following}, []
+        above = request.get("folder", "")
+        level = self._index.level(above, following=int(request.get("following", 0)))
+        folders = [
+            [folder.path, visible(folder.path[len(above) :]), f"{folder.keys:,}", _summary_of(folder.keys, folder.size)]
+            for folder in level.folders
+        ]
+        return {"folder": above, "folders": folders, "following": level.following}, []
 
     def _entry_at(self, request: Message) -> Entry:
         if request["revision"] != self._listing.snapshot.revision:
@@ -269,51 +283,59 @@ class KeyBrowser(anywidget.AnyWidget):
 
     def _preview(self, request: Message) -> Answer:
         entry = self._entry_at(request)
-        wanted = MORE_BYTES if request.get("more") else FIRST_BYTES
-        data, size = self._read(entry, wanted)
-        preview = make_preview(data, size, request.get("kind"))
-        details = {
-            "row": request["row"],
+        start = max(0, int(request.get("start", 0)))
+        wanted = max(1, min(int(request.get("bytes", FIRST_BYTES)), MORE_BYTES))
+        kind = request.get("kind")
+        data, size = self._read(entry, start, wanted, whole=not start and kind not in ("text", "hex"))
+        preview = make_preview(data, size, kind, start=start)
+        shown = {"kind": preview.kind, "choices": preview.choices, "note": preview.note, **preview.body}
+        window = window_of(start, len(preview.data) if preview.kind == "hex" else len(data), size)
+        return {"details": self._details(entry, request["row"], size), "preview": {**shown, **window}}, [preview.data]
+
+    def _details(self, entry: Entry, row: int, size: int) -> Message:
+        facts = [["Size", human_size(size), f"{size:,} bytes"], ["Hash", entry.filename[-20:-4], None]]
+        if entry.modified is not None:
+            facts.insert(1, ["Modified", f"{_time_of(entry)} UTC", entry.modified.isoformat()])
+        return {
+            "row": row,
             "key": entry.key,
             "label": visible(entry.filename if entry.key is None else entry.key),
-            "filename": visible(entry.filename),
-            "hash": entry.filename[-20:-4],
-            "ambiguous": entry.ambiguous,
-            "size": size,
-            "seconds": None if entry.modified is None else entry.modified.timestamp(),
+            "facts": [*facts, ["File", visible(entry.filename), visible(entry.filename)]],
             "line": "" if entry.key is None else self._load_line.replace("{key}", ascii(entry.key)),
-            "downloadable": size <= DOWNLOAD_BYTES,
-            "downloadBytes": DOWNLOAD_BYTES,
+            "download": _too_large(size),
         }
-        shown = {"kind": preview.kind, "choices": preview.choices, "note": preview.note, **preview.body}
-        more = len(data) < size and wanted < MORE_BYTES
-        return {"details": details, "preview": {**shown, "read": len(data), "more": more}}, [preview.data]
 
-    def _read(self, entry: Entry, wanted: int) -> tuple[bytes, int]:
-        """Return the first bytes of a value, all of them where only the whole can be shown, and the value's size."""
+    def _read(self, entry: Entry, start: int, wanted: int, *, whole: bool) -> tuple[bytes, int]:
+        """Return bytes of a value from ``start``, with ``whole`` all that such a value needs, and the value's size."""
         if entry.key is None:
             value = self._load(entry)
             if value is None:
                 raise PersistenceError(f"preview {entry.filename}: it is not there any more; refresh")
-            return (value if needs_whole(value) and len(value) <= WHOLE_BYTES else value[:wanted]), len(value)
+            whole = whole and needs_whole(value) and len(value) <= WHOLE_BYTES
+            return (value if whole else value[start : start + wanted]), len(value)
         with self._backend.open_reader(entry.key) as reader:
             if reader is None:
                 raise PersistenceError(f"preview {entry.key!r}: it is not there any more; refresh")
+            skipped = 0
+            while skipped < start and (chunk := reader.read(min(MORE_BYTES, start - skipped))):
+                skipped += len(chunk)
             data = reader.read(wanted)
-            if needs_whole(data) and wanted < reader.size <= WHOLE_BYTES:
+            if whole and needs_whole(data) and wanted < reader.size <= WHOLE_BYTES:
                 data += reader.read(reader.size - len(data))
             return data, reader.size
 
     def _load(self, entry: Entry) -> bytes | None:
         if entry.key is not None:
             return self._backend.load(entry.key)
-        core = self._backend.backend.blocking_core
-        return core.load_filename(entry.filename) if isinstance(core, _LoadsFilenames) else None
+        backend = self._backend.backend
+        if not isinstance(backend, _LoadsFilenames):
+            raise PersistenceError(f"load {entry.filename}: {backend!r} reads no value without its key")
+        return self._backend.call(backend.load_filename, entry.filename)
 
     def _download(self, request: Message) -> Answer:
         entry = self._entry_at(request)
-        if entry.size > DOWNLOAD_BYTES:
-            raise PersistenceError(f"download: {human_size(entry.size)} is more than {human_size(DOWNLOAD_BYTES)}")
+        if _too_large(entry.size):
+            raise PersistenceError(f"download: {_too_large(entry.size)}")
         value = self._load(entry)
         if value is None or len(value) > DOWNLOAD_BYTES:
             raise PersistenceError("download: the value was changed meanwhile; refresh")
@@ -355,3 +377,18 @@ class KeyBrowser(anywidget.AnyWidget):
     def _refresh(self, _request: Message) -> Answer:
         self.refresh()
         return self._state(), []
+
+
+def _summary_of(keys: int, size_bytes: int) -> str:
+    return f"{keys:,} {'key' if keys == 1 else 'keys'}, {human_size(size_bytes)}"
+
+
+def _time_of(entry: Entry) -> str:
+    return "" if entry.modified is None else f"{entry.modified:%Y-%m-%d %H:%M:%S}"
+
+
+def _too_large(size_bytes: int) -> str:
+    """Return why a value of that size is not downloaded, or nothing."""
+    if size_bytes <= DOWNLOAD_BYTES:
+        return ""
+    return f"{human_size(size_bytes)} is more than {human_size(DOWNLOAD_BYTES)}: load it in Python"

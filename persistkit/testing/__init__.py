@@ -11,6 +11,10 @@ from persistkit.testing.values import ValuesContract
 __all__ = ["BackendContract"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class BackendContract(ValuesContract, BatchesContract, ListingsContract, StreamsContract, SharingContract):
     """The contract of ``PersistenceBackend`` as tests, for a backend of your own.
 

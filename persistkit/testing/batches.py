@@ -11,6 +11,10 @@ from persistkit.testing.contract import Contract, lists
 __all__ = ["BatchesContract"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class BatchesContract(Contract):
     """A batch does what single operations do, and names what failed."""
 

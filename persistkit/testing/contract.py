@@ -12,6 +12,10 @@ from persistkit.backend import PersistenceBackend
 __all__ = ["Contract", "lists"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class Contract:
     """Makes the backend of each test, and checks what it holds."""
 

@@ -16,6 +16,11 @@ from persistkit.testing.contract import Contract, lists
 
 __all__ = ["ListingsContract"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _PREFIXES: Final = ("", "A", "A_", "A_%", "*", "[", "[a]", "?", "\\", "a/", "é", "missing")
 _PREFIXED: Final = (
     "A_%1",

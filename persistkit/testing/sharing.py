@@ -13,6 +13,11 @@ from persistkit.testing.contract import Contract, lists
 
 __all__ = ["SharingContract"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _QUIET_SECONDS: Final = 30
 
 

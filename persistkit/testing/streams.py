@@ -11,6 +11,11 @@ from persistkit.testing.contract import Contract, lists
 
 __all__ = ["StreamsContract"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _MEBIBYTE: Final = 1024 * 1024
 _LARGE: Final = bytes(range(256)) * (16 * _MEBIBYTE // 256)
 

@@ -19,6 +19,7 @@ __all__ = ["plot", "tables", "targets_table", "write_json"]
 _PACKAGES = ("aiofiles", "anyio", "diskcache", "numpy", "obstore", "pandas", "py-key-value-aio", "zarr")
 _PLOTTED = OPERATIONS[:6]
 _COLUMNS_OF_PANELS = 2
+_DARK = "#0d1117"
 
 
 def tables(blocks: Sequence[Block], *, markdown: bool) -> str:
@@ -39,7 +40,7 @@ def targets_table(targets: Sequence[Target], *, markdown: bool) -> str:
             target.statement,
             f"{target.measured:.2f} {target.unit}",
             f"{'at most' if target.at_most else 'at least'} {target.bound:g} {target.unit}",
-            "met" if target.met else "MISSED",
+            target.verdict,
         ]
         for target in targets
     ]
@@ -62,12 +63,22 @@ def write_json(path: Path, blocks: Sequence[Block], targets: Sequence[Target]) -
 
 
 def plot(path: Path, blocks: Sequence[Block]) -> None:
-    """Draw a panel a setting: contenders downwards, microseconds an item on a logarithmic axis."""
+    """Draw a panel a setting: contenders downwards, microseconds an item on a logarithmic axis.
+
+    A second picture beside it, ``<stem>-dark``, is for a dark page.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
+    with pyplot.style.context("default"):
+        _plot(pyplot, path, blocks)
+    with pyplot.style.context(["dark_background", {"figure.facecolor": _DARK, "axes.facecolor": _DARK}]):
+        _plot(pyplot, path.with_stem(f"{path.stem}-dark"), blocks)
+
+
+def _plot(pyplot: Any, path: Path, blocks: Sequence[Block]) -> None:
     drawn = [block for block in blocks if block.kind == "operations"]
     height = -(-len(drawn) // _COLUMNS_OF_PANELS)
     figure, panels = pyplot.subplots(
@@ -76,7 +87,6 @@ def plot(path: Path, blocks: Sequence[Block]) -> None:
         figsize=(5.2 * min(len(drawn), _COLUMNS_OF_PANELS), 2.9 * height + 0.6),
         squeeze=False,
         layout="constrained",
-        facecolor="white",
     )
     for panel, block in zip(panels.flat, drawn, strict=False):
         _draw(panel, block)
@@ -85,17 +95,17 @@ def plot(path: Path, blocks: Sequence[Block]) -> None:
     figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     names = {label.get_text() for panel in figure.axes for label in panel.get_yticklabels()}
     # What the picture shows, in words, for those who cannot look at it.
-    figure.savefig(path, dpi=100, format="png", metadata={"Description": ", ".join(sorted(names))})
+    figure.savefig(path, dpi=144, format="png", metadata={"Description": ", ".join(sorted(names))})
     pyplot.close(figure)
 
 
 def _draw(panel: Any, block: Block) -> None:  # matplotlib's axes: its stubs type them as Any in arrays
     names = list(block.samples)
-    colours = {"save": "#0072b2", "load": "#0072b2", "await save": "#d55e00", "await load": "#d55e00"}
+    colours = {"save": "#3b8fd6", "load": "#3b8fd6", "await save": "#d8692b", "await load": "#d8692b"}
     for operation in _PLOTTED:
         spots = [(block.median(name, operation), row) for row, name in enumerate(names)]
         shown = [(found, row) for found, row in spots if found is not None]
-        colour = colours.get(operation, "#009e73")
+        colour = colours.get(operation, "#1fa37a")
         saves = operation.endswith("save")
         panel.plot(
             [found for found, _ in shown],
@@ -104,13 +114,13 @@ def _draw(panel: Any, block: Block) -> None:  # matplotlib's axes: its stubs typ
             marker="o" if saves else "D",
             markersize=6,
             color=colour,
-            markerfacecolor=colour if saves else "white",
+            markerfacecolor=colour if saves else panel.get_facecolor(),
             label=operation,
         )
     panel.set_xscale("log")
     panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
-    panel.grid(axis="x", which="major", color="#cccccc")
+    panel.grid(axis="x", which="major", color="#8888", linewidth=0.6)
     panel.set_axisbelow(True)
     panel.set_title(block.title, fontsize=9)
     panel.set_xlabel(block.unit, fontsize=9)

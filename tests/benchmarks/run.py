@@ -47,7 +47,7 @@ def arguments_of(command: Sequence[str]) -> argparse.Namespace:
     add("--import", action="store_true", dest="imports", help="also the time of the import")
     add("--markdown", action="store_true", help="print the tables as Markdown")
     add("--json", type=Path, metavar="FILE", help="write every sample, median and ratio")
-    add("--plot", type=Path, metavar="FILE", help="draw the medians as a PNG")
+    add("--plot", type=Path, metavar="FILE", help="draw the medians, also as FILE-dark.png")
     add("--quiet", action="store_true", help="no progress")
     options = parser.parse_args(command)
     counts = [options.items, options.rounds, *options.size, *([options.listing] if options.listing is not None else [])]

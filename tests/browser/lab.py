@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Dialog, Locator, Page, sync_playwright
 
 __all__ = ["Notebook", "Server", "chromium", "write_notebook"]
 
+_PATIENCE_SECONDS = 150  # a loaded machine starts a server late
 _OVERRIDES = {
     "@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"},
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
@@ -27,12 +28,10 @@ _OVERRIDES = {
 _READY = """() => { const panel = window.jupyterapp && window.jupyterapp.shell.currentWidget;
     const context = panel && panel.sessionContext;
     return context && context.isReady && context.session?.kernel?.status === 'idle'; }"""
-_IDLE = """() => { const panel = window.jupyterapp.shell.currentWidget;
-    return panel.sessionContext.session.kernel.status === 'idle' &&
-        !panel.content.widgets.some(cell => cell.model.executionState === 'running' || cell.prompt === '*'); }"""
-_RUN = """index => { const notebook = window.jupyterapp.shell.currentWidget.content;
+_RUN = """([index, wait]) => { const notebook = window.jupyterapp.shell.currentWidget.content;
     notebook.activeCellIndex = index; notebook.deselectAll();
-    window.jupyterapp.commands.execute('notebook:run-cell'); }"""
+    const ended = window.jupyterapp.commands.execute('notebook:run-cell');
+    return wait ? ended.then(() => null) : null; }"""
 
 
 class Server:
@@ -85,7 +84,7 @@ class Server:
         }
 
     def _await_answer(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 urllib.request.urlopen(f"{self.url}/api/status", timeout=2).close()  # noqa: S310 - our own server
@@ -127,7 +126,9 @@ class Notebook:
     def __init__(
         self, browser: Browser, server: Server, path: str, *, app: str = "lab/tree", width: int = 1280
     ) -> None:
-        self._context = browser.new_context(viewport={"width": width, "height": 900})
+        self._context = browser.new_context(
+            viewport={"width": width, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
+        )
         self.page: Page = self._context.new_page()
         self.errors: list[str] = []
         self.dialogs: list[str] = []
@@ -138,7 +139,7 @@ class Notebook:
             "websocket", lambda socket: socket.on("framereceived", lambda data: self.received.append(len(data)))
         )
         self.page.goto(f"{server.url}/{app}/{path}{'?reset' if app == 'lab/tree' else ''}")
-        self.page.wait_for_function(_READY, timeout=60_000)
+        self.page.wait_for_function(_READY, timeout=_PATIENCE_SECONDS * 1000)
         if app == "lab/tree":
             self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
 
@@ -147,11 +148,8 @@ class Notebook:
         dialog.dismiss()
 
     def run(self, cell: int, *, wait: bool = True) -> None:
-        """Run one cell, and wait until the kernel is idle again."""
-        self.page.evaluate(_RUN, cell)
-        if wait:
-            self.page.wait_for_timeout(50)
-            self.page.wait_for_function(_IDLE, timeout=60_000)
+        """Run one cell, and wait until it has ended."""
+        self.page.evaluate(_RUN, [cell, wait])
 
     def theme(self, name: str) -> None:
         """Change the theme and wait for it."""

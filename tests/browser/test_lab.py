@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,13 @@ from playwright.sync_api import Browser, Locator, expect
 
 from persistkit import BlockingBackend, FilePersistenceBackend
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+expect.set_options(timeout=30_000)  # a loaded machine answers late; a right answer ends the wait at once
 
 SETUP = r"""
 import io, json, time
-import ipywidgets, numpy as np, pandas as pd
+from pathlib import Path
+import anyio, ipywidgets, numpy as np, pandas as pd
 from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
 from persistkit.browser import KeyBrowser
 
@@ -31,6 +34,16 @@ def browser_of(values, **options):
     memory.batch_save(values)
     return KeyBrowser(memory.backend, **options)
 
+class Waiting(MemoryPersistenceBackend):
+    blocking_core = None
+
+    async def load(self, key):
+        while not Path("answer").exists():
+            await anyio.sleep(0.05)
+        return b"late"
+
+waiting = Waiting()
+BlockingBackend(waiting).batch_save({"a": b"1", "b": b"2"})
 npy, parquet = io.BytesIO(), io.BytesIO()
 np.save(npy, np.arange(12.0).reshape(4, 3))
 pd.DataFrame({"n": [1, 2], "text": ["a", "<b>"]}).to_parquet(parquet)
@@ -54,13 +67,20 @@ CELLS = [
     "browser_of(kinds)",
     "deleting = browser_of({f'key:{n:02d}': b'x' for n in range(15)}, read_only=False); deleting",
     "live = KeyBrowser(FilePersistenceBackend('store', create=True)); live",
-    "print('begun'); time.sleep(9)",
+    "print('begun')\nwhile not Path('release').exists(): time.sleep(0.05)",
     "shared = browser_of({'a': b'1', 'b': b'2'}); shown = ipywidgets.Label()\n"
     "shared.observe(lambda change: setattr(shown, 'value', f'chosen: {change.new}'), 'selected')\n"
     "ipywidgets.VBox([shared, shared, shown])",
     "shared.selected = 'a'",
     "browser_of(hostile)",
     "print(deleting._backend.list_keys())",
+    "KeyBrowser(waiting)",
+    "read = ipywidgets.Output(); mirror = ipywidgets.Text()\n"
+    "composed = browser_of({'a': b'first', 'b': b'second'}, read_only=False)\n"
+    "def show(change):\n    read.clear_output()\n    with read: print(composed.selected_value())\n"
+    "composed.observe(show, 'selected')\n"
+    "ipywidgets.link((composed, 'query'), (mirror, 'value'))\n"
+    "ipywidgets.VBox([composed, mirror, read])",
 ]
 
 
@@ -174,6 +194,21 @@ def test_the_keyboard_does_everything(notebook: Notebook) -> None:
     expect(chosen).to_be_focused()
 
 
+def test_keys_pressed_faster_than_answers_come_all_count(notebook: Notebook) -> None:
+    """Every key moves from where the one before it led, also when no page and no preview came in between."""
+    widget = browser_in(notebook, 1)
+    rows(widget).first.focus()
+    keys = ["End", "ArrowDown", "PageDown", "ArrowDown", "PageDown", "PageUp", "ArrowUp", "PageDown", "ArrowDown"]
+    for key in keys:
+        notebook.page.keyboard.press(key)
+    # 49, 50, 100, 101, 150, 100, 99, 100, 101
+    chosen = widget.locator("tr[aria-selected=true]")
+    expect(chosen).to_contain_text("session:0101")
+    expect(chosen).to_be_focused()
+    expect(widget.locator(".pk-title")).to_have_text("session:0101/step:3")
+    expect(widget.get_by_label("Page", exact=True)).to_have_value("3")
+
+
 def test_each_kind_is_previewed(notebook: Notebook) -> None:
     """JSON as a tree, text, bytes, an image, tables; a large value in part and more on demand; damage by name."""
     widget = browser_in(notebook, 2)
@@ -195,6 +230,10 @@ def test_each_kind_is_previewed(notebook: Notebook) -> None:
     expect(widget.get_by_text("first 64.0 KiB of 2.9 MiB")).to_be_visible()
     widget.get_by_role("button", name="Show more").click()
     expect(widget.get_by_text("first 1.0 MiB of 2.9 MiB")).to_be_visible()
+    widget.get_by_role("button", name="Next", exact=True).click()
+    expect(widget.get_by_text("1.0 MiB to 2.0 MiB of 2.9 MiB")).to_be_visible()
+    widget.get_by_role("button", name="hex").click()
+    expect(value).to_contain_text("00100000  78 78")
     row_of(widget, "json").click()
     expect(value).to_contain_text("steps")
     widget.get_by_role("button", name="hex").click()
@@ -204,20 +243,82 @@ def test_each_kind_is_previewed(notebook: Notebook) -> None:
     assert Path(download.value.path()).read_bytes() == b'{"steps": [1, 2], "ok": true}'
 
 
+def test_key_and_line_can_be_copied(notebook: Notebook) -> None:
+    """What the buttons put on the clipboard is the key, and the Python line that loads it."""
+    widget = browser_in(notebook, 1)
+    row_of(widget, "session:0003").click()
+    for name, text in {
+        "Copy key": "session:0003/step:3",
+        "Copy code": "await backend.load('session:0003/step:3')",
+    }.items():
+        widget.get_by_role("button", name=name).click()
+        expect(widget.get_by_role("button", name="Copied").first).to_be_visible()
+        assert notebook.page.evaluate("() => navigator.clipboard.readText()") == text
+        row_of(widget, "session:0004").click()
+        expect(widget.locator(".pk-title")).to_contain_text("0004")
+        row_of(widget, "session:0003").click()
+        expect(widget.locator(".pk-title")).to_contain_text("0003")
+
+
+def test_a_late_answer_is_announced(notebook: Notebook, server: Server) -> None:
+    """While Python does not answer the page says so, and no longer once it did."""
+    widget = browser_in(notebook, 10)
+    rows(widget).first.click()
+    expect(widget).to_have_class(re.compile("pk-late"))
+    (server.root / "answer").touch()
+    expect(widget.locator(".pk-value")).to_have_text("late")
+    expect(widget).not_to_have_class(re.compile("pk-late"))
+
+
+@pytest.mark.parametrize("width", [1600, 760, 420])
+def test_nothing_sticks_out_at_any_width(notebook: Notebook, width: int) -> None:
+    """In wide and narrow windows all controls, folders, marks and preview included, lie inside the browser."""
+    widget = browser_in(notebook, 11)
+    notebook.page.set_viewport_size({"width": width, "height": 900})
+    rows(widget).first.get_by_label("Mark").click()
+    rows(widget).first.click()
+    widget.get_by_label("Folders", exact=True).first.click()
+    expect(widget.locator(".pk-value")).to_contain_text("first")
+    outside = """root => { const box = root.getBoundingClientRect();
+        return [...root.querySelectorAll('button, select, input, td, th, pre, dd')].filter(node => {
+            const own = node.getBoundingClientRect();
+            return own.width && (own.right > box.right + 1 || own.left < box.left - 1 || own.bottom > box.bottom + 1);
+        }).map(node => node.outerHTML); }"""
+    assert widget.evaluate(outside) == []
+    assert widget.locator(".pk-turn").evaluate("node => node.scrollWidth <= node.clientWidth + 1")
+    notebook.page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_it_composes_with_other_widgets(notebook: Notebook) -> None:
+    """A linked text field searches, and an Output shows the value that is chosen in the page."""
+    widget = browser_in(notebook, 11)
+    rows(widget).nth(1).click()
+    output = notebook.cell(11)
+    expect(output.get_by_text("b'second'")).to_be_visible()
+    mirror = output.locator(".widget-text input")
+    mirror.fill("a")
+    mirror.press("Tab")
+    expect(rows(widget)).to_have_count(1)
+    expect(widget.get_by_label("Search keys")).to_have_value("a")
+    widget.get_by_label("Search keys").fill("b")
+    expect(mirror).to_have_value("b")
+    expect(rows(widget)).to_contain_text(["b"])
+
+
 def test_deletion_is_confirmed(notebook: Notebook) -> None:
     """Cancel has the focus and deletes nothing; more than ten ask for their number; the values are gone."""
     widget = browser_in(notebook, 3)
     rows(widget).first.focus()
     notebook.page.keyboard.press("Space")
     expect(widget.get_by_text("1 marked")).to_be_visible()
-    widget.get_by_role("button", name="Delete…").click()
+    widget.get_by_role("button", name="marked…").click()
     expect(widget.get_by_role("button", name="Cancel")).to_be_focused()
     notebook.page.keyboard.press("Enter")
     expect(rows(widget)).to_have_count(15)
     for n in range(1, 12):
         row_of(widget, f"key:{n:02d}").get_by_label("Mark").click()
     expect(widget.get_by_text("12 marked")).to_be_visible()
-    widget.get_by_role("button", name="Delete…").click()
+    widget.get_by_role("button", name="marked…").click()
     sure = widget.get_by_role("button", name="Delete 12 values")
     expect(sure).to_be_disabled()
     widget.get_by_label("Type 12 to confirm").fill("12")
@@ -238,12 +339,24 @@ def test_a_second_process_is_seen_while_a_cell_runs(notebook: Notebook, server: 
     program = "import persistkit as p; p.BlockingBackend(p.FilePersistenceBackend('store')).save('from:outside', b'1')"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", program], cwd=server.root, env=environment, check=True)
-    expect(rows(widget)).to_contain_text(["from:outside"], timeout=5000)
-    expect(notebook.cell(5).locator(".jp-InputPrompt")).to_have_text("[*]:", timeout=100)
+    expect(rows(widget)).to_contain_text(["from:outside"])
+    expect(notebook.cell(5).locator(".jp-InputPrompt")).to_have_text("[*]:")
+    (server.root / "release").touch()
     widget.get_by_label("Live view").select_option("tell")
     BlockingBackend(FilePersistenceBackend(server.root / "store")).save("and:another", b"2")
-    widget.get_by_role("button", name="Changed").click(timeout=5000)
+    widget.get_by_role("button", name="Changed").click()
     expect(rows(widget)).to_have_count(2)
+    rows(widget).filter(has_text="from:outside").click()
+    widget.get_by_label("Live view").select_option("auto")
+    row_of(widget, "from:outside").focus()
+    BlockingBackend(FilePersistenceBackend(server.root / "store")).save("a:third", b"3")
+    expect(rows(widget)).to_have_count(3)
+    expect(row_of(widget, "from:outside")).to_be_focused()
+    expect(row_of(widget, "from:outside")).to_have_attribute("aria-selected", "true")
+    BlockingBackend(FilePersistenceBackend(server.root / "store")).delete("from:outside")
+    expect(rows(widget)).to_have_count(2)
+    expect(rows(widget).first).to_be_focused()
+    expect(widget.get_by_text("Select a key to see its value.")).to_be_visible()
     widget.get_by_label("Live view").select_option("off")
 
 
@@ -318,7 +431,7 @@ def test_without_a_kernel_a_table_is_there(chrome: Browser, tmp_path: Path) -> N
     path = tmp_path / "saved.ipynb"
     write_notebook(path, [SETUP, "browser_of({'<b>run</b>:1': b'12'})"])
     executed = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(executed, timeout=60, store_widget_state=False, kernel_name="python3").execute()
+    NotebookClient(executed, timeout=150, store_widget_state=False, kernel_name="python3").execute()
     html, _ = HTMLExporter().from_notebook_node(executed)  # type: ignore[no-untyped-call]
     context = chrome.new_context(java_script_enabled=False)
     page = context.new_page()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from persistkit.browser.preview import FIRST_BYTES, Preview, detect, make_preview, visible
+from persistkit.browser.images import image_size
+from persistkit.browser.preview import FIRST_BYTES, Preview, detect, make_preview, window_of
+from persistkit.browser.text import visible
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 
@@ -31,6 +34,7 @@ def npy(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], *, allow_pick
     ("data", "kind"),
     [
         (b'{"a": 1}', "json"), (b" [1]", "json"), (b"12.5", "json"), (b"null", "json"), (b"hello", "text"),
+        (b"[INFO] begun", "text"),
         (b"", "text"), ("日本".encode()[:-1], "text"), (b"\xff\x00", "hex"), (PNG, "image"), (b"GIF89a..", "image"),
         (b"RIFF\x00\x00\x00\x00WEBP", "image"), (b"\xff\xd8\xff\xe0", "image"), (b"\x93NUMPY", "table"),
         (b"PAR1", "table"), (b"<svg onload=alert(1)>", "text"), (b"<html><script>", "text"), (b"\x80\x04K\x01.", "hex"),
@@ -39,6 +43,38 @@ def npy(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], *, allow_pick
 def test_the_content_tells_the_kind(data: bytes, kind: str) -> None:
     """First bytes decide; SVG, HTML and pickles are never more than text and bytes."""
     assert detect(data) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("png", "89504e470d0a1a0a0000000d494844520000028000000003"),
+        ("gif", "47494638376180020300"),
+        ("jpeg", "ffd8ffe000104a46494600010100000100010000ffdb0006000102ffffc00011080003028003"),
+        ("webp", "524946464600000057454250565038203a000000d004009d012a80020300"),
+        ("webp", "5249464620000000574542505650384c140000002f7f820000"),
+        ("webp", "52494646700000005745425056503858" + "0a000000100000007f0200020000"),
+    ],
+)
+def test_the_size_of_an_image_is_read_from_its_first_bytes(name: str, start: str) -> None:
+    """The starts of images of 640 by 3 pixels that Pillow wrote tell their size; cut shorter they tell none."""
+    assert image_size(bytes.fromhex(start), name) == (640, 3)
+    assert image_size(bytes.fromhex(start)[:-4], name) is None
+
+
+def test_more_pixels_than_a_page_can_hold_are_not_drawn() -> None:
+    """A PNG of a few bytes that promises 60,000 by 60,000 pixels is shown as bytes, with the reason."""
+    preview = shown(b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 60_000, 60_000) + bytes(40))
+    assert preview.kind == "hex"
+    assert "60,000 by 60,000 pixels" in preview.note
+
+
+def test_a_small_table_that_unpacks_to_much_is_not_shown() -> None:
+    """A Parquet file of a few megabytes whose column unpacks to 140 MB is refused before it is unpacked."""
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"a": [bytes(140_000_000)]}), stream, use_dictionary=False, write_statistics=False)
+    assert len(stream.getvalue()) < 10_000_000
+    assert "would unpack to more" in shown(stream.getvalue()).note
 
 
 def test_json_keeps_numbers_names_and_counts() -> None:
@@ -62,7 +98,7 @@ def test_deep_json_is_shown_as_text(data: bytes) -> None:
 
 def test_a_number_of_many_digits_is_no_error() -> None:
     """Digits beyond what Python's int takes from text stay as they are written."""
-    assert shown(b"[" + b"9" * 6000 + b"]").body["tree"][2][0][0] == "number"
+    assert shown(b'{"n": ' + b"9" * 6000 + b"}").body["tree"][2][0][1][0] == "number"
 
 
 @pytest.mark.parametrize(
@@ -73,6 +109,25 @@ def test_damage_is_named_and_shown(data: bytes, kind: str) -> None:
     preview = shown(data)
     assert preview.kind == kind
     assert preview.note.startswith("damaged")
+
+
+def test_a_later_part_begins_with_a_whole_character() -> None:
+    """A part that starts inside a character is text from the next one on, its bytes all of them."""
+    data = "aé".encode() * 50
+    assert make_preview(data[2:40], len(data), start=2).body["text"].startswith("aéa")
+    assert make_preview(data[2:40], len(data), "hex", start=2).data == data[2:40]
+    assert make_preview(b"\xff" * 9, 90, start=9).kind == "hex"
+
+
+def test_the_next_part_is_offered_until_the_end() -> None:
+    """From the first 64 KiB to a MiB, then one after the other and back, each named by where it is."""
+    small, more = window_of(0, FIRST_BYTES, 3 * 2**20), window_of(0, 2**20, 3 * 2**20)
+    assert small["steps"] == [("Show more", {"start": 0, "bytes": 2**20})]
+    assert more["steps"] == [("Next", {"start": 2**20, "bytes": 2**20})]
+    last = window_of(2**21, 2**20, 3 * 2**20)
+    assert last["part"] == "2.0 MiB to 3.0 MiB of 3.0 MiB"
+    assert last["steps"] == [("Back", {"start": 2**20, "bytes": 2**20})]
+    assert window_of(0, 5, 5)["steps"] == []
 
 
 def test_a_part_of_a_large_value_is_text() -> None:
@@ -102,7 +157,8 @@ def test_hidden_characters_are_written_out() -> None:
 def test_arrays_show_rows_and_types() -> None:
     """The first rows of an array come from its first bytes, columns in either order, fields by name."""
     table = make_preview(npy(np.arange(30_000.0).reshape(10_000, 3))[:FIRST_BYTES], 240_128).body
-    assert (table["total"], len(table["rows"]), table["rows"][1]) == (10_000, 50, ["3.0", "4.0", "5.0"])
+    assert (len(table["rows"]), table["rows"][1]) == (50, ["3.0", "4.0", "5.0"])
+    assert table["summary"] == "float64 · 10,000 by 3 · first 50 rows"
     assert shown(npy(np.asfortranarray([[1, 2], [3, 4]]))).body["rows"] == [["1", "2"], ["3", "4"]]
     fields = shown(npy(np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")]))).body
     assert (fields["columns"], fields["kinds"], fields["rows"]) == (["a", "b"], ["int32", "float64"], [["1", "2.5"]])
@@ -122,9 +178,36 @@ def test_parquet_shows_rows_and_types() -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"n": list(range(80)), "text": ["<b>"] * 80}), sink)
     table = shown(sink.getvalue()).body
-    assert (table["columns"], table["kinds"], table["total"]) == (["n", "text"], ["int64", "string"], 80)
+    assert (table["columns"], table["kinds"]) == (["n", "text"], ["int64", "string"])
+    assert table["summary"] == "Parquet · 80 by 2 · first 50 rows"
     assert table["rows"][1] == ["1", "<b>"]
     assert table["numeric"] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (9_000).to_bytes(4) * 2,
+        b"GIF89a" + (9_000).to_bytes(2, "little") * 2,
+        b"\xff\xd8\xff\xe0\x00\x04..\xff\xff\xc2\x00\x11\x08" + (9_000).to_bytes(2) * 2,
+        b"RIFF....WEBPVP8X\n\0\0\0\0\0\0\0" + (8_999).to_bytes(3, "little") * 2,
+        b"RIFF....WEBPVP8L\n\0\0\0/" + (8_999 | 8_999 << 14).to_bytes(4, "little"),
+        b"RIFF....WEBPVP8 \n\0\0\0\0\0\0\x9d\x01\x2a" + (9_000).to_bytes(2, "little") * 2,
+    ],
+)
+def test_an_image_of_too_many_pixels_is_not_shown(data: bytes) -> None:
+    """An image that would fill the page's memory is shown as bytes, with its size in pixels."""
+    preview = shown(data)
+    assert preview.kind == "hex"
+    assert "9,000 by 9,000 pixels" in preview.note
+
+
+@pytest.mark.parametrize("shape", ["(-8,)", f"({'9' * 4000}, 2)", "(True,)"])
+def test_a_shape_that_cannot_be_is_damage(shape: str) -> None:
+    """The preview believes no shape that loading would refuse."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    preview = shown(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
+    assert (preview.kind, preview.note) == ("hex", "damaged table: damaged npy: the shape is no tuple of sizes")
 
 
 def test_every_kind_can_be_switched_to_bytes() -> None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import obstore.store
 import pytest
 import traitlets
 
-from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend, browse
+from persistkit import (
+    BlockingBackend,
+    FilePersistenceBackend,
+    MemoryPersistenceBackend,
+    browse,
+)
 from persistkit.backend import Entry, PersistenceBackend
+from persistkit.backends import open_backend
+from persistkit.backends.objects import ObjectPersistenceBackend
 from persistkit.browser import KeyBrowser
 from persistkit.operations import BytesLike
 
@@ -100,6 +109,33 @@ def test_nothing_newer_than_what_was_seen_is_deleted() -> None:
     assert browser.marked == ("new",)
 
 
+class Busy(MemoryPersistenceBackend):
+    """Is saved to by somebody else while it is listed."""
+
+    blocking_core = None  # type: ignore[assignment]  # listed through ``entries``
+    saves = 0
+
+    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
+        """List, and have ``late`` saved once the second listing has told of it."""
+        async for entry in super().entries(prefix):
+            yield entry
+        self.saves += 1
+        if self.saves == 2:
+            await self.save("late", b"newer")
+
+
+def test_a_save_during_the_last_look_is_noticed() -> None:
+    """What is saved while the values are compared is looked at again, and kept."""
+    backend = Busy()
+    blocking = BlockingBackend(backend)
+    blocking.batch_save({"early": b"1", "late": b"2"})
+    browser = KeyBrowser(backend, read_only=False)
+    assert browser.wait(timeout_seconds=10)
+    ask(browser, "mark", rows=[0, 1], on=True)
+    assert ask(browser, "delete", count=2)["deleted"] == 1
+    assert (blocking.load("early"), blocking.load("late")) == (None, b"newer")
+
+
 class FailingDelete(MemoryPersistenceBackend):
     """Refuses to delete one key."""
 
@@ -175,10 +211,30 @@ def test_large_values_are_read_in_part(tmp_path: Path) -> None:
     browser = browse(backend)
     browser.wait(timeout_seconds=10)
     answer = ask(browser, "select", row=0)
-    assert (answer["preview"]["read"], answer["details"]["size"], answer["preview"]["more"]) == (65536, 3 * 2**30, True)
-    assert ask(browser, "preview", row=0, more=True)["preview"]["read"] == 2**20
-    assert answer["details"]["downloadable"] is False
+    assert (answer["preview"]["part"], answer["preview"]["steps"][0][0]) == ("first 64.0 KiB of 3.0 GiB", "Show more")
+    assert ask(browser, "preview", row=0, bytes=2**20)["preview"]["part"] == "first 1.0 MiB of 3.0 GiB"
+    assert "more than 32.0 MiB" in answer["details"]["download"]
     assert "32.0 MiB" in ask(browser, "download", row=0)["error"]
+
+
+def test_every_part_of_a_large_value_can_be_read() -> None:
+    """Parts asked for one after the other are the value, whatever kind its beginning is."""
+    value = bytes(range(256)) * 10_000
+    browser, _ = opened({"big": value})
+    steps, read = [("", {"start": 0, "bytes": 2**20})], b""
+    while steps and steps[-1][0] != "Back":
+        answer, buffers = browser.handle({"op": "preview", "row": 0, "revision": 1, "kind": "hex", **steps[-1][1]})
+        steps, read = answer["preview"]["steps"], read + buffers[0]
+    assert read == value
+
+
+def test_a_large_image_is_dumped_in_part() -> None:
+    """An image is read whole to be drawn, and in part to be dumped, as text or when it cannot be drawn."""
+    pixels = b"\x89PNG\r\n\x1a\n" + bytes(3_000_000)
+    browser, _ = opened({"image": pixels})
+    for kind, length in ((None, 2**20), ("hex", 2**16)):
+        answer, buffers = browser.handle({"op": "preview", "row": 0, "revision": 1, "kind": kind})
+        assert (answer["preview"]["kind"], len(buffers[0])) == ("hex", length)
 
 
 def test_a_download_is_the_value() -> None:
@@ -189,16 +245,34 @@ def test_a_download_is_the_value() -> None:
     assert answer["filename"] == "a_b-000000000b8855f7.bin"
 
 
-def test_a_second_writer_is_noticed() -> None:
+@pytest.mark.parametrize("engine", ["memory", "files", "sqlite"])
+def test_a_second_writer_is_noticed(engine: str, tmp_path: Path) -> None:
     """The change token tells of a save by somebody else, until the listing is made again."""
-    browser, backend = opened({"a": b"1"})
+    address = {"memory": "memory:", "files": str(tmp_path), "sqlite": f"sqlite:///{tmp_path / 'state.db'}"}[engine]
+    ours = open_backend(address, create=True)
+    theirs = BlockingBackend(ours if engine == "memory" else open_backend(address, create=True))
+    theirs.save("a", b"1")
+    browser = KeyBrowser(ours)
+    assert browser.wait(timeout_seconds=10)
     assert ask(browser, "page")["live"] is True
-    assert ask(browser, "poll")["changed"] is False
-    backend.save("b", b"2")
+    await_unchanged(browser)
+    theirs.save("b", b"2")
     assert ask(browser, "poll")["changed"] is True
     ask(browser, "refresh")
-    browser.wait(timeout_seconds=10)
-    assert ask(browser, "poll")["changed"] is False
+    assert browser.wait(timeout_seconds=10)
+    assert ask(browser, "page")["total"] == 2
+    await_unchanged(browser)
+    theirs.close()
+    BlockingBackend(ours).close()
+
+
+def await_unchanged(browser: KeyBrowser) -> None:
+    """Wait until the poll says that nothing changed: a directory touched a moment ago counts as changed."""
+    deadline = time.monotonic() + 30
+    while ask(browser, "poll")["changed"]:
+        assert time.monotonic() < deadline
+        browser.refresh()
+        browser.wait(timeout_seconds=10)
 
 
 class Slow(PersistenceBackend):
@@ -263,11 +337,22 @@ def test_a_key_that_cannot_be_known_is_shown_by_filename(tmp_path: Path) -> None
     (tmp_path / "a_b-0000000000000001.bin").write_bytes(b'{"lost": true}')
     browser = KeyBrowser(FilePersistenceBackend(tmp_path), read_only=False)
     browser.wait(timeout_seconds=10)
-    assert ask(browser, "page")["rows"][0][1:] == ["a_b-0000000000000001.bin", 14, pytest.approx(0, abs=9e9), 0, 0]
+    row = ask(browser, "page")["rows"][0]
+    assert row[1:4] + row[5:] == ["a_b-0000000000000001.bin", "14 B", 14, 0, 0]
     answer = ask(browser, "select", row=0)
     assert (answer["details"]["key"], answer["preview"]["kind"]) == (None, "json")
     assert browser.selected_value() == b'{"lost": true}'
     assert ask(browser, "mark", rows=[0], on=True)["marked"] == 0
+
+
+def test_an_object_of_unknown_key_is_shown_too() -> None:
+    """An object named like a value whose key nothing tells is previewed and read by its name."""
+    store = obstore.store.MemoryStore()
+    obstore.put(store, "a_b-0000000000000001.bin", b'{"lost": true}')
+    browser = KeyBrowser(ObjectPersistenceBackend(store))
+    assert browser.wait(timeout_seconds=10)
+    assert ask(browser, "select", row=0)["preview"]["kind"] == "json"
+    assert browser.selected_value() == b'{"lost": true}'
 
 
 def test_hostile_keys_are_text_everywhere() -> None:

@@ -1,0 +1,242 @@
+"""What Parquet alone loses of a table, carried so that it can be made again: labels, categories, dtypes.
+
+``plain`` turns a DataFrame into one that Parquet keeps, and a recipe; ``restored`` follows the recipe back. A recipe
+is JSON, stored in the file's metadata: ``columns`` (labels), ``index`` (names, and how many of the first columns are
+its levels), ``cells`` (column of the file -> how its cells are made again). Other readers of the file see labels as
+text, the levels of the index as columns, and categories that are no text as their codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from persistkit.errors import FormatError
+
+__all__ = ["TEXT", "Recipe", "arrow_titles", "is_safe", "plain", "restored"]
+
+Recipe = dict[str, Any]
+Keep = Callable[[pd.DataFrame], str]
+Open = Callable[[str], pd.DataFrame]
+
+TEXT: Final = pd.StringDtype(na_value=np.nan)
+_SAFE: Final = frozenset(
+    ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"]
+)
+_MISSING: Final[dict[str, Any]] = {"None": None, "nan": np.nan, "NA": pd.NA}
+_MAX_RANGE: Final = 1 << 24
+
+
+def is_safe(dtype: Any) -> bool:  # Any: pandas has dtypes of many kinds
+    """Tell whether every value of a dtype goes through Parquet unchanged, so that none need be compared."""
+    timed = isinstance(dtype, (np.dtype, pd.DatetimeTZDtype)) and dtype.kind in "mM"
+    return str(dtype) in _SAFE or bool(dtype == TEXT) or (timed and not _in_seconds(dtype))
+
+
+def plain(frame: pd.DataFrame, keep: Keep) -> tuple[pd.DataFrame, Recipe]:
+    """Return a table that Parquet keeps, and the recipe that makes ``frame`` of it again.
+
+    Args:
+        frame: the table; it is not changed.
+        keep: stores a small table as text, for labels and categories.
+
+    Raises:
+        FormatError: a label is of a type that cannot be carried.
+    """
+    levels = 0 if _stays(frame.index) else frame.index.nlevels
+    columns = [*(frame.index.get_level_values(n) for n in range(levels)), *(column for _, column in frame.items())]
+    titles = _titles([*frame.index.names[:levels], *frame.columns], levels)
+    cells = {title: cell for title, column in zip(titles, columns, strict=True) if (cell := _cell(column, keep))}
+    recipe: Recipe = {"cells": cells} if cells else {}
+    if titles[levels:] != list(frame.columns) or not _is_plain_text(frame.columns):
+        recipe["columns"] = _packed(frame.columns, "$.columns", keep)
+    if levels or not isinstance(frame.index.name, (str, type(None))):
+        names = [_literal(name, "$.index.names") for name in frame.index.names]
+        recipe["index"] = {"names": names, "levels": levels, "multi": isinstance(frame.index, pd.MultiIndex)}
+    if not recipe:
+        return frame, recipe
+    index = pd.RangeIndex(len(frame)) if levels else frame.index
+    table = pd.DataFrame(
+        {title: _carried(column, cells.get(title)) for title, column in zip(titles, columns, strict=True)},
+        index=index.rename(None) if "index" in recipe else index,
+        columns=pd.Index(titles, dtype=TEXT, name=None if "columns" in recipe else frame.columns.name),
+        copy=False,
+    )
+    table.attrs = frame.attrs
+    return table, recipe
+
+
+def restored(table: Any, recipe: Recipe, open_kept: Open, *, labels: bool = True) -> pd.DataFrame:
+    """Return the DataFrame of an Arrow table, made again as its recipe says.
+
+    Args:
+        table: the columns of the file, the levels of the index first. Any: pyarrow ships no complete types.
+        recipe: what ``plain`` returned.
+        open_kept: the way back of ``keep``.
+        labels: also give the columns their labels; without, ``table`` may be some of the columns.
+    """
+    cells = recipe.get("cells", {})
+    titles = list(table.column_names)
+    arrow = arrow_titles(recipe, titles)
+    frame: pd.DataFrame = table.drop_columns(arrow).to_pandas()
+    for title in arrow:
+        array = pd.arrays.ArrowExtensionArray(table.column(title))
+        frame.insert(titles.index(title), title, pd.Series(array, index=frame.index))
+    for place, title in enumerate(titles[: frame.shape[1]]):
+        if title in cells and title not in arrow:
+            frame.isetitem(place, _cooked(frame.iloc[:, place], cells[title], open_kept))
+    frame = _indexed(frame, recipe["index"]) if "index" in recipe else frame
+    if labels and "columns" in recipe:
+        frame.columns = _unpacked(recipe["columns"], open_kept)
+    return frame
+
+
+def arrow_titles(recipe: Recipe, titles: Iterable[str]) -> list[str]:
+    """Return which of the columns have one of Arrow's own types, which pandas' metadata cannot describe."""
+    cells = recipe.get("cells", {})
+    return [title for title in titles if cells.get(title) == {"kind": "arrow"}]
+
+
+def _indexed(frame: pd.DataFrame, index: Recipe) -> pd.DataFrame:
+    levels = index["levels"]
+    if levels:
+        parts = [frame.iloc[:, n] for n in range(levels)]
+        frame = frame.iloc[:, levels:]
+        frame.index = pd.MultiIndex.from_arrays(parts) if index["multi"] else pd.Index(parts[0])
+    frame.index.names = [_label(name) for name in index["names"]]
+    return frame
+
+
+def _is_plain_text(labels: pd.Index[Any]) -> bool:
+    named = isinstance(labels.name, (str, type(None)))
+    return type(labels) is pd.Index and labels.dtype == TEXT and named and labels.is_unique and not labels.hasnans
+
+
+def _stays(index: pd.Index[Any]) -> bool:
+    """Tell whether Parquet keeps the index; of a RangeIndex at least the numbers."""
+    named = isinstance(index.name, (str, type(None)))
+    return type(index) is pd.RangeIndex or (index.nlevels == 1 and is_safe(index.dtype) and named)
+
+
+def _titles(labels: list[Any], levels: int) -> list[str]:
+    """Return a name for every column of the file: its label as text, made distinct."""
+    titles: dict[str, None] = {}
+    for n, label in enumerate(labels):
+        text = f"index_{n}" if n < levels and label is None else str(label)
+        text = text.encode(errors="backslashreplace").decode()
+        while text in titles:
+            text = f"{text}#{n}"
+        titles[text] = None
+    return list(titles)
+
+
+def _cell(column: Any, keep: Keep) -> Recipe | None:
+    """Return how the cells of a Series or Index level are made again; None where Parquet needs no help."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        if dtype.categories.dtype == TEXT and dtype.categories.name is None and (_codes(column) >= 0).any():
+            return None
+        categories = _packed(dtype.categories, f"$.{column.name}: the categories", keep)
+        return {"kind": "codes", "categories": categories, "ordered": dtype.ordered}
+    if isinstance(dtype, pd.ArrowDtype):
+        return {"kind": "arrow"}
+    if isinstance(dtype, pd.StringDtype) and dtype != TEXT:
+        return {"kind": "text", "storage": dtype.storage, "missing": "NA" if dtype.na_value is pd.NA else "nan"}
+    if _in_seconds(dtype):
+        return {"kind": "seconds"}
+    return _object_cell(column.array) if dtype == "object" else None
+
+
+def _object_cell(array: Any) -> Recipe | None:
+    """Object columns of text, with at most one kind of gap, can be made again; others Parquet keeps, or not."""
+    kinds = set(map(type, array))
+    gaps = kinds - {str}
+    if str not in kinds or len(gaps) > 1:
+        return None
+    for name, missing in _MISSING.items():
+        if not gaps or gaps == {type(missing)}:
+            return {"kind": "object", "missing": name}
+    return None
+
+
+def _carried(column: Any, cell: Recipe | None) -> Any:
+    return _codes(column) if cell is not None and cell["kind"] == "codes" else column.array
+
+
+def _codes(column: Any) -> Any:
+    return column.codes if isinstance(column, pd.CategoricalIndex) else column.cat.codes.array
+
+
+def _cooked(column: pd.Series[Any], cell: Recipe, open_kept: Open) -> Any:
+    """Return the cells of one column as they were."""
+    kind = cell["kind"]
+    if kind == "codes":
+        categories = _unpacked(cell["categories"], open_kept)
+        return pd.Categorical.from_codes(column.to_numpy(), categories=categories, ordered=cell["ordered"])
+    if kind == "text":
+        return column.astype(pd.StringDtype(cell["storage"], na_value=_MISSING[cell["missing"]]))
+    if kind == "seconds":
+        return column.dt.as_unit("s")
+    cells = column.astype(object).to_numpy(copy=True)
+    cells[column.isna().to_numpy()] = _MISSING[cell["missing"]]
+    return pd.Series(cells, index=column.index, dtype=object)
+
+
+def _packed(labels: pd.Index[Any], path: str, keep: Keep) -> Recipe:
+    """Return labels or categories as JSON: a range, single values, or a small table of their own."""
+    names = [_literal(name, f"{path}.names") for name in labels.names]
+    if isinstance(labels, pd.RangeIndex):
+        return {"names": names, "range": [labels.start, labels.stop, labels.step]}
+    if labels.dtype == object and labels.nlevels == 1:
+        return {"names": names, "values": [_literal(label, path) for label in labels]}
+    levels = {str(n): labels.get_level_values(n).array for n in range(labels.nlevels)}
+    try:
+        return {"names": names, "table": keep(pd.DataFrame(levels)), "multi": isinstance(labels, pd.MultiIndex)}
+    except FormatError as error:
+        raise FormatError(f"{path}: they do not come back as they are: {error}") from error
+
+
+def _unpacked(kept: Recipe, open_kept: Open) -> pd.Index[Any]:
+    labels: pd.Index[Any]
+    if "range" in kept:
+        labels = pd.RangeIndex(*kept["range"])
+        if len(labels) > _MAX_RANGE:
+            raise FormatError(f"damaged parquet: a range of {len(labels):,} labels, more than is ever meant")
+    elif "values" in kept:
+        labels = pd.Index([_label(value) for value in kept["values"]], dtype=object, tupleize_cols=False)
+    else:
+        levels = [level for _, level in open_kept(kept["table"]).items()]
+        labels = pd.MultiIndex.from_arrays(levels) if kept["multi"] else pd.Index(levels[0])
+    labels.names = [_label(name) for name in kept["names"]]
+    return labels
+
+
+def _literal(label: Any, path: str) -> Any:
+    """Return a label, or a name, as JSON that ``_label`` turns back."""
+    if label is None or type(label) in (str, bool, int, float):
+        return label
+    if type(label) is tuple:
+        return {"tuple": [_literal(part, path) for part in label]}
+    if type(label) is pd.Timestamp:
+        zone = None if label.tz is None else str(label.tz)
+        return {"timestamp": [int(label.to_numpy().astype("int64")), label.unit, zone]}
+    raise FormatError(
+        f"{path}: {str(label)[:60]!r} is {type(label).__name__}, and does not come back as it went in; use text"
+    )
+
+
+def _label(literal: Any) -> Any:
+    if not isinstance(literal, dict):
+        return literal
+    if "tuple" in literal:
+        return tuple(_label(part) for part in literal["tuple"])
+    value, unit, zone = literal["timestamp"]
+    moment = pd.Timestamp(np.datetime64(value, unit))
+    return moment if zone is None else moment.tz_localize("UTC").tz_convert(zone)
+
+
+def _in_seconds(dtype: Any) -> bool:
+    return isinstance(dtype, (np.dtype, pd.DatetimeTZDtype)) and str(dtype).startswith("datetime64[s")

@@ -1,0 +1,224 @@
+"""Crashes: a writer is stopped at a random moment, by kill -9 or by a power cut, again and again.
+
+    unshare --mount python -m faults.crashes PLACE WRITER MODE CRASHES FOLDER
+
+PLACE is ``process`` (kill -9) or a file system, ``ext4`` or ``xfs``, on a loop-mounted image. A power cut there is the
+file system's own shutdown without flushing its log: from that moment nothing more reaches the image, and mounting it
+again recovers what a machine would find. Prints the trials as JSON.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import random
+import select
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from persistkit import FilePersistenceBackend
+from persistkit.filenames import claim_name_for, filename_for, needs_claim
+
+from . import broken
+from .broken import backend_of
+from .trials import Trials
+
+KEYS: Final = ["session:1", "a?>", "runtime/shutdown", "k" * 300]
+IMAGE_MEGABYTES: Final = {"ext4": 64, "xfs": 320}
+MOST_SECONDS: Final = 0.06
+# A broken writer need not be caught more often.
+ENOUGH: Final = 3
+
+# FS_IOC_SHUTDOWN, and its flag for a log that is not flushed: linux/fs.h, the same number on ext4 and xfs.
+SHUTDOWN: Final = 0x8004587D
+NO_LOG_FLUSH: Final = 2
+
+# The number of the round that stored a key, None when it was deleted or never stored.
+State = dict[str, int | None]
+
+
+def value_of(number: int) -> bytes:
+    """Return the value of a round: its own sha256, then its number again and again; sizes differ."""
+    body = struct.pack(">Q", number) * (500 + 12_000 * (number % 3))
+    return hashlib.sha256(body).digest() + body
+
+
+def number_in(value: bytes) -> int | None:
+    """Return the number of the round that wrote a value, None when it is not whole."""
+    if hashlib.sha256(value[32:]).digest() != value[:32] or len(value) < 40:
+        return None
+    return int(struct.unpack(">Q", value[32:40])[0])
+
+
+def change_of(mode: str, number: int) -> State:
+    """Return what a round changes: one key in the mode ``single`` or ``stream``, all of them in ``batch``."""
+    keys = KEYS if mode == "batch" else [KEYS[number // 5 % 4] if number % 5 == 4 else KEYS[number % 4]]
+    return dict.fromkeys(keys, None if number % 5 == 4 else number)
+
+
+def write_for_ever(kind: str, base: Path, mode: str, number: int, acknowledgements: int) -> None:
+    """Carry out round after round, each acknowledged when it has returned."""
+    core = backend_of(getattr(broken, kind), base).blocking_core
+    while True:
+        change = change_of(mode, number)
+        saved = {key: value_of(stored) for key, stored in change.items() if stored is not None}
+        if not saved:
+            core.batch_delete(list(change))
+        elif mode == "stream":
+            with core.open_writer(*saved) as writer:
+                writer.write(value_of(number))
+        else:
+            core.batch_save(dict(saved))
+        os.write(acknowledgements, b".")
+        number += 1
+
+
+class Process:
+    """A directory in which a process dies."""
+
+    answers_when_dead = False
+
+    def __init__(self, folder: Path) -> None:
+        self.base = folder / "base"
+        self.base.mkdir()
+
+    def crash(self, process: int) -> None:
+        """Kill the writer."""
+        os.kill(process, signal.SIGKILL)
+
+    def recover(self) -> None:
+        """Do nothing: the directory is there."""
+
+
+class Image(Process):
+    """A directory on a loop-mounted file system, whose power is cut."""
+
+    # The writer lives on for a moment, and on xfs the fsync of a directory answers "done" even then.
+    answers_when_dead = True
+
+    def __init__(self, folder: Path, system: str) -> None:
+        self._image, self._mountpoint = folder / "image", folder / "mounted"
+        self._mountpoint.mkdir()
+        with open(self._image, "wb") as image:
+            image.truncate(IMAGE_MEGABYTES[system] << 20)
+        run(f"mkfs.{system}", "-q", "-F" if system == "ext4" else "-f", str(self._image))
+        self._mount()
+        super().__init__(self._mountpoint)
+        run("sync", "-f", str(self.base))
+
+    def crash(self, process: int) -> None:
+        """Cut the power, then end the writer, which hears of it as an error at most."""
+        mounted = os.open(self._mountpoint, os.O_RDONLY)
+        try:
+            fcntl.ioctl(mounted, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+        finally:
+            os.close(mounted)
+        super().crash(process)
+
+    def recover(self) -> None:
+        """Mount what reached the image."""
+        run("umount", str(self._mountpoint))
+        self._mount()
+
+    def _mount(self) -> None:
+        run("mount", "-o", "loop", str(self._image), str(self._mountpoint))
+
+
+def run(*command: str) -> None:
+    """Run a program that must succeed."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}: {done.stderr}")
+
+
+@contextmanager
+def writer(kind: str, base: Path, mode: str, number: int) -> Iterator[tuple[int, int]]:
+    """Fork a writer that begins with the round ``number``; gives its process and its acknowledgements."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            write_for_ever(kind, base, mode, number, writing)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    try:
+        yield process, reading
+    finally:
+        os.close(reading)
+
+
+def crash_once(place: Process, kind: str, mode: str, number: int, moment: random.Random) -> tuple[int, int]:
+    """Let a writer begin with the round ``number`` and crash it.
+
+    Returns the number of the first round that was not promised, and of the last that may have begun.
+    """
+    with writer(kind, place.base, mode, number) as (process, reading):
+        select.select([reading], [], [])
+        select.select([], [], [], moment.uniform(0, MOST_SECONDS))
+        promised = number + len(os.read(reading, 1 << 16))
+        place.crash(process)
+        os.waitpid(process, 0)
+        begun = promised + sum(len(part) for part in iter(lambda: os.read(reading, 1 << 16), b""))
+    place.recover()
+    return (promised if place.answers_when_dead else begun), begun
+
+
+def judge(base: Path, state: State, begun: list[State]) -> Iterator[str]:
+    """Give every key that has neither its promised value nor one begun since, and every name that is wrong."""
+    for key in KEYS:
+        path = base / filename_for(key)
+        allowed = {state[key]} | {change[key] for change in begun if key in change}
+        if path.exists() and number_in(path.read_bytes()) is None:
+            yield f"{key[:20]!r} is torn"
+        elif stored_in(path) not in allowed:
+            yield f"{key[:20]!r} has round {stored_in(path)}, allowed are {allowed}"
+        companion = path.with_name(claim_name_for(path.name))
+        if needs_claim(key) and path.exists() and not (companion.exists() and companion.read_bytes() == key.encode()):
+            yield f"{key[:20]!r} is stored without its claim"
+    listed = FilePersistenceBackend(base).blocking_core.list_keys()
+    if listed != sorted(key for key in KEYS if (base / filename_for(key)).exists()):
+        yield f"listed are {listed}"
+
+
+def stored_in(path: Path) -> int | None:
+    """Return the number of the round that wrote a file, None without one."""
+    return number_in(path.read_bytes()) if path.exists() else None
+
+
+def crash_again_and_again(place: Process, kind: str, mode: str, crashes: int) -> Trials:
+    """Crash so often in the same directory, judging it each time, until it is broken often enough."""
+    trials, moment = Trials(), random.Random(crashes)
+    state: State = dict.fromkeys(KEYS)
+    number = 0
+    for _ in range(crashes):
+        unpromised, last = crash_once(place, kind, mode, number, moment)
+        for done in range(number, unpromised):
+            state |= change_of(mode, done)
+        trials.add(*judge(place.base, state, [change_of(mode, begun) for begun in range(unpromised, last + 1)]))
+        for temp in place.base.glob(".persistkit-*.tmp"):
+            temp.unlink()
+        state = {key: stored_in(place.base / filename_for(key)) for key in KEYS}
+        number = last + 1
+        if trials.broken == ENOUGH:
+            break
+    return trials
+
+
+def main(system: str, kind: str, mode: str, crashes: int, folder: Path) -> None:
+    """Print the trials as JSON."""
+    place = Process(folder) if system == "process" else Image(folder, system)
+    print(json.dumps(asdict(crash_again_and_again(place, kind, mode, crashes))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), Path(sys.argv[5]))

@@ -1,0 +1,229 @@
+"""Opens values of strangers, each in a process of its own, and measures it: a program, told what to open by its input.
+
+Each line of input is JSON, ``[way, key, path of a directory, most seconds]``; each line of output tells the outcome,
+the seconds and the mebibytes the process had at most.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from io import BytesIO
+
+import ipywidgets  # type: ignore[import-untyped]  # noqa: F401 - here and not in each process: what is imported once is not measured
+import numpy as np
+import pandas as pd
+import pyarrow.compute  # type: ignore[import-untyped]
+import pyarrow.parquet  # type: ignore[import-untyped]  # noqa: F401
+
+import persistkit
+from persistkit import BlockingBackend, FilePersistenceBackend
+from persistkit.browser import KeyBrowser
+from persistkit.errors import BatchError, FormatError, KeyCollisionError, StorageError
+
+_MOST_BYTES = 3 * 1024**3
+_MOST_SECONDS = 60
+_ERROR_CHARACTERS = 2_000
+_MESSAGE_CHARACTERS = 16_000_000
+MEBI = 1024 * 1024
+TRUE_KEYS = ["good", "hard link", "sparse", "beside?>", "future", "past"]
+_KINDS = (None, "json", "text", "hex", "image", "table")
+
+
+def in_store(key: str, base: str) -> str:
+    """Load the value, name its format, and show the store."""
+    with persistkit.open(base, read_only=True) as store:
+        store.format_of(key)
+        assert len(store._repr_html_()) < _MESSAGE_CHARACTERS
+        store.to_frame(prefix=key, formats=True)
+        try:
+            return type(store[key]).__name__
+        except FormatError as error:
+            return "FormatError" if len(str(error)) < _ERROR_CHARACTERS else "violation: a long message"
+
+
+def in_table(key: str, base: str) -> str:
+    """Make a table of the content."""
+    with persistkit.open(base, read_only=True) as store:
+        frame = store.values_frame(key)
+        repr(frame)
+        return f"{len(frame)} row"
+
+
+def in_browser(key: str, base: str) -> str:
+    """Show the value in the browser, in each way there is, the first bytes and more."""
+    browser = KeyBrowser(FilePersistenceBackend(base))
+    assert browser.wait(timeout_seconds=30)
+    row = next(row for row in browser.handle({"op": "page", "limit": 250})[0]["rows"] if row[1] == key)[0]
+    shown = []
+    for kind in _KINDS:
+        for more in (False, True):
+            request = {"op": "preview", "row": row, "revision": 1, "kind": kind, "more": more}
+            answer, _ = browser.handle(request)
+            assert len(json.dumps(answer, allow_nan=False)) < _MESSAGE_CHARACTERS
+            shown.append(str(answer["preview"]["kind"] if "preview" in answer else answer["error"]))
+    assert set(shown) <= {"json", "text", "hex", "image", "table"}, shown
+    return shown[0]
+
+
+def in_directory(_key: str, base: str) -> str:
+    """List, frame, check and show a directory, and look at every entry: nothing hangs, only true keys are listed."""
+    with persistkit.open(base, create=True, fsync=False) as store:
+        backend = store.backend
+        assert isinstance(backend, FilePersistenceBackend)
+        store.put_bytes("good", b"good")
+        keys = store.keys()
+        assert set(keys) <= set(TRUE_KEYS), keys
+        assert store.get_bytes("good") == b"good"
+        assert len(store.to_frame()) >= len(keys)
+        assert len(store._repr_html_()) < _MESSAGE_CHARACTERS
+        store.usage()
+        findings = BlockingBackend(backend).call(backend.check)
+        browser = KeyBrowser(backend)
+        assert browser.wait(timeout_seconds=_MOST_SECONDS)
+        rows = browser.handle({"op": "page", "limit": 50})[0]["rows"]
+        for row in rows:
+            answer, _ = browser.handle({"op": "preview", "row": row[0], "revision": 1})
+            assert "preview" in answer or answer["error"], answer
+        return f"{len(keys)} keys, {len(findings)} findings, {len(rows)} rows"
+
+
+def in_odd_files(key: str, base: str) -> str:
+    """Do everything to one key under which something lies that is no value: an error or an answer, at once."""
+    backend = BlockingBackend(FilePersistenceBackend(base, fsync=False))
+    answers = []
+    works: list[Callable[[], object]] = [
+        lambda: backend.load(key),
+        lambda: backend.exists(key),
+        lambda: backend.batch_load([key]),
+        lambda: _read_to_the_end(backend, key),
+        lambda: backend.delete(key),
+        lambda: backend.save(key, b"new"),
+        lambda: backend.load(key),
+        lambda: backend.list_keys(),
+    ]
+    for work in works:
+        try:
+            answer = work()
+            answers.append(answer if isinstance(answer, (bool, int)) else type(answer).__name__)
+        except (StorageError, KeyCollisionError, BatchError) as error:
+            answers.append(type(error).__name__)
+    return " ".join(map(str, answers))
+
+
+def _read_to_the_end(backend: BlockingBackend, key: str) -> int:
+    with backend.open_reader(key) as reader:
+        size = 0
+        while reader is not None and (chunk := reader.read(MEBI)):
+            size += len(chunk)
+        return size
+
+
+def full_of_strangers(count: str, base: str) -> str:
+    """Fill a directory with so many foreign files, one in ten of a value's shape."""
+    directory = os.open(base, os.O_RDONLY)
+    for number in range(int(count)):
+        strange = (
+            f"notes-{number:07}.txt" if number % 10 else f"a_{number}_b-{number * 7919 * 1000003 % 2**64:016x}.bin"
+        )
+        os.mknod(strange, 0o600, dir_fd=directory)
+    return count
+
+
+def in_strangers(key: str, base: str) -> str:
+    """Find the one value among strangers, in each way."""
+    with persistkit.open(base, fsync=False) as store:
+        backend = store.backend
+        assert isinstance(backend, FilePersistenceBackend)
+        store.put_bytes(key, b"good")
+        took = []
+        works: list[Callable[[], bool]] = [
+            lambda: store.get_bytes(key) == b"good",
+            lambda: store.keys("go") == [key],
+            lambda: key in set(store.to_frame()["key"]),
+            lambda: bool(BlockingBackend(backend).call(backend.check)),
+            lambda: _listed(backend, key),
+        ]
+        for work in works:
+            started = time.perf_counter()
+            assert work()
+            took.append(f"{time.perf_counter() - started:.1f} s")
+        return f"load, list, frame, check, browser: {', '.join(took)}"
+
+
+def _listed(backend: FilePersistenceBackend, key: str) -> bool:
+    browser = KeyBrowser(backend)
+    assert browser.wait(timeout_seconds=_MOST_SECONDS)
+    (row,) = browser.handle({"op": "page", "query": key, "match": "prefix"})[0]["rows"]
+    return "preview" in browser.handle({"op": "preview", "row": row[0], "revision": 1})[0]
+
+
+def strangers_held(_key: str, base: str) -> str:
+    """The control: hold what the system says of each file."""
+    return str(len([(entry.name, entry.stat()) for entry in os.scandir(base)]))
+
+
+def without_care(key: str, base: str) -> str:
+    """The control: open the value as everybody does."""
+    data = BlockingBackend(FilePersistenceBackend(base)).load(key) or b""
+    if data.startswith(b"PAR1"):
+        value: object = pd.read_parquet(BytesIO(data))
+    elif data.startswith(b"\x93NUMPY"):
+        value = np.load(BytesIO(data), allow_pickle=True)
+    else:
+        value = pd.json_normalize(json.loads(data))
+    return str(value)
+
+
+def without_a_look(key: str, base: str) -> str:
+    """The control: read a file as everybody does."""
+    return str(len(FilePersistenceBackend(base).path_for(key).read_bytes()))
+
+
+WAYS: dict[str, Callable[[str, str], str]] = {
+    way.__name__: way
+    for way in (
+        in_store, in_table, in_browser, in_directory, in_odd_files, in_strangers,
+        full_of_strangers, strangers_held, without_care, without_a_look,
+    )
+}  # fmt: skip
+
+
+def child(way: str, key: str, base: str, most_seconds: int, answer: int) -> None:
+    """Open one value and write the outcome."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.alarm(most_seconds)
+    try:
+        outcome = WAYS[way](key, base)
+    except BaseException as error:
+        outcome = f"violation: {type(error).__name__}: {str(error)[:300]}"
+    os.write(answer, outcome.encode(errors="replace"))
+    os._exit(0)
+
+
+def measured(way: str, key: str, base: str, most_seconds: int) -> tuple[str, float, float]:
+    """Open one value in a process of its own; outcome, seconds, mebibytes."""
+    reading, writing = os.pipe()
+    started = time.perf_counter()
+    process = os.fork()
+    if process == 0:
+        child(way, key, base, most_seconds, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answers:
+        outcome = answers.read().decode(errors="replace")
+    _, status, usage = os.wait4(process, 0)
+    seconds = time.perf_counter() - started
+    if os.WIFSIGNALED(status):
+        outcome = f"violation: killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return outcome or f"violation: exit {status}", seconds, usage.ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        print(json.dumps(measured(*json.loads(line))), flush=True)

@@ -1,0 +1,258 @@
+"""Directories that strangers have filled: a million names, files that are none, files that change under the reader."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from persistkit import BlockingBackend, FilePersistenceBackend
+from persistkit.errors import KeyCollisionError, StorageError
+from persistkit.filenames import claim_name_for, filename_for
+from persistkit.frames import entries_frame, findings_frame
+
+from .ledger import Ledger, Trials
+from .opener import Opener
+from .requirements import require, require_kernel
+
+STRANGERS = 1_000_000
+GIBI = 1024**3
+CLAIMED = "beside?>"
+
+
+def value_path(base: Path, key: str) -> Path:
+    """Return where the value of a key lies."""
+    return base / filename_for(key)
+
+
+def claim_path(base: Path, key: str) -> Path:
+    """Return where the claim of a key lies."""
+    return base / claim_name_for(filename_for(key))
+
+
+def outside(base: Path) -> Path:
+    """Return the file beside a directory that nothing may read or change through it."""
+    path = base.parent / f"{base.name}-outside"
+    if not path.exists():
+        path.write_bytes(b"outside")
+    return path
+
+
+def fifo(path: Path) -> None:
+    """Make a FIFO that nobody writes."""
+    os.mkfifo(path)
+
+
+def listening(path: Path) -> None:
+    """Make a socket."""
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+def device(path: Path) -> None:
+    """Make the device that never ends, where that is allowed."""
+    if os.geteuid() == 0:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    else:
+        path.symlink_to("/dev/zero")
+
+
+def loop(path: Path) -> None:
+    """Make a link to itself."""
+    path.symlink_to(path.name)
+
+
+def outward(path: Path) -> None:
+    """Make a link out of the directory, to a file of the test's own."""
+    path.symlink_to(outside(path.parent))
+
+
+def dangling(path: Path) -> None:
+    """Make a link to nothing."""
+    path.symlink_to("nothing")
+
+
+def directory(path: Path) -> None:
+    """Make a directory with something in it."""
+    path.mkdir()
+    (path / "inside").write_bytes(b"inside")
+
+
+ODD: list[Callable[[Path], None]] = [fifo, listening, device, loop, outward, dangling, directory]
+
+
+def odd_directory(base: Path) -> list[str]:
+    """Fill a directory with everything that is no value; return the keys it lies under."""
+    for make in ODD:
+        make(value_path(base, f"value/{make.__name__}"))
+        make(claim_path(base, f"claim/{make.__name__}?>"))
+        value_path(base, f"claim/{make.__name__}?>").write_bytes(b"value")
+        make(base / f"foreign {make.__name__}")
+        make(base / f".persistkit-{os.urandom(16).hex()}.tmp")
+    for name in (
+        b"caf\xe9.txt",
+        b"\xff-0123456789abcdef.bin",
+        b"\xff-0123456789abcdef.key",
+        b"line\nend.bin",
+        b"-.bin",
+    ):
+        (base / os.fsdecode(name)).write_bytes(b"odd")
+    return [f"{where}/{make.__name__}{end}" for make in ODD for where, end in (("value", ""), ("claim", "?>"))]
+
+
+def test_what_is_no_file_is_never_followed_and_stops_nothing(tmp_path: Path, ledger: Ledger) -> None:
+    """FIFOs, sockets, devices, links and names that are no UTF-8: an error or an answer, at once; the rest works."""
+    base = tmp_path / "odd"
+    base.mkdir()
+    keys = odd_directory(base)
+    whole = sorted(os.listdir(base))
+    kept, control = Trials(), Trials()
+    with Opener() as opener:
+        for key in (key for key in keys if key.startswith("value/")):
+            control.add(*opener.broken("without_a_look", key, base, most_seconds=2))
+        for key in keys:
+            kept.add(*opener.broken("in_odd_files", key, base))
+    assert outside(base).read_bytes() == b"outside"
+    assert len(os.listdir(base)) <= len(whole) + len(keys)
+    ledger.record("what is no regular file stops nothing and is never followed", kept, control)
+
+
+def test_an_odd_directory_is_listed_framed_checked_and_browsed(tmp_path: Path, ledger: Ledger) -> None:
+    """Around odd files, hard links, 4 GiB of nothing and impossible times, everything works, in bounded memory."""
+    odd_directory(tmp_path)
+    for path in [path for path in tmp_path.glob("*.bin") if path.name.startswith("claim_")]:
+        path.unlink()
+    os.link(outside(tmp_path), value_path(tmp_path, "hard link"))
+    with value_path(tmp_path, "sparse").open("wb") as file:
+        file.truncate(4 * GIBI)
+    for key, seconds in (("future", 2**40), ("past", -(2**40))):
+        value_path(tmp_path, key).write_bytes(b"value")
+        os.utime(value_path(tmp_path, key), (seconds, seconds))
+    kept, control = Trials(), Trials()
+    with Opener() as opener:
+        kept.add(*opener.broken("in_directory", "odd", tmp_path))
+        control.add(*opener.broken("without_a_look", "sparse", tmp_path))
+    BlockingBackend(FilePersistenceBackend(tmp_path, fsync=False)).save("hard link", b"new")
+    assert outside(tmp_path).read_bytes() == b"outside"
+    with BlockingBackend(FilePersistenceBackend(tmp_path)).open_reader("sparse") as reader:
+        assert reader is not None
+        assert reader.size == 4 * GIBI
+        assert reader.read(10) == bytes(10)
+    ledger.record("an odd directory is listed, framed, checked and browsed within 500 MB", kept, control)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_a_million_strangers_cost_bounded_memory(tmp_path: Path, ledger: Ledger) -> None:
+    """Among a million foreign files the one value is found; list, frame, check and browser stay in bounded memory."""
+    require("unshare", "mount")
+    namespace = ["unshare", "-m", "sh", "-c"]
+    mount = f"mount -t tmpfs -o size=1g,nr_inodes=2m tmpfs {tmp_path}"
+    require_kernel("tmpfs", *namespace, mount)
+    kept, control = Trials(), Trials()
+    with Opener(*namespace, f'{mount} && exec "$0" "$@"') as opener:
+        assert opener.broken("full_of_strangers", str(STRANGERS), tmp_path, most_seconds=180) == []
+        kept.add(*opener.broken("in_strangers", "good", tmp_path, most_seconds=180))
+        control.add(*opener.broken("strangers_held", "all", tmp_path, most_seconds=180))
+    ledger.record("a million foreign files cost bounded memory", kept, control)
+
+
+def churn(base: str, seconds: float) -> None:
+    """Do to a directory what no persistkit does: write in place, truncate, rename, remove, put odd files there."""
+    dice, deadline = random.Random(4), time.monotonic() + seconds
+    names = [*(filename_for(f"k{n}") for n in range(20)), filename_for(CLAIMED), claim_name_for(filename_for(CLAIMED))]
+    while time.monotonic() < deadline:
+        path = Path(base) / dice.choice(names)
+        try:
+            match dice.randrange(6):
+                case 0 | 1:
+                    # Never through a link, and never waiting for a FIFO's reader.
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
+                    descriptor = os.open(path, flags, 0o600)
+                    os.write(descriptor, os.urandom(dice.randrange(200_000)))
+                    os.ftruncate(descriptor, dice.randrange(100))
+                    os.close(descriptor)
+                case 2:
+                    path.unlink()
+                case 3:
+                    os.rename(path, Path(base) / dice.choice(names))
+                case 4:
+                    os.mkfifo(path)
+                case 5:
+                    path.symlink_to(outside(Path(base)))
+        except OSError:
+            continue
+
+
+def test_files_that_change_under_the_reader_are_an_answer_or_an_error(tmp_path: Path, ledger: Ledger) -> None:
+    """While a stranger writes, truncates, renames and removes, every call answers or raises a StorageError."""
+    files = FilePersistenceBackend(tmp_path, fsync=False)
+    backend = BlockingBackend(files)
+    keys = [*(f"k{n}" for n in range(20)), CLAIMED]
+    kept, control = Trials(), Trials()
+    works: list[Callable[[], object]] = [
+        lambda: [backend.load(key) for key in keys if backend.exists(key)],
+        lambda: backend.list_keys(),
+        lambda: entries_frame(backend.entries()),
+        lambda: findings_frame(backend.call(files.check)),
+        lambda: backend.key_count(),
+    ]
+    stranger = multiprocessing.get_context("spawn").Process(target=churn, args=(str(tmp_path), 4.0), daemon=True)
+    stranger.start()
+    deadline = time.monotonic() + 60
+    while stranger.is_alive() and time.monotonic() < deadline:
+        for work in works:
+            kept.add(*refused(work, StorageError))
+        control.add(
+            *refused(lambda: [path.read_bytes() for path in tmp_path.iterdir() if path.is_file()], StorageError)
+        )
+    stranger.join(10)
+    assert stranger.exitcode == 0
+    assert outside(tmp_path).read_bytes() == b"outside"
+    ledger.record("files that change under the reader are an answer or a StorageError", kept, control)
+
+
+def sizes_of(paths: list[Path]) -> list[int]:
+    """Return the sizes of files, as everybody does who has just seen them."""
+    return [path.stat().st_size for path in paths]
+
+
+def refused(work: Callable[[], object], allowed: type[Exception]) -> list[str]:
+    """Return what else than the allowed error came out of ``work``."""
+    try:
+        work()
+    except allowed:
+        return []
+    except Exception as error:
+        return [f"{type(error).__name__}: {error}"]
+    return []
+
+
+@pytest.mark.parametrize("ahead", [7_200, 10 * 365 * 86_400])
+async def test_a_clock_that_jumped_back_leaves_nothing_in_the_way(tmp_path: Path, ahead: int) -> None:
+    """What a dead writer left before the clock jumped back is dead all the same; what is young is left alone."""
+    files = FilePersistenceBackend(tmp_path, fsync=False)
+    await files.save("value", b"1")
+    claim_path(tmp_path, CLAIMED).write_bytes(b"")
+    temp, young = (tmp_path / f".persistkit-{digit * 32}.tmp" for digit in "01")
+    for path in (temp, young):
+        path.write_bytes(b"temp")
+    for path in (temp, claim_path(tmp_path, CLAIMED), value_path(tmp_path, "value"), tmp_path):
+        os.utime(path, (time.time() + ahead,) * 2)
+    os.utime(young, (time.time() + 60,) * 2)
+    assert await files.load("value") == b"1"
+    assert await files.change_token() == await files.change_token()
+    repaired = {finding.filename for finding in await files.check(repair=True) if finding.repaired}
+    assert repaired == {temp.name, claim_path(tmp_path, CLAIMED).name}
+    assert young.exists()
+    claim_path(tmp_path, CLAIMED).write_bytes(b"")
+    with pytest.raises(KeyCollisionError, match="unfinished"):
+        await files.save(CLAIMED, b"2")
+    os.utime(claim_path(tmp_path, CLAIMED), (time.time() + ahead,) * 2)
+    await files.save(CLAIMED, b"3")
+    assert await files.load(CLAIMED) == b"3"

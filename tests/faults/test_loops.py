@@ -1,0 +1,82 @@
+"""Event loops one after the other: a notebook's, a script's, one that was interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend, PersistenceBackend
+from persistkit.filenames import filename_for
+
+from .deeds import CLAIMED, KEY, NEW, OLD
+from .ledger import Ledger, Trials
+
+LOOPS = 20
+
+
+async def use(backend: PersistenceBackend, number: int) -> list[str]:
+    """Use every kind of operation; return what came back wrong."""
+    value = b"%d " % number + NEW
+    await backend.save(KEY, value)
+    await backend.batch_save({CLAIMED: value})
+    async with backend.open_writer("stream") as writer:
+        await writer.write(value)
+    loaded = await backend.batch_load([KEY, CLAIMED, "stream"])
+    listed = [entry.size async for entry in backend.entries()]
+    await backend.delete("stream")
+    return [f"loop {number} loads {loaded}"] * (loaded != [value] * 3) + [f"lists {listed}"] * (
+        listed != [len(value)] * 3
+    )
+
+
+async def interrupted(backend: PersistenceBackend) -> None:
+    """Leave a listing and a stream half done, and be cancelled in the middle of a save."""
+    listing = backend.entries()
+    await anext(aiter(listing))
+    saving = asyncio.ensure_future(backend.save("interrupted", OLD))
+    await asyncio.sleep(0)
+    saving.cancel()
+    async with backend.open_writer("half"):
+        raise KeyError
+
+
+def loop_after_loop(make: Callable[[], PersistenceBackend]) -> Trials:
+    """Give one backend to one loop after the other, every third of which is interrupted."""
+    trials, backend = Trials(), make()
+    for number in range(LOOPS):
+        try:
+            wrong = asyncio.run(use(backend, number))
+            BlockingBackend(backend).save("blocking", OLD)
+            BlockingBackend(backend).delete("blocking")
+            if number % 3 == 0:
+                with pytest.raises(KeyError):
+                    asyncio.run(interrupted(backend))
+                asyncio.run(backend.delete("interrupted"))
+        except RuntimeError as error:
+            wrong = [f"loop {number}: {error}"]
+        trials.add(*wrong)
+    return trials
+
+
+def test_one_loop_after_the_other(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One object works in every new loop, also after a loop that ended in the middle of things."""
+    kept = loop_after_loop(lambda: FilePersistenceBackend(tmp_path))
+    kept += loop_after_loop(MemoryPersistenceBackend)
+    assert {path.name for path in tmp_path.iterdir() if path.suffix == ".bin"} == {
+        filename_for(KEY),
+        filename_for(CLAIMED),
+    }
+    first: list[asyncio.AbstractEventLoop] = []
+
+    async def bound(function: Callable[..., Any], *arguments: object) -> Any:
+        """Hop by way of the first loop, as an object does that keeps the loop it was made in."""
+        first.append(asyncio.get_running_loop())
+        return await first[0].run_in_executor(None, function, *arguments)
+
+    monkeypatch.setattr("persistkit.backends.file._hop", bound)
+    control = loop_after_loop(lambda: FilePersistenceBackend(tmp_path))
+    ledger.record("event loops one after the other: one object serves them all", kept, control)

@@ -1,0 +1,140 @@
+"""A soak: processes that do everything to one directory, killed at random, for a bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from persistkit import FilePersistenceBackend
+
+from .ledger import Ledger, Trials
+from .soak import all_keys, own_key, read
+
+PROCESSES = 4
+SOAK_SECONDS = 60
+CONTROL_SECONDS = 6
+HOUR_AGO = time.time() - 3700
+
+
+class Life:
+    """One process, from its start to its kill, and what it said."""
+
+    def __init__(self, base: Path, kind: str, owner: int, start: int) -> None:
+        program = [sys.executable, str(Path(__file__).with_name("soak.py"))]
+        arguments = [str(base), kind, str(owner), str(PROCESSES), str(start)]
+        self._process = subprocess.Popen([*program, *arguments], stdout=subprocess.PIPE)
+        self.events: list[list[str]] = []
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.endswith(b"\n"):  # the last one may be cut by the kill
+                self.events.append(line.decode().rstrip("\n").split("\t"))
+
+    @property
+    def died(self) -> bool:
+        """Whether it ended by itself, which it never does."""
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        """End it, and hear what it still said."""
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+class Account:
+    """What may stand under each own key of one process: what was acknowledged last, or what was begun after it."""
+
+    def __init__(self) -> None:
+        self.possible: dict[str, set[int | None]] = {}
+        self.last = 0
+        self.acknowledged = 0
+        self.wrong: list[str] = []
+
+    def take(self, events: list[list[str]]) -> None:
+        """Go through what one life said."""
+        for event in events:
+            if event[0] == "wrong":
+                self.wrong.append(event[1])
+                continue
+            begun, operation, key, number = event
+            outcome = int(number) if operation == "save" else None
+            self.last = max(self.last, int(number))
+            if begun == "begin":
+                self.possible.setdefault(key, {None}).add(outcome)
+            else:
+                self.possible[key] = {outcome}
+                self.acknowledged += 1
+
+
+def soaked(base: Path, kind: str, seconds: float) -> Trials:
+    """Run the processes on ``base`` for a time, killing one after the other; judge what they said and left."""
+    generator = random.Random(3)
+    accounts = [Account() for _ in range(PROCESSES)]
+    lives = [Life(base, kind, owner, 0) for owner in range(PROCESSES)]
+    trials, kills = Trials(), 0
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(generator.uniform(0.1, 0.7))
+        owner = generator.randrange(PROCESSES)
+        if not lives[owner].events:
+            continue
+        trials.add(*["a process died by itself"] * lives[owner].died)
+        lives[owner].kill()
+        kills += 1
+        accounts[owner].take(lives[owner].events)
+        lives[owner] = Life(base, kind, owner, accounts[owner].last)
+    for account, life in zip(accounts, lives, strict=True):
+        life.kill()
+        account.take(life.events)
+    print(f"{kind}: {kills} kills, {sum(account.acknowledged for account in accounts):,} acknowledged changes")
+    for account in accounts:
+        trials.add(*account.wrong)
+    trials += asyncio.run(left(base, accounts))
+    return trials
+
+
+async def left(base: Path, accounts: list[Account]) -> Trials:
+    """Judge what is left: each key by what its owner was told, then the listing and the directory after a repair."""
+    trials = Trials()
+    backend = FilePersistenceBackend(base)
+    for owner, account in enumerate(accounts):
+        for key in sorted({own_key(owner, number) for number in range(20)}):
+            try:
+                value = await backend.load(key)
+                number = None if value is None else read(key, value)
+            except ValueError as error:
+                trials.add(str(error))
+                continue
+            possible = account.possible.get(key, {None})
+            trials.add(*[f"lost: {key[:40]!r} is {number}, not one of {possible}"] * (number not in possible))
+    for path in base.iterdir():
+        os.utime(path, (HOUR_AGO, HOUR_AGO))
+    await backend.check(repair=True)
+    trials.add(*[f"left: {finding.problem} {finding.filename[:60]!r}" for finding in await backend.check()])
+    trials.add(*[f"listed {key[:60]!r}" for key in set(await backend.list_keys()) - all_keys(PROCESSES)])
+    return trials
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_a_soak_tears_nothing_and_loses_nothing(tmp_path: Path, times: int, ledger: Ledger) -> None:
+    """Four processes under random kills: nothing torn, nothing acknowledged lost, only true keys listed."""
+    for folder in ("kept", "control"):
+        (tmp_path / folder).mkdir()
+    control = soaked(tmp_path / "control", "control", CONTROL_SECONDS)
+    kept = soaked(tmp_path / "kept", "kept", SOAK_SECONDS * times)
+    ledger.record("a soak of four processes under random kills: nothing torn, lost or falsely listed", kept, control)

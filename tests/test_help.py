@@ -1,0 +1,112 @@
+"""What ``help()`` and tab completion tell about each public name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import persistkit
+from persistkit import PersistenceBackend
+from persistkit.testing import BackendContract
+
+# What a person imports; the other modules are the house's own.
+MODULES = [
+    "persistkit",
+    "persistkit.agent_runtime",
+    "persistkit.backends",
+    "persistkit.backends.file",
+    "persistkit.backends.memory",
+    "persistkit.backends.objects",
+    "persistkit.backends.redis",
+    "persistkit.backends.sql",
+    "persistkit.browser",
+    "persistkit.errors",
+    "persistkit.filenames",
+    "persistkit.formats",
+    "persistkit.frames",
+    "persistkit.store",
+    "persistkit.testing",
+    "persistkit.transfer",
+]
+NAMES = {
+    f"{value.__module__}.{name}": value
+    for module in MODULES
+    for name in importlib.import_module(module).__all__
+    if callable(value := getattr(importlib.import_module(module), name)) and hasattr(value, "__module__")
+    if value.__module__.startswith("persistkit")
+}
+CLASSES = {name: value for name, value in NAMES.items() if inspect.isclass(value) and value is not BackendContract}
+
+
+def help_of(value: object) -> str:
+    """Return what ``help`` shows first."""
+    return inspect.getdoc(value) or ""
+
+
+def parameters_of(value: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments a person passes; an error without its own takes one text, as Python's do."""
+    if inspect.isclass(value) and issubclass(value, Exception) and "__init__" not in vars(value):
+        return []
+    return [name for name in inspect.signature(value).parameters if name not in ("self", "args", "kwargs")]
+
+
+@pytest.mark.parametrize("value", NAMES.values(), ids=NAMES)
+def test_help_tells_the_promise_the_arguments_and_an_example(value: Callable[..., Any]) -> None:
+    """Each public name opens with a sentence, explains every argument and shows one example."""
+    text = help_of(value)
+    first = text.partition("\n\n")[0].replace("\n", " ")
+    assert first.endswith((".", "..."))
+    assert ">>> " in text
+    missing = [name for name in parameters_of(value) if name not in text]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    "value", [value for value in NAMES.values() if inspect.isfunction(value)], ids=lambda v: v.__name__
+)
+def test_help_tells_the_errors(value: Callable[..., Any]) -> None:
+    """A function that raises an error of its own names it under ``Raises``."""
+    raised = {
+        line.split("raise ")[1].partition("(")[0].strip()
+        for line in inspect.getsource(value).splitlines()
+        if line.strip().startswith("raise ") and "(" in line
+    }
+    text = help_of(value)
+    assert {name for name in raised if f"{name}:" not in text} == set()
+
+
+@pytest.mark.parametrize("owner", CLASSES.values(), ids=CLASSES)
+def test_help_of_each_method_tells_its_arguments(owner: type) -> None:
+    """Each public method has a sentence; its arguments are told there, in its class, or where the contract stands."""
+    members = {name: member for parent in reversed(owner.__mro__) for name, member in vars(parent).items()}
+    for name, member in members.items():
+        function = member.fget if isinstance(member, property) else member
+        # What Python's own mapping and widget classes bring is theirs to explain.
+        if name.startswith("_") or not inspect.isfunction(function) or not function.__module__.startswith("persistkit"):
+            continue
+        own = help_of(getattr(owner, name))
+        assert own, f"{owner.__name__}.{name} has no help"
+        contract = help_of(getattr(PersistenceBackend, name, None)) + help_of(PersistenceBackend)
+        told = own + help_of(owner) + contract
+        missing = [argument for argument in parameters_of(function) if argument not in told]
+        assert missing == [], f"{owner.__name__}.{name} does not tell {missing}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_tab_completion_of_a_module_shows_its_public_names(name: str) -> None:
+    """``dir`` of a module is its ``__all__``: no imports, no helpers."""
+    module = importlib.import_module(name)
+    assert dir(module) == sorted(module.__all__)
+
+
+def test_tab_completion_of_objects_shows_no_helpers() -> None:
+    """A store and a backend offer their documented methods and attributes, each of which can be read."""
+    store = persistkit.open("memory:")
+    for thing in (store, store.backend, persistkit.BlockingBackend(store.backend)):
+        shown = [name for name in dir(thing) if not name.startswith("_")]
+        assert {"read_only", "address", "backend"} >= set(shown) - set(dir(type(thing)))
+        assert all(hasattr(thing, name) for name in shown)

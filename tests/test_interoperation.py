@@ -1,0 +1,265 @@
+"""Stores in workers: processes of every start method, joblib, threads, and an event loop of one's own."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import pickletools
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import S3Server
+
+import persistkit
+from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
+from persistkit.backends import open_backend
+from persistkit.backends.objects import ObjectPersistenceBackend
+from persistkit.errors import ReadOnlyError, StorageError
+
+WORKERS = """
+import json, multiprocessing, sys
+import persistkit
+
+
+def work(store, number):
+    store[f"worker/{number}"] = store["parent"] + number
+    return repr(store)
+
+
+if __name__ == "__main__":
+    method, address, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    store = persistkit.open(address, create=True, **options)
+    store["parent"] = 10
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        seen = pool.starmap(work, [(store, number) for number in range(4)])
+    assert set(seen) == {repr(store)}, seen
+    assert {number: store[f"worker/{number}"] for number in range(4)} == {0: 10, 1: 11, 2: 12, 3: 13}
+    store.close()
+"""
+
+JOBLIB = """
+import sys
+from joblib import Parallel, delayed
+import persistkit
+
+
+def work(store, number):
+    store[f"worker/{number}"] = number
+    return store.address
+
+
+if __name__ == "__main__":
+    store = persistkit.open(sys.argv[1], create=True)
+    seen = Parallel(n_jobs=2, backend=sys.argv[2])(delayed(work)(store, number) for number in range(4))
+    assert set(seen) == {store.address}, seen
+"""
+
+INHERITED = """
+import multiprocessing, sys
+import persistkit
+
+store = persistkit.open(sys.argv[1], create=True)
+store["parent"] = 1
+
+
+def work(number):
+    store[f"worker/{number}"] = store["parent"]
+
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(work, range(4))
+    assert len(store) == 5
+"""
+
+GONE = """
+import multiprocessing, shutil, sys
+import persistkit
+from persistkit.errors import StorageError
+
+
+def work(store):
+    return store["key"]
+
+
+if __name__ == "__main__":
+    store = persistkit.open(sys.argv[1])
+    shutil.rmtree(sys.argv[2])
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        try:
+            pool.apply(work, (store,))
+        except StorageError as error:
+            print(error)
+"""
+
+# A second interpreter says what the parent cannot see of itself: that nothing was shared but the pickle.
+REOPENED = """
+import pickle, sys
+store = pickle.load(sys.stdin.buffer)
+print(store["key"], store)
+"""
+
+
+def environment() -> dict[str, str]:
+    """Return what leads another interpreter to the persistkit under test, source or wheel, from any folder."""
+    return {**os.environ, "PYTHONPATH": str(Path(persistkit.__file__).parent.parent)}
+
+
+def run(script: str, folder: Path, *arguments: str) -> str:
+    """Run a script as a file, as multiprocessing needs it, and return what it printed."""
+    path = folder / "script.py"
+    path.write_text(script)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", str(path), *arguments]
+    finished = subprocess.run(
+        command, capture_output=True, text=True, timeout=100, cwd=folder, env=environment(), check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.strip()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("engine", ["files", "sqlite"])
+def test_worker_processes_share_a_store(method: str, engine: str, tmp_path: Path) -> None:
+    """Whatever the start method, a store handed to workers is the same store there, options included."""
+    if engine == "files":
+        run(WORKERS, tmp_path, method, "results", '{"fsync": false}')
+        assert len(list((tmp_path / "results").glob("*.bin"))) == 5
+    else:
+        run(WORKERS, tmp_path, method, "sqlite:///state.db", '{"table": "runs"}')
+        store = persistkit.open(f"sqlite:///{tmp_path}/state.db", table="runs")
+        assert len(store) == 5
+        store.close()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_worker_processes_share_a_server(method: str, valkey_address: str, tmp_path: Path) -> None:
+    """A store of a server is the same store in workers, its namespace included."""
+    run(WORKERS, tmp_path, method, valkey_address, f'{{"namespace": "{tmp_path}"}}')
+
+
+def test_worker_processes_share_a_bucket(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spawned workers find a bucket again; the credentials come from their environment, not from the pickle."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.options["access_key_id"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.options["secret_access_key"])
+    options = f'{{"endpoint": "{s3_server.options["endpoint"]}", "region": "us-east-1"}}'
+    run(WORKERS, tmp_path, "spawn", f"s3://{s3_server.bucket}/{s3_server.new_prefix()}", options)
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
+def test_joblib_workers_share_a_store(backend: str, tmp_path: Path) -> None:
+    """Each of joblib's ways to work in parallel takes a store along."""
+    run(JOBLIB, tmp_path, "results", backend)
+    assert sorted(persistkit.open(tmp_path / "results")) == [f"worker/{number}" for number in range(4)]
+
+
+@pytest.mark.parametrize("address", ["results", "sqlite:///state.db", "memory:"])
+def test_a_store_opened_before_a_fork_is_used_after_it(address: str, tmp_path: Path) -> None:
+    """A global store works in forked workers; one in memory goes its own way there."""
+    script = INHERITED.replace("== 5", "== 1") if address == "memory:" else INHERITED
+    run(script, tmp_path, address)
+
+
+@pytest.mark.parametrize("engine", ["files", "sqlite"])
+def test_a_place_that_is_gone_is_an_error_in_the_worker(engine: str, tmp_path: Path) -> None:
+    """A worker that finds nothing there says so; the pool does not hang, and no empty store is made."""
+    folder = tmp_path / "place"
+    address = str(folder) if engine == "files" else f"sqlite:///{folder}/state.db"
+    folder.mkdir()
+    with persistkit.open(address, create=True) as store:
+        store["key"] = 1
+    assert str(folder) in run(GONE, tmp_path, address, str(folder))
+    assert not folder.exists()
+
+
+def test_a_sqlite_file_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    """Between opening and the first use the file may vanish: an error, not an empty database."""
+    address = f"sqlite:///{tmp_path}/state.db"
+    with persistkit.open(address, create=True) as store:
+        store["key"] = 1
+    store = persistkit.open(address)
+    (tmp_path / "state.db").unlink()
+    with pytest.raises(StorageError, match="no such file"):
+        len(store)
+    assert not (tmp_path / "state.db").exists()
+
+
+def test_a_pickled_store_is_reopened_by_a_new_process(tmp_path: Path) -> None:
+    """The pickle leads another interpreter to the same directory, read only as before."""
+    persistkit.open(tmp_path / "results", create=True)["key"] = "value"
+    store = persistkit.open(tmp_path / "results", read_only=True)
+    reopened = subprocess.run(
+        [sys.executable, "-c", REOPENED], input=pickle.dumps(store), capture_output=True, check=True
+    )
+    assert reopened.stdout.decode().strip() == f"value {store!r}"
+    with pytest.raises(ReadOnlyError):
+        copy.copy(store)["key"] = "changed"
+
+
+PICKLED: dict[str, Callable[[Path], Any]] = {
+    "files": lambda folder: FilePersistenceBackend(folder, fsync=False),
+    "sqlite": lambda folder: open_backend(f"sqlite:///{folder}/state.db", create=True, table="runs", timeout_seconds=5),
+    "postgresql": lambda _: open_backend("postgresql://me:s3cret@host/db?sslmode=require&password=s3cret"),
+    "redis": lambda _: open_backend("rediss://me:s3cret@host/1", namespace="runs:", timeout_seconds=5),
+    "s3": lambda _: open_backend(
+        "s3://bucket/runs",
+        endpoint="http://127.0.0.1:1",
+        region="us-east-1",
+        access_key_id="s3cret",
+        secret_access_key="s3cret",  # noqa: S106
+    ),
+    "blocking": lambda folder: BlockingBackend(FilePersistenceBackend(folder)),
+    "store": lambda _: persistkit.open("postgresql://me:s3cret@host/db"),
+    "read only store": lambda folder: persistkit.open(folder, read_only=True),
+}
+
+
+def told(pickled: bytes) -> set[object]:
+    """Return every text, number and truth a pickle holds."""
+    return {argument for _, argument, _ in pickletools.genops(pickled) if isinstance(argument, (str, float, int))}
+
+
+@pytest.mark.parametrize("made", PICKLED.values(), ids=PICKLED)
+def test_a_pickle_keeps_the_options_and_no_secret(made: Callable[[Path], Any], tmp_path: Path) -> None:
+    """What is reopened has the same place and options, and no secret travels."""
+    original = made(tmp_path)
+    pickled = pickle.dumps(original)
+    again = pickle.loads(pickled)  # noqa: S301 - its own bytes
+    assert type(again) is type(original)
+    assert repr(again) == repr(original)
+    assert told(pickle.dumps(again)) == told(pickled)
+    assert b"s3cret" not in pickled
+    assert "s3cret" not in repr(again)
+
+
+def test_what_cannot_be_reopened_is_not_pickled() -> None:
+    """Memory, and a client object with its credentials, say what to open instead."""
+    from obstore.store import MemoryStore, S3Store
+
+    with_secret = S3Store("bucket", config={"region": "us-east-1", "access_key_id": "k", "secret_access_key": "s3cret"})
+    refused: list[tuple[Any, str]] = [
+        (MemoryPersistenceBackend(), r"open a directory: persistkit\.open"),
+        (persistkit.open("memory:"), r"open a directory: persistkit\.open"),
+        (ObjectPersistenceBackend(MemoryStore()), "s3://bucket/prefix"),
+        (ObjectPersistenceBackend(with_secret), "s3://bucket/prefix"),
+    ]
+    for backend, advice in refused:
+        with pytest.raises(TypeError, match=advice):
+            pickle.dumps(backend)
+
+
+def test_a_script_of_one_line_needs_no_closing(tmp_path: Path) -> None:
+    """A plain script that never closes its stores ends by itself, and silently."""
+    script = """
+import asyncio, persistkit
+for address in ("results", "sqlite:///state.db", "memory:"):
+    store = persistkit.open(address, create=True)
+    store["key"] = 1
+    asyncio.run(store.backend.save("other", b"1"))
+    assert store["key"] == 1
+"""
+    assert run(script, tmp_path) == ""

@@ -1,0 +1,249 @@
+"""What a newcomer gets wrong in the first hour, and that each error says what to do next."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engines import free_port
+
+import persistkit
+from persistkit import agent_runtime
+from persistkit.errors import (
+    FormatError,
+    InvalidKeyError,
+    KeyCollisionError,
+    PersistenceError,
+    ReadOnlyError,
+    StorageError,
+)
+
+Mistake = Callable[[persistkit.Store], Any]  # Any: the mistakes do not get so far as to return
+
+CREDENTIALS: dict[str, Any] = {"region": "us-east-1", "access_key_id": "k-7", "secret_access_key": "s-7"}
+
+
+def nowhere() -> str:
+    """Return a loopback address where nobody listens."""
+    return f"127.0.0.1:{free_port()}"
+
+
+def gone(store: persistkit.Store) -> None:
+    """Use a store whose directory was removed."""
+    shutil.rmtree(store.address)
+    store["run/1"]
+
+
+def damaged(store: persistkit.Store) -> None:
+    """Load what was cut on disk."""
+    store.put_bytes("run/1", b'{"loss": 0.2')
+    store["run/1"]
+
+
+def collision(store: persistkit.Store) -> None:
+    """Save two keys that share a filename."""
+    store["<|im_start|>"] = 1
+    store[">:im_start|>"] = 2
+
+
+def copied_twice(store: persistkit.Store) -> None:
+    """Copy to where the values are already."""
+    with persistkit.open("memory:") as other:
+        store.copy_to(other, progress=False)
+        failures = store.copy_to(other, progress=False).failures
+    raise failures["run/1"]
+
+
+PLACES: dict[str, tuple[Mistake, type[Exception], str]] = {
+    "a mistyped path": (lambda _: persistkit.open("reslts"), StorageError, r"there is 'results'.*create=True"),
+    "a mistyped directory": (
+        lambda _: persistkit.FilePersistenceBackend("reslts"),
+        StorageError,
+        "check the path, or pass create=True",
+    ),
+    "a file": (lambda _: persistkit.open("notes.txt"), StorageError, "open the directory that holds it"),
+    "no path": (lambda _: persistkit.open(""), ValueError, r"write a path, such as 'results', or '\.'"),
+    "no text": (lambda _: persistkit.open(None), TypeError, "an address is text or a path, such as 'results'"),  # type: ignore[arg-type]
+    "a directory that is gone": (gone, StorageError, "check the path, or pass create=True"),
+    "a SQLite file that is not there": (
+        lambda _: persistkit.open("sqlite:///state.db"),
+        StorageError,
+        "no such file; pass create=True",
+    ),
+    "two slashes for SQLite": (lambda _: persistkit.open("sqlite://state.db"), ValueError, "sqlite:///state.db"),
+    "no slash for SQLite": (lambda _: persistkit.open("sqlite:state.db"), ValueError, "write sqlite:///state.db"),
+    "a mistyped scheme": (lambda _: persistkit.open("postgre://host/db"), StorageError, "did you mean 'postgres://'"),
+    "an unknown scheme": (lambda _: persistkit.open("http://host/x"), StorageError, "write a path or one of file:"),
+    "no bucket": (lambda _: persistkit.open("s3:bucket"), ValueError, "s3://bucket/prefix"),
+    "no host": (lambda _: persistkit.open("redis:localhost"), ValueError, "redis://host:6379/0"),
+    "a mistyped option": (lambda _: persistkit.open("results", fsnc=False), TypeError, "did you mean 'fsync'"),
+    "an option of another engine": (
+        lambda _: persistkit.open("sqlite:///x.db", create=True, fsync=False),
+        TypeError,
+        "it takes create, table, timeout_seconds",
+    ),
+    "an option obstore has not": (
+        lambda _: persistkit.open("s3://bucket", regin="x"),
+        ValueError,
+        "regin.*options are those of obstore, such as endpoint, region",
+    ),
+    "an endpoint without scheme": (
+        lambda _: persistkit.open("s3://bucket", endpoint="localhost:9000", **CREDENTIALS),
+        ValueError,
+        "write https://localhost:9000",
+    ),
+}
+SERVERS: dict[str, tuple[Mistake, type[Exception], str]] = {
+    "no PostgreSQL": (
+        lambda _: persistkit.open(f"postgresql://me@{nowhere()}/db", timeout_seconds=5)["run/1"],
+        StorageError,
+        "(?s)127.0.0.1.*Is the server running",
+    ),
+    "no Redis": (
+        lambda _: persistkit.open(f"redis://{nowhere()}", timeout_seconds=5)["run/1"],
+        StorageError,
+        r"127\.0\.0\.1.*look whether the server is up",
+    ),
+    "no S3": (
+        lambda _: persistkit.open("s3://b", endpoint=f"http://{nowhere()}", timeout_seconds=5, **CREDENTIALS)["run/1"],
+        StorageError,
+        r"127\.0\.0\.1.*look whether the server is up",
+    ),
+    "no credentials": (
+        # The service that gives a cloud machine its credentials is looked for on loopback here.
+        lambda _: persistkit.open(
+            "s3://b", region="us-east-1", metadata_endpoint=f"http://{nowhere()}", timeout_seconds=5
+        )["run/1"],
+        StorageError,
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    ),
+}
+KEYS: dict[str, tuple[Mistake, type[Exception], str]] = {
+    "a mistyped key": (lambda store: store["run/2"], KeyError, "did you mean 'run/1'"),
+    "a key that is not there": (lambda store: store["nothing like it"], KeyError, r"keys\(\) lists what is there"),
+    "deleting what is not there": (lambda store: store.pop("rum/1"), KeyError, "did you mean 'run/1'"),
+    "a number as a key": (lambda store: store[1], InvalidKeyError, r"write str\(key\)"),  # type: ignore[index]
+    "a key too long": (lambda store: store.update({"k" * 1025: 1}), InvalidKeyError, "1,024 UTF-8 bytes.*shorten it"),
+    "one key for many": (lambda store: store.load_many("run/1"), TypeError, r"write \['run/1'\]"),
+    "two keys of one name": (collision, KeyCollisionError, "choose another key"),
+}
+VALUES: dict[str, tuple[Mistake, type[Exception], str]] = {
+    "a set": (lambda store: store.update(x={1, 2}), FormatError, r"'x'.*write sorted\(value\)"),
+    "an object": (lambda store: store.update(x={"f": print}), FormatError, r"\$\.f.*turn it into text, numbers"),
+    "not a number": (lambda store: store.update(x=[float("nan")]), FormatError, r"\$\[0\].*store None"),
+    "numbers as names": (lambda store: store.update(x={1: "a"}), FormatError, r"write str\(key\)"),
+    "an array of objects": (
+        lambda store: store.update(x=np.array([{}], dtype=object)),
+        FormatError,
+        "convert it to numbers or fixed-width text",
+    ),
+    "text as bytes": (lambda store: store.put_bytes("x", "text"), TypeError, r"value\.encode\(\)"),  # type: ignore[arg-type]
+    "a dict as bytes": (
+        lambda store: asyncio.run(store.backend.save("x", {"a": 1})),  # type: ignore[arg-type]
+        TypeError,
+        r"json\.dumps\(value\)\.encode\(\)",
+    ),
+    "a damaged value": (damaged, FormatError, r"damaged json.*get_bytes\('run/1'\) gives the bytes"),
+    "a value that is there": (copied_twice, PersistenceError, "write overwrite='skip' or overwrite='replace'"),
+}
+OBJECTS: dict[str, tuple[Mistake, type[Exception], str]] = {
+    "writing read only": (
+        lambda _: persistkit.open("results", read_only=True).update(x=1),
+        ReadOnlyError,
+        "open it without read_only=True",
+    ),
+    "a path for a backend": (lambda _: persistkit.browse("results"), TypeError, r"write persistkit\.open\('results'\)"),  # type: ignore[arg-type]
+    "a store for a backend": (persistkit.browse, TypeError, r"the backend of this Store: \.backend"),  # type: ignore[dict-item]
+    "a store for a table": (
+        lambda store: asyncio.run(persistkit.to_frame(store)),  # type: ignore[arg-type]
+        TypeError,
+        r"the backend of this Store: \.backend",
+    ),
+    "a path for Store": (lambda _: persistkit.Store("results"), TypeError, r"write persistkit\.open\('results'\)"),  # type: ignore[arg-type]
+    "a path to copy to": (lambda store: store.copy_to("other"), TypeError, r"write persistkit\.open\('other'\)"),  # type: ignore[arg-type]
+    "a path to compare": (lambda store: store.compare("other"), TypeError, r"write persistkit\.open\('other'\)"),  # type: ignore[arg-type]
+    "a path for the sessions": (
+        lambda _: agent_runtime.sessions_frame("agent-state"),  # type: ignore[arg-type]
+        TypeError,
+        r"write persistkit\.open\('agent-state'\)",
+    ),
+    "memory for workers": (
+        lambda _: pickle.dumps(persistkit.open("memory:")),
+        TypeError,
+        r"open a directory: persistkit\.open\('results', create=True\)",
+    ),
+    "a mistyped name": (lambda _: persistkit.Stroe, AttributeError, "it offers.*Store"),
+}
+MISTAKES = PLACES | SERVERS | KEYS | VALUES | OBJECTS
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[persistkit.Store]:
+    """A store with one run, in the working directory, and a file beside it; no credentials in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "PGPASSWORD", "REDISCLI_AUTH"):
+        monkeypatch.delenv(name, raising=False)
+    Path("notes.txt").write_text("no directory")
+    with persistkit.open(tmp_path / "results", create=True) as store:
+        store["run/1"] = {"loss": 0.25}
+        yield store
+
+
+@pytest.mark.parametrize(("mistake", "kind", "advice"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_says_what_to_do_next(
+    store: persistkit.Store, mistake: Mistake, kind: type[Exception], advice: str
+) -> None:
+    """The error has its own type, and its text tells the next step; no secret is told, and nothing is made."""
+    before = sorted(path.name for path in Path().iterdir())
+    with pytest.raises(kind, match=advice) as caught:
+        mistake(store)
+    assert "s-7" not in str(caught.value)
+    assert {path.name for path in Path().iterdir()} <= set(before)
+
+
+EXTRAS = {
+    "sql": ("sqlalchemy", "persistkit.open('sqlite:///state.db', create=True)"),
+    "redis": ("redis", "persistkit.open('redis://host')"),
+    "s3": ("obstore", "persistkit.open('s3://bucket')"),
+    "arrow": ("pyarrow", "import pandas; persistkit.open('memory:')['x'] = pandas.DataFrame({'a': [1]})"),
+}
+
+
+@pytest.mark.parametrize(("extra", "package", "line"), [(extra, *rest) for extra, rest in EXTRAS.items()], ids=EXTRAS)
+def test_a_missing_extra_is_named(extra: str, package: str, line: str, tmp_path: Path) -> None:
+    """Without an engine's package the error is the line that installs it."""
+    # None in sys.modules is how Python itself marks what cannot be imported.
+    script = f"import sys; sys.modules[{package!r}] = None; sys.path[:0] = {sys.path!r}; import persistkit; {line}"
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert f'pip install "persistkit[{extra}]"' in finished.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_password_says_where_it_comes_from(valkey_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that refuses the password, or wants one, gives an error that names the ways to pass it."""
+    monkeypatch.delenv("REDISCLI_AUTH", raising=False)
+    address = valkey_address.replace("valkey://", "valkey://nobody:s-7@")
+    with pytest.raises(StorageError, match=r"pass password=\.\.\., or set REDISCLI_AUTH") as caught:
+        persistkit.open(address)["run/1"]
+    assert "s-7" not in str(caught.value)
+
+
+def test_without_a_kernel_the_browser_says_to_run_the_cell(store: persistkit.Store) -> None:
+    """What a saved notebook shows of a browser holds the rows, and the step that brings it to life."""
+    browser = store.browse()
+    assert browser.wait(timeout_seconds=60)
+    shown = browser._repr_mimebundle_()
+    html = (shown[0] if isinstance(shown, tuple) else shown)["text/html"]
+    assert "run/1" in html
+    assert "Run the cell to browse" in html
+    with contextlib.closing(browser):
+        assert repr(browser).startswith("KeyBrowser(")
