@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -427,6 +428,22 @@ def test_a_table_that_unpacks_without_bound_is_refused() -> None:
     assert decode(bytes(encode(frame)))["a"].sum() == 0
     with pytest.raises(FormatError, match="repeats itself"):
         encode(table(a=[date(2026, 1, 1)] * 1_100_000))
+
+
+def test_damaged_metadata_of_a_column_ends_no_process() -> None:
+    """Any one bit flipped in a Parquet value's end is a table or a FormatError; pyarrow alone would abort on some."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"a": [1, None], "b": [[1], [2, 3]]}), sink)
+    whole = sink.getvalue()
+    refused = 0
+    for place in range(whole.rindex(b"PAR1") - int.from_bytes(whole[-8:-4], "little") - 4, len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        try:
+            decode(bytes(flipped))
+        except FormatError:
+            refused += 1
+    assert refused > 100
 
 
 def test_every_flipped_byte_of_a_table_loads_or_is_named_damaged() -> None:
