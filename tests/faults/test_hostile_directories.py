@@ -148,7 +148,7 @@ def test_an_odd_directory_is_listed_framed_checked_and_browsed(tmp_path: Path, l
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_million_strangers_cost_bounded_memory(tmp_path: Path, ledger: Ledger) -> None:
     """Among a million foreign files the one value is found; list, frame, check and browser stay in bounded memory."""
     require("unshare", "mount")
@@ -157,8 +157,8 @@ def test_a_million_strangers_cost_bounded_memory(tmp_path: Path, ledger: Ledger)
     require_kernel("tmpfs", *namespace, mount)
     kept, control = Trials(), Trials()
     with Opener(*namespace, f'{mount} && exec "$0" "$@"') as opener:
-        assert opener.broken("full_of_strangers", str(STRANGERS), tmp_path, most_seconds=180) == []
-        limits = {"most_seconds": 180, "most_mebibytes": 600}
+        assert opener.broken("full_of_strangers", str(STRANGERS), tmp_path, most_seconds=500) == []
+        limits = {"most_seconds": 500, "most_mebibytes": 600}
         kept.add(*opener.broken("in_strangers", "good", tmp_path, **limits))
         control.add(*opener.broken("strangers_held", "all", tmp_path, **limits))
     ledger.record("a million foreign files cost bounded memory: 600 MB, each one reported by check", kept, control)
