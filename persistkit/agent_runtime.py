@@ -64,7 +64,7 @@ def sessions_frame(store: Store) -> pd.DataFrame:
             "memory_hits": _counter([row.memory_hits for row in rows]),
             "graph_lookups": _counter([row.graph_lookups for row in rows]),
             "duration_ms": _counter([row.duration_ms for row in rows]),
-            "answer": text_column([next((s.answer for s in reversed(row.steps) if s.answer), None) for row in rows]),
+            "answer": text_column([row.answer for row in rows]),
             "failed_steps": _counter([sum(step.ok is False for step in row.steps) for row in rows]),
             "modified": pd.DatetimeIndex([row.modified for row in rows], dtype="datetime64[us, UTC]"),
         }
@@ -210,6 +210,10 @@ class _Session:
     graph_lookups: int
     duration_ms: int
     modified: pd.Timestamp
+
+    @property
+    def answer(self) -> str | None:
+        return next((step.answer for step in reversed(self.steps) if step.answer is not None), None)
 
 
 def _sessions(store: Store, skipped: dict[str, str]) -> Iterator[_Session]:

@@ -13,17 +13,14 @@ from typing import ClassVar, Protocol, Self
 
 from persistkit.errors import BatchError, ListingNotSupportedError, StorageError
 from persistkit.filenames import filename_for
-from persistkit.operations import BytesLike, Items, guard
+from persistkit.operations import BytesLike, Items, drop_bypasses, guard
+from persistkit.streams import BufferedReader, spooled_writer
 
 __all__ = ["BlockingCore", "Entry", "PersistenceBackend", "Reader", "Writer"]
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-_CHUNK_BYTES = 256 * 1024
-_SPOOL_BYTES = 8 * 1024 * 1024
 
 
 class Entry:
@@ -182,6 +179,9 @@ class PersistenceBackend(ABC):
     * A ``prefix`` is literal text the key starts with, never a path segment, never a pattern. Listings have no cap.
     * A backend may be shared by tasks and threads, and used from several event loops, one after the other.
 
+    A subclass that overrides ``save``, ``load``, ``delete`` or ``entries`` of a ready backend is never gone around: in
+    place of the parent's short cuts (batches, streams, listings, the blocking core) it gets the defaults again.
+
     The checks, and a debug record of each operation on the logger ``persistkit`` (operation, key, bytes,
     milliseconds; never a value), are put around the methods of every subclass.
 
@@ -206,6 +206,7 @@ class PersistenceBackend(ABC):
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         guard(cls)
+        drop_bypasses(cls, PersistenceBackend)
 
     @abstractmethod
     async def save(self, key: str, value: BytesLike) -> None:
@@ -345,7 +346,7 @@ class PersistenceBackend(ABC):
             ValueTooLargeError: the value grew larger than the engine takes.
             StorageError: the storage refused, is full, is gone or did not answer.
         """
-        return self._spooled_writer(key)
+        return spooled_writer(key, self.save, self.max_value_bytes)
 
     async def change_token(self) -> object | None:
         """Return a cheap token of the present content: equal tokens, nothing changed; None: it cannot be told."""
@@ -394,16 +395,7 @@ class PersistenceBackend(ABC):
     @asynccontextmanager
     async def _buffered_reader(self, key: str) -> AsyncIterator[Reader | None]:
         value = await self.load(key)
-        yield None if value is None else _BufferedReader(value)
-
-    @asynccontextmanager
-    async def _spooled_writer(self, key: str) -> AsyncIterator[Writer]:
-        import aiofiles.tempfile
-
-        async with aiofiles.tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
-            yield spool
-            await spool.seek(0)
-            await self.save(key, await spool.read())
+        yield None if value is None else BufferedReader(value)
 
 
 guard(PersistenceBackend)
@@ -439,17 +431,3 @@ def raise_failures(operation: str, attempted: int, failures: dict[str, Exception
         f"the first: {key!r}: {error}",
         failures,
     ) from error
-
-
-class _BufferedReader:
-    """A value in memory, read in chunks."""
-
-    def __init__(self, value: bytes) -> None:
-        self._rest = memoryview(value)
-        self.size = len(value)
-
-    async def read(self, size: int = -1) -> bytes:
-        end = len(self._rest) if size < 0 else size
-        chunk = bytes(self._rest[:end])
-        self._rest = self._rest[end:]
-        return chunk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
@@ -209,7 +210,9 @@ class BlockingBackend:
             while page := _run(_next_page, listing):
                 yield from page
         finally:
-            _run(_closed, listing)
+            # Garbage may be collected anywhere, also when the loop has ended; the loop itself closes what it drops.
+            if _background.can_be_asked():
+                _run(_closed, listing)
 
 
 async def _started(backend: PersistenceBackend, prefix: str) -> Any:
@@ -260,13 +263,40 @@ def _entered(opened: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T
 
 
 def _run(function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-    return _background.portal().call(function, *arguments)
+    portal = _background.portal()
+    tasks: list[asyncio.Task[Any] | None] = []
+    ended = threading.Event()
+
+    async def work() -> T:
+        tasks.append(asyncio.current_task())
+        try:
+            return await function(*arguments)
+        finally:
+            ended.set()
+
+    def cancel() -> None:
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        if not tasks:  # interrupted before the work was handed over
+            ended.set()
+
+    try:
+        return portal.call(work)
+    except BaseException:
+        # Interrupted while it waited: as for a cancelled task, nothing may change afterwards. Cancelled once, as
+        # asyncio does; cancelling the portal's future would cancel the cleaning up as well.
+        if not ended.is_set():
+            portal.call(cancel)
+            ended.wait()
+        raise
 
 
 class _BackgroundLoop:
     """The one background event loop of this process, started when first needed, stopped at exit."""
 
     def __init__(self) -> None:
+        self._over = False
         self._forget()
         if hasattr(os, "register_at_fork"):
             # A child inherits the loop's memory but not its thread: waiting for it would hang for ever. And a fork
@@ -276,30 +306,43 @@ class _BackgroundLoop:
                 after_in_parent=lambda: self._lock.release(),
                 after_in_child=self._forget,
             )
+        # Here, not when the loop starts: what others register later runs earlier, and may still use their backends.
+        atexit.register(self._stop)
 
     def _forget(self) -> None:
         self._lock = threading.RLock()
         self._portal: BlockingPortal | None = None
-        self._ended = False
+        self._thread: threading.Thread | None = None
 
     def portal(self) -> BlockingPortal:
         """Return the portal into the loop, from any thread but the loop's own.
 
         Raises:
-            StorageError: the interpreter is exiting and the loop has ended; one started now could never be stopped.
+            StorageError: the loop cannot be started, or the interpreter is exiting and it has ended; one started now
+                could never be stopped.
         """
-        if self._portal is None:
+        portal = self._portal
+        if portal is None or not self._is_alive():
             with self._lock:
-                if self._ended:
-                    raise StorageError(
-                        "use a backend at the interpreter's exit: the background event loop has ended; finish before, "
-                        "in an atexit handler registered after the first use of the backend"
-                    )
-                if self._portal is None:
-                    self._portal = self._start()
-        return self._portal
+                portal = self._portal
+                if portal is None or not self._is_alive():
+                    portal = self._portal = self._start()
+        return portal
+
+    def can_be_asked(self) -> bool:
+        """Tell whether the loop runs, and not in this very thread."""
+        return self._is_alive() and self._thread is not threading.current_thread()
+
+    def _is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def _start(self) -> BlockingPortal:
+        if self._over:
+            raise StorageError(
+                "use a backend at the interpreter's exit: the background event loop has ended; finish before, "
+                "in an atexit handler"
+            )
+
         import anyio
         from anyio.from_thread import BlockingPortal
 
@@ -310,21 +353,31 @@ class _BackgroundLoop:
                 started.set_result(portal)
                 await portal.sleep_until_stopped()
 
+        def run() -> None:
+            try:
+                anyio.run(serve)
+            except BaseException as error:
+                if started.done():
+                    raise
+                started.set_exception(error)
+
         # A daemon, stopped by atexit: start_blocking_portal's own thread is joined before atexit handlers run,
         # so a loop for the whole process could never be told to stop.
-        thread = threading.Thread(target=anyio.run, args=(serve,), name="persistkit", daemon=True)
-        thread.start()
-        portal = started.result()
-        process = os.getpid()
+        self._thread = threading.Thread(target=run, name="persistkit", daemon=True)
+        try:
+            self._thread.start()
+            return started.result()
+        except (OSError, RuntimeError) as error:  # no descriptor left, no thread left
+            self._thread = None
+            raise StorageError(
+                f"start the background loop: {error}", errno=error.errno if isinstance(error, OSError) else None
+            ) from error
 
-        def stop() -> None:
-            if os.getpid() == process:
-                self._portal, self._ended = None, True
-                portal.call(portal.stop, True)
-                thread.join()
-
-        atexit.register(stop)
-        return portal
+    def _stop(self) -> None:
+        portal, thread, self._over = self._portal, self._thread, True
+        if portal is not None and thread is not None and thread.is_alive():
+            portal.call(portal.stop, True)
+            thread.join()
 
 
 _background = _BackgroundLoop()

@@ -23,6 +23,7 @@ __all__ = [
     "check_size",
     "check_value",
     "collect_items",
+    "drop_bypasses",
     "guard",
     "traced",
 ]
@@ -182,6 +183,26 @@ def guard(backend_class: type) -> None:
             setattr(backend_class, name, around(method))
 
 
+def drop_bypasses(backend_class: type, interface: type) -> None:
+    """Give ``backend_class`` the defaults of ``interface`` for what it inherits and would go around its own methods.
+
+    A backend with a fast ``batch_save`` does not call ``save`` for it. A subclass that overrides ``save`` alone, to
+    encrypt or to count, means every value all the same, in batches, in streams and without await.
+    """
+    order = backend_class.__mro__
+    depth = {name: _depth(order, name) for name in (*_AROUND, "blocking_core")}
+    stale = {way for name, ways in _WAYS_TO.items() for way in ways if depth[name] < depth[way]}
+    if any(depth[name] < depth["blocking_core"] for name in _AROUND):
+        stale.add("blocking_core")
+    for name in stale:
+        if order[depth[name]] is not interface:
+            setattr(backend_class, name, vars(interface)[name])
+
+
+def _depth(order: tuple[type, ...], name: str) -> int:
+    return next(depth for depth, home in enumerate(order) if name in vars(home))
+
+
 def _around_save(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     async def save(self: Any, key: str, value: BytesLike) -> None:
@@ -308,6 +329,15 @@ _AROUND: Final[dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = 
     "change_token": _around_nothing,
     "open_reader": _around_stream,
     "open_writer": _around_stream,
+}
+
+
+# By which other operations a backend may do the same as by one of its basic four.
+_WAYS_TO: Final = {
+    "save": ("batch_save", "open_writer"),
+    "load": ("batch_load", "exists", "open_reader"),
+    "delete": ("batch_delete",),
+    "entries": ("list_keys", "key_count"),
 }
 
 

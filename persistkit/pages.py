@@ -7,13 +7,13 @@ by when it allocates memory. Its format: Thrift's compact protocol, ``PageHeader
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from persistkit.errors import FormatError
 
-__all__ = ["check_unpacked", "first_rows"]
+__all__ = ["check_unpacked", "first_rows", "most_unpacked"]
 
 # What any value may unpack to, and how many times its size a larger one may: run lengths compress without bound.
 FREE_BYTES: Final = 128 * 1024 * 1024
@@ -21,7 +21,8 @@ TIMES_ITS_SIZE: Final = 256
 
 _CELL: Final = 8
 _TEXT: Final = 24  # its place among the others, and what pandas holds of it
-_OBJECT: Final = 128  # a cell that becomes a Python object
+_BOXED: Final = 72  # a number or text as a Python object, and its place
+_OBJECT: Final = 128  # a cell that becomes a Python object of any other kind
 _NUMBERS: Final = frozenset(["BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE"])
 _OBJECTS: Final = frozenset(["DATE", "TIME", "DECIMAL"])
 
@@ -36,8 +37,13 @@ _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _ST
 _DEEPEST: Final = 16
 
 
-def check_unpacked(file: Any, data: Any) -> None:
-    """Refuse a Parquet value that would unpack to more than 128 MiB, or 256 times its size where that is more.
+def most_unpacked(size_bytes: int) -> int:
+    """Return how many bytes a Parquet value of this size may unpack to: 128 MiB, or 256 times its size if larger."""
+    return max(FREE_BYTES, TIMES_ITS_SIZE * size_bytes)
+
+
+def check_unpacked(file: Any, data: Any, most: int, *, boxed: Collection[str] = ()) -> int:
+    """Refuse a Parquet value that would unpack to more than ``most`` bytes; return how many of them are left.
 
     The bound holds for what Arrow allocates and, estimated by type, for the pandas objects made of it: numbers of
     rows, sizes of unpacked pages, text that a dictionary or a shared prefix repeats.
@@ -45,12 +51,17 @@ def check_unpacked(file: Any, data: Any) -> None:
     Args:
         file: pyarrow's ``ParquetFile`` of the value. Any: pyarrow ships no complete types.
         data: the bytes of the value, bytes or memoryview.
+        most: how much is allowed.
+        boxed: columns whose cells will become Python objects though their type does not say so.
 
     Raises:
         FormatError: it is larger, or its pages are damaged.
     """
-    most = max(FREE_BYTES, TIMES_ITS_SIZE * len(data))
-    _check(data, _columns_of(file, data, range(file.metadata.num_row_groups)), most)
+    columns = _columns_of(file, data, range(file.metadata.num_row_groups))
+    for column in columns:
+        if column.path in boxed:
+            column.cell_bytes += _BOXED
+    return most - _check(data, columns, most)
 
 
 def first_rows(file: Any, data: Any, rows: int, columns: list[str]) -> Any:
@@ -67,7 +78,7 @@ def first_rows(file: Any, data: Any, rows: int, columns: list[str]) -> Any:
     return next(file.iter_batches(batch_size=rows, row_groups=[group], columns=columns), None)
 
 
-def _check(data: Any, columns: list[_Column], most: int, *, group: int | None = None) -> None:
+def _check(data: Any, columns: list[_Column], most: int, *, group: int | None = None) -> int:
     total = sum(column.unpacked_bytes + column.cells * column.cell_bytes + _OBJECT for column in columns)
     repeated = [column for column in columns if column.longest * column.cells > 0]
     if total + sum(column.longest * column.cells for column in repeated) > most:
@@ -79,6 +90,7 @@ def _check(data: Any, columns: list[_Column], most: int, *, group: int | None = 
             f"damaged parquet: {len(data):,} bytes would unpack to more than {most:,}, which is never done; "
             "read them with pyarrow if you trust them"
         )
+    return total
 
 
 @dataclass(slots=True)

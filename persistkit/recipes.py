@@ -16,7 +16,7 @@ import pandas as pd
 
 from persistkit.errors import FormatError
 
-__all__ = ["TEXT", "Recipe", "arrow_titles", "is_safe", "plain", "restored"]
+__all__ = ["TEXT", "Recipe", "arrow_titles", "boxed_titles", "is_safe", "plain", "restored"]
 
 Recipe = dict[str, Any]
 Keep = Callable[[pd.DataFrame], str]
@@ -100,6 +100,11 @@ def arrow_titles(recipe: Recipe, titles: Iterable[str]) -> list[str]:
     return [title for title in titles if cells.get(title) == {"kind": "arrow"}]
 
 
+def boxed_titles(recipe: Recipe) -> set[str]:
+    """Return which columns of the file become Python objects, cell by cell."""
+    return {title for title, cell in recipe.get("cells", {}).items() if cell.get("kind") in ("object", "text")}
+
+
 def _indexed(frame: pd.DataFrame, index: Recipe) -> pd.DataFrame:
     levels = index["levels"]
     if levels:
@@ -180,6 +185,8 @@ def _cooked(column: pd.Series[Any], cell: Recipe, open_kept: Open) -> Any:
         return column.astype(pd.StringDtype(cell["storage"], na_value=_MISSING[cell["missing"]]))
     if kind == "seconds":
         return column.dt.as_unit("s")
+    if column.dtype != TEXT and column.dtype != object:
+        raise FormatError("damaged parquet: cells that are no text cannot become objects")
     cells = column.astype(object).to_numpy(copy=True)
     cells[column.isna().to_numpy()] = _MISSING[cell["missing"]]
     return pd.Series(cells, index=column.index, dtype=object)

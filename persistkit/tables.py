@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from persistkit.errors import FormatError
-from persistkit.pages import check_unpacked
-from persistkit.recipes import Recipe, arrow_titles, is_safe, plain, restored
+from persistkit.pages import check_unpacked, most_unpacked
+from persistkit.recipes import Recipe, arrow_titles, boxed_titles, is_safe, plain, restored
 
 __all__ = ["decode_table", "encode_table"]
 
@@ -38,7 +38,7 @@ def encode_table(value: object) -> memoryview:
             recipe = {**recipe, "series": True}
         table = _arrow_table(kept, recipe, pa)
         buffer = _written(table, pa, pq)
-        _compare(frame, list(kept.columns), recipe, pq.ParquetFile(pa.BufferReader(buffer)), buffer)
+        _compare(frame, list(kept.columns), recipe, buffer, pa, pq)
     except FormatError:
         raise
     except Exception as error:  # Arrow raises what it likes; whatever it is, nothing was stored
@@ -54,12 +54,7 @@ def decode_table(data: bytes) -> pd.DataFrame | pd.Series[Any]:
     """
     pa, pq = _pyarrow()
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        check_unpacked(file, data)
-        recipe = _recipe(file.schema_arrow)
-        table = file.read(use_pandas_metadata=True)
-        table.validate(full=True)
-        frame = restored(table, recipe, _open)
+        frame, recipe = _Opener(most_unpacked(len(data)), pa, pq).open(data)
         if "series" not in recipe:
             return frame
         series = frame.iloc[:, 0]
@@ -69,6 +64,34 @@ def decode_table(data: bytes) -> pd.DataFrame | pd.Series[Any]:
     except Exception as error:  # Arrow raises what it likes on bytes of strangers
         raise FormatError(f"damaged parquet: {error}") from error
     return series
+
+
+class _Opener:
+    """Opens a value and the small tables its recipe holds, which share one allowance of memory."""
+
+    def __init__(self, most: int, pa: Any, pq: Any) -> None:
+        self._most = most
+        self._pa = pa
+        self._pq = pq
+
+    def open(self, data: bytes, *, labels: bool = False) -> tuple[pd.DataFrame, Recipe]:
+        """Return the DataFrame of a value, and its recipe; ``labels`` cost more than other cells, to look them up."""
+        file = self._pq.ParquetFile(self._pa.BufferReader(data))
+        recipe = self.allow(file, data, labels=labels)
+        table = file.read(use_pandas_metadata=True)
+        table.validate(full=True)
+        return restored(table, recipe, self.kept), recipe
+
+    def allow(self, file: Any, data: bytes | memoryview, *, labels: bool = False) -> Recipe:
+        """Take what a value unpacks to from the allowance, and return its recipe."""
+        recipe: Recipe = json.loads((file.schema_arrow.metadata or {}).get(_MARK, b"{}"))
+        boxed = set(file.schema_arrow.names) if labels else boxed_titles(recipe)
+        self._most = check_unpacked(file, data, self._most, boxed=boxed)
+        return recipe
+
+    def kept(self, text: str) -> pd.DataFrame:
+        """Return a small table that is held in a recipe."""
+        return self.open(b64decode(text), labels=True)[0]
 
 
 def _pyarrow() -> tuple[Any, Any]:  # Any: pyarrow ships no complete types
@@ -110,7 +133,7 @@ def _written(table: Any, pa: Any, pq: Any) -> memoryview:
     dense = {"use_dictionary": texts, "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED")}
     buffer = _bytes_of(table, pq, dense)
     try:
-        check_unpacked(pq.ParquetFile(pa.BufferReader(buffer)), buffer)
+        _Opener(most_unpacked(len(buffer)), pa, pq).allow(pq.ParquetFile(pa.BufferReader(buffer)), buffer)
     except FormatError:  # what repeats itself shrinks without bound that way, and would not be opened again
         return _bytes_of(table, pq, {"use_dictionary": False})
     return buffer
@@ -126,28 +149,18 @@ def _keep(frame: pd.DataFrame) -> str:
     return b64encode(encode_table(frame)).decode()
 
 
-def _open(text: str) -> pd.DataFrame:
-    frame = decode_table(b64decode(text))
-    if not isinstance(frame, pd.DataFrame):
-        raise FormatError("damaged parquet: its labels are no table")
-    return frame
-
-
-def _recipe(schema: Any) -> Recipe:
-    recipe: Recipe = json.loads((schema.metadata or {}).get(_MARK, b"{}"))
-    return recipe
-
-
-def _compare(frame: pd.DataFrame, titles: list[str], recipe: Recipe, file: Any, buffer: memoryview) -> None:
+def _compare(frame: pd.DataFrame, titles: list[str], recipe: Recipe, buffer: memoryview, pa: Any, pq: Any) -> None:
     """Refuse a table that would come back changed: labels and dtypes by the schema, risky columns by their cells."""
+    file = pq.ParquetFile(pa.BufferReader(buffer))
+    opener = _Opener(most_unpacked(len(buffer)), pa, pq)
     try:
-        check_unpacked(file, buffer)
+        opener.allow(file, buffer)
+        kept = restored(file.schema_arrow.empty_table(), recipe, opener.kept)
     except FormatError as error:
         raise FormatError(
             "$: it repeats itself so much that loading would take it for an attack on the memory; "
             "store it in several values, or with DataFrame.to_parquet in a file of its own"
         ) from error
-    kept = restored(file.schema_arrow.empty_table(), recipe, _open)
     if not _same_index(kept.columns, frame.columns):
         raise FormatError(f"$.columns: {frame.columns!r} do not come back as they went in; use distinct text")
     if kept.attrs != frame.attrs:
@@ -162,7 +175,8 @@ def _compare(frame: pd.DataFrame, titles: list[str], recipe: Recipe, file: Any, 
     if not risky and not levels:
         return
     wanted = [*titles[:levels], *(titles[levels + n] for n in risky)]
-    back = restored(_read(file, wanted, titles), recipe, _open, labels=False)
+    again = _Opener(most_unpacked(len(buffer)), pa, pq)
+    back = restored(_read(file, wanted, titles), recipe, again.kept, labels=False)
     if levels and not _same_index(back.index, frame.index):
         raise _changed_index(frame)
     for place, n in enumerate(risky):

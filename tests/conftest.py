@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("short", deadline=None, max_examples=60)
-settings.register_profile("long", deadline=None, max_examples=20_000)
+settings.register_profile("long", deadline=None, max_examples=2_000)  # ten minutes for all of tests
 settings.load_profile("short")
 
 pytest.register_assert_rewrite("persistkit.testing")

@@ -141,6 +141,14 @@ def test_damaged_files_and_odd_arguments_are_reported(store: Store) -> None:
     assert sessions_frame(store)["answer"].tolist() == ["42"]
 
 
+def test_an_empty_answer_is_not_a_missing_one(store: Store) -> None:
+    """A run that ended with an empty answer has one; a run without a final step has none."""
+    store["session:a"] = session(step(), step("FINAL_ANSWER", "FINAL_ANSWER"), session_id="a")
+    store["session:b"] = session(step(), session_id="b")
+    frame = sessions_frame(store).set_index("session_id")
+    assert (frame.loc["a", "answer"], frame["answer"].isna().tolist()) == ("", [False, True])
+
+
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(store: Store) -> None:
     """Gaps and a damaged highest checkpoint leave the highest readable one, and the damage is named."""
     store["loop:x:step:2"] = [step(), step()]

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend, PersistenceBackend
+from persistkit import (
+    BlockingBackend,
+    FilePersistenceBackend,
+    MemoryPersistenceBackend,
+    PersistenceBackend,
+    to_frame,
+)
 from persistkit.backend import Entry
-from persistkit.errors import BatchError, InvalidKeyError, ListingNotSupportedError, StorageError
+from persistkit.errors import BatchError, InvalidKeyError, ListingNotSupportedError, StorageError, ValueTooLargeError
 from persistkit.operations import BytesLike
 
 
@@ -181,6 +189,160 @@ async def test_three_methods_make_a_backend() -> None:
         await backend.save("\0", b"")
 
 
+async def test_chunks_are_what_values_are(wrapped: PersistenceBackend) -> None:
+    """A stream takes every chunk that a save takes as a value, and refuses any other with the same advice."""
+    chunks: list[BytesLike] = [
+        b"one",
+        bytearray(b"two"),
+        memoryview(b"-s-p-r-e-a-d")[1::2],
+        memoryview(b"wide").cast("H"),
+    ]
+    async with wrapped.open_writer("awaited") as writer:
+        for chunk in chunks:
+            await writer.write(chunk)
+    with BlockingBackend(wrapped).open_writer("plain") as plain:
+        for chunk in chunks:
+            plain.write(chunk)
+    assert await wrapped.batch_load(["awaited", "plain"]) == [b"onetwospreadwide"] * 2
+    for wrong in ("text", None, 7):
+        with pytest.raises(TypeError, match=f"'key'.*{type(wrong).__name__}; encode"):
+            async with wrapped.open_writer("key") as writer:
+                await writer.write(wrong)  # type: ignore[arg-type]
+        with (
+            pytest.raises(TypeError, match=f"'key'.*{type(wrong).__name__}; encode"),
+            BlockingBackend(wrapped).open_writer("key") as plain,
+        ):
+            plain.write(wrong)  # type: ignore[arg-type]
+    assert not await wrapped.exists("key")
+
+
+class Small(ThreeMethods):
+    """Takes ten bytes a value."""
+
+    max_value_bytes = 10
+
+
+async def test_a_stream_that_grows_too_large_is_refused_at_once() -> None:
+    """The chunk that passes the engine's limit is refused, not the whole value at its end."""
+    backend, taken = Small(), 0
+
+    async def write() -> None:
+        nonlocal taken
+        async with backend.open_writer("key") as writer:
+            for _ in range(9):
+                await writer.write(b"123456")
+                taken += 1
+
+    with pytest.raises(ValueTooLargeError, match=r"'key'.*12 bytes"):
+        await write()
+    assert (taken, backend.values) == (1, {})
+
+
+SPOOL = """
+import asyncio, resource, sys
+sys.path.insert(0, sys.argv[1])
+from test_blocking import ThreeMethods
+from persistkit.errors import StorageError
+import aiofiles.tempfile
+
+async def main():
+    backend = ThreeMethods()
+    try:
+        async with backend.open_writer("key") as writer:
+            for _ in range(20):
+                await writer.write(bytes(1 << 20))
+    except StorageError as error:
+        print(error.errno, error)
+    assert backend.values == {}
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+asyncio.run(main())
+"""
+
+
+def test_a_spool_that_is_full_is_a_storage_error() -> None:
+    """When the temp file of a buffered stream cannot grow, the error says which value it was for."""
+    run = run_script(SPOOL)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(f"{errno.EFBIG} save 'key': its chunks could not be kept in a temp file")
+
+
+class Turned:
+    """Stores every value turned round, and lists nothing that starts with a dot."""
+
+    async def save(self, key: str, value: BytesLike) -> None:
+        """Turn it round."""
+        await super().save(key, bytes(value)[::-1])  # type: ignore[misc]  # mixed into a backend
+
+    async def load(self, key: str) -> bytes | None:
+        """Turn it back."""
+        value: bytes | None = await super().load(key)  # type: ignore[misc]
+        return None if value is None or key.startswith(".") else value[::-1]
+
+    async def delete(self, key: str) -> None:
+        """Keep what is kept."""
+        if not key.startswith("kept"):
+            await super().delete(key)  # type: ignore[misc]
+
+    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
+        """Hide."""
+        async for entry in super().entries(prefix):  # type: ignore[misc]
+            if entry.key and not entry.key.startswith("."):
+                yield entry
+
+
+class TurnedMemory(Turned, MemoryPersistenceBackend):
+    """In memory, by a mixin."""
+
+
+class TurnedFiles(Turned, FilePersistenceBackend):
+    """In files, by a mixin."""
+
+
+class TurnedAgain(TurnedFiles):
+    """Overrides nothing."""
+
+
+@pytest.mark.parametrize("kind", [TurnedMemory, TurnedFiles, TurnedAgain])
+async def test_an_overridden_operation_is_never_gone_around(kind: type[PersistenceBackend], tmp_path: Path) -> None:
+    """Batches, streams, listings and BlockingBackend go through what a subclass of a ready backend overrides."""
+    backend = kind() if kind is TurnedMemory else kind(tmp_path)  # type: ignore[call-arg]
+    plain = BlockingBackend(backend)
+    await backend.batch_save({"a": b"12", ".hidden": b"12"})
+    plain.save("b", b"12")
+    plain.batch_save({"c": b"12"})
+    async with backend.open_writer("d") as writer:
+        await writer.write(b"12")
+    with plain.open_writer("kept") as written:
+        written.write(b"12")
+    keys = ["a", "b", "c", "d", "kept"]
+    base = FilePersistenceBackend.load if isinstance(backend, FilePersistenceBackend) else MemoryPersistenceBackend.load
+    assert [await base(backend, key) for key in keys] == [b"21"] * 5  # type: ignore[arg-type]
+    assert await backend.batch_load(keys) == plain.batch_load(keys) == [plain.load(key) for key in keys] == [b"12"] * 5
+    assert await backend.list_keys() == plain.list_keys() == list((await to_frame(backend))["key"]) == keys
+    assert await backend.key_count() == plain.key_count() == 5
+    assert not await backend.exists(".hidden")
+    async with backend.open_reader("a") as reader:
+        assert reader is not None
+        assert await reader.read() == b"12"
+    await backend.batch_delete(keys)
+    plain.batch_delete(keys)
+    assert plain.list_keys() == ["kept"]
+
+
+def test_a_ready_backend_keeps_its_short_cuts() -> None:
+    """A subclass that overrides no operation keeps the parent's batches, streams and blocking core."""
+
+    class Named(FilePersistenceBackend):
+        """Adds a method of its own."""
+
+        def name(self) -> str:
+            return self.base_dir.name
+
+    for name in ("batch_save", "open_reader", "list_keys", "blocking_core"):
+        assert getattr(Named, name) is getattr(FilePersistenceBackend, name)
+
+
 PLAIN = """
 import threading
 from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
@@ -194,6 +356,12 @@ assert threading.active_count() == 1, threading.enumerate()
 def test_files_and_memory_start_no_thread() -> None:
     """Opening, using and closing them leaves the process with its one thread."""
     subprocess.run([sys.executable, "-c", PLAIN], check=True)
+
+
+def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that finds these tests, in an interpreter of its own."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, str(Path(__file__).parent)]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
 SCRIPT = """
@@ -215,14 +383,103 @@ assert backend.list_keys() == ["key"]
 
 def test_no_thread_is_left_at_exit_and_a_fork_goes_on() -> None:
     """A script ends by itself after using the background loop, and a forked child opens a loop of its own."""
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT, str(Path(__file__).parent)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env=dict(os.environ),
-    )
+    run = run_script(SCRIPT)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+AT_EXIT = """
+import atexit, sys, threading
+sys.path.insert(0, sys.argv[1])
+from test_blocking import Listing
+from persistkit import BlockingBackend, FilePersistenceBackend
+files, other = BlockingBackend(FilePersistenceBackend(sys.argv[2])), BlockingBackend(Listing())
+
+def late(name):
+    for backend in (files, other):
+        backend.batch_save({f"{name} {number}": b"value" for number in range(20)})
+        print(name, len(backend.list_keys(name)))
+    other.close()
+
+atexit.register(late, "exit")
+other.batch_save({"first": b"", "second": b""})
+suspended = other.entries()
+next(suspended)
+main = threading.main_thread()
+threading.Thread(target=lambda: (main.join(), late("thread"))).start()
+"""
+
+
+def test_backends_work_while_the_interpreter_ends(tmp_path: Path) -> None:
+    """Threads that outlive the main one, and what runs at exit, save and close; a listing left open hinders nobody."""
+    run = run_script(AT_EXIT, str(tmp_path))
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == ["thread 20", "thread 20", "exit 20", "exit 20"]
+    assert len(list(tmp_path.iterdir())) == 40
+
+
+NO_ROOM = """
+import os, resource, sys
+sys.path.insert(0, sys.argv[1])
+from test_blocking import Listing
+from persistkit import BlockingBackend
+from persistkit.errors import StorageError
+import anyio.from_thread, anyio._backends._asyncio
+backend = BlockingBackend(Listing())
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = [os.open(os.devnull, os.O_RDONLY)]
+try:
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    backend.save("key", b"value")
+except StorageError as error:
+    print(error.errno, error)
+for descriptor in held:
+    os.close(descriptor)
+backend.save("key", b"value")
+print(backend.list_keys())
+"""
+
+
+def test_a_loop_that_cannot_start_is_an_error() -> None:
+    """Without a descriptor left the call says so at once, and the next one tries again."""
+    run = run_script(NO_ROOM)
+    assert run.returncode == 0, run.stderr
+    refused, keys = run.stdout.splitlines()
+    assert refused.startswith(f"{errno.EMFILE} start the background loop: ")
+    assert keys == "['key']"
+
+
+class Gated(Listing):
+    """Saves once it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = threading.Event()
+
+    async def save(self, key: str, value: BytesLike) -> None:
+        """Wait, then interrupt whoever waits for this."""
+        try:
+            if key == "slow":
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.sleep(10)
+            await super().save(key, value)
+        finally:
+            await asyncio.sleep(0.05)
+            self.ended.set()
+
+
+def test_an_interrupted_call_ends_its_work_first() -> None:
+    """A notebook's interrupt cancels the work behind a call, and is seen when that has ended; the next call works."""
+    gated = Gated()
+    backend = BlockingBackend(gated)
+    with pytest.raises(KeyboardInterrupt):
+        backend.save("slow", b"value")
+    assert gated.ended.is_set()
+    backend.save("key", b"value")
+    assert gated.values == {"key": b"value"}
 
 
 LATE = """
@@ -246,21 +503,20 @@ class Last:
         save("last")
 
 last = Last()
-atexit.register(save, "after the loop")
+atexit.register(save, "before the first use")
 save("first")
 atexit.register(save, "before the loop ends")
 """
 
 
 def test_a_use_after_the_loop_has_ended_at_exit_is_an_error() -> None:
-    """A handler registered after the first use still saves; a later one gets an error, and nothing hangs."""
-    command = [sys.executable, "-c", LATE, str(Path(__file__).parent)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    """Handlers registered before and after the first use still save; later uses get an error, and nothing hangs."""
+    run = run_script(LATE)
     ended = "use a backend at the interpreter's exit: the background event loop has ended"
     assert run.stdout.splitlines() == [
         "first b'value'",
         "before the loop ends b'value'",
-        f"after the loop {ended}",
+        "before the first use b'value'",
         f"last {ended}",
     ]
     assert (run.returncode, run.stderr) == (0, "")

@@ -16,13 +16,22 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
 
 from persistkit import BlockingBackend, FilePersistenceBackend
 from persistkit.errors import BatchError, KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import alternatives, claim_name_for, filename_for, needs_claim
 
 HALVES = [("a?>", "a>_"), ("<|im_start|>", ">:im_start|>"), ("?:_", ">\\>"), ("?\\>", ">|_"), ("?<>", ">\\_")]
+TEN = '/\\:*?"<>|_'  # the characters that a filename does not tell apart
 LONG = "k" * 400
 LONG_TWINS = (LONG + "az", LONG + "bY")
 HOUR_AGO = time.time() - 3700
@@ -290,9 +299,7 @@ async def test_repair_leaves_a_claim_that_is_held(backend: FilePersistenceBacken
 class CollidingKeys(RuleBasedStateMachine):
     """The file backend against a dictionary, with keys drawn to collide, reopened between the steps."""
 
-    keys = st.sampled_from(
-        [key for pair in [*HALVES, LONG_TWINS] for key in pair] + ["", "plain", "a/b", "a_b", "k" * 240]
-    )
+    keys = Bundle("keys")
 
     @initialize()
     def open(self) -> None:
@@ -303,6 +310,16 @@ class CollidingKeys(RuleBasedStateMachine):
         self.reopen()
         self.model: dict[str, bytes] = {}
         self.holders: dict[str, str] = {}
+
+    @rule(
+        target=keys,
+        key=st.text(TEN, max_size=8)
+        | st.text(TEN + "ab", max_size=20)
+        | st.sampled_from([*(key for pair in [*HALVES, LONG_TWINS] for key in pair), "", "plain", "k" * 240]),
+    )
+    def meet(self, key: str) -> MultipleResults[str]:
+        """Meet a key, and some of those that share its filename."""
+        return multiple(key, *alternatives(key)[:4])
 
     @rule()
     def reopen(self) -> None:
@@ -351,7 +368,7 @@ class CollidingKeys(RuleBasedStateMachine):
 
 
 TestCollidingKeys = CollidingKeys.TestCase
-TestCollidingKeys.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestCollidingKeys.settings = settings(stateful_step_count=30)
 
 
 def contend(base: str, key: str, rounds: int, results: multiprocessing.Queue[tuple[int, list[str]]]) -> None:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import anyio
 import pytest
 
 from persistkit import Entry, FilePersistenceBackend, MemoryPersistenceBackend
@@ -494,6 +495,59 @@ async def test_a_cancelled_stream_leaves_nothing_open(
                     pass
     assert len(os.listdir("/proc/self/fd")) == before
     assert os.listdir(backend.base_dir) == [filename_for("key")]
+
+
+@pytest.mark.parametrize("stream", ["open_reader", "open_writer"])
+async def test_a_stream_cancelled_while_no_worker_is_free_is_cleaned_up(
+    backend: FilePersistenceBackend, stream: str
+) -> None:
+    """Cancelled again and again, as anyio does, a stream still closes its file and removes its temp file."""
+    await backend.save("key", b"value")
+    loop = asyncio.get_running_loop()
+    free = threading.Event()
+    with ThreadPoolExecutor(1) as only:
+        loop.set_default_executor(only)
+        await backend.load("key")
+        before = set(os.listdir("/proc/self/fd"))
+        with anyio.move_on_after(0.05) as scope:
+            async with getattr(backend, stream)("key"):
+                blocked = loop.run_in_executor(None, free.wait, 10)
+                loop.call_later(0.3, free.set)
+                await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        assert await blocked
+        assert set(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(backend.base_dir) == [filename_for("key")]
+
+
+async def test_a_cancelled_save_waits_without_turning(
+    backend: FilePersistenceBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancel scope of anyio, which cancels at every turn of the loop, finds the waiting task shielded."""
+    begun, slow = threading.Event(), threading.Event()
+    replace = os.replace
+
+    def slow_replace(*paths: str) -> None:
+        begun.set()
+        slow.wait(10)
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", slow_replace)
+    scope = anyio.CancelScope()
+
+    async def save() -> None:
+        with scope:
+            await backend.save("key", b"value")
+
+    task = asyncio.ensure_future(save())
+    await asyncio.to_thread(begun.wait, 10)
+    scope.cancel()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert task.cancelling() < 10
+    slow.set()
+    await task
+    assert await backend.load("key") == b"value"
 
 
 def test_created_directories_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

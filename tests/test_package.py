@@ -32,7 +32,7 @@ LAYERS = [
     {"readonly"},
     {"connections"},
     {"backend"},
-    {"recovery"},
+    {"recovery", "streams"},
     {"filenames"},
     {"operations", "progress"},
     {"errors"},

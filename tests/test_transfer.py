@@ -30,8 +30,6 @@ class RefusingBackend(MemoryPersistenceBackend):
             raise StorageError(f"save {key!r}: refused by the test")
         await super().save(key, b"damaged" if key.endswith("17") else value)
 
-    batch_save = PersistenceBackend.batch_save
-
 
 async def digests(backend: PersistenceBackend) -> dict[str, str]:
     """Return the sha256 of every value."""

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from io import BufferedReader, BufferedWriter
 from time import time_ns
@@ -17,7 +17,7 @@ from persistkit.backends.claims import Claims
 from persistkit.backends.files import EXHAUSTED, Files, modified_at, sync_path
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import Reading, claim_name_for, is_filename, place_for, readings_of
-from persistkit.operations import BytesLike
+from persistkit.operations import BytesLike, check_value
 
 __all__ = ["Directory"]
 
@@ -161,15 +161,30 @@ class Directory(Files):
                 self.replace(name, temps.pop(key))
 
         try:
-            # The syncs of several files at once share the journal's commits; one after the other they do not.
-            with ThreadPoolExecutor(_SYNC_WORKERS, "persistkit-sync") as pool:
-                for share in [pool.submit(self._attempt, keys, write, failures) for keys in _shares(list(items))]:
-                    share.result()
+            self._at_once(list(items), write, failures)
             self._attempt(list(temps), publish, failures)
         finally:
             for temp in temps.values():
                 self.discard(temp)
         self._sync_for("save", [key for key in items if key not in failures], failures)
+
+    def _at_once(self, keys: list[str], work: Callable[[str], object], failures: dict[str, Exception]) -> None:
+        """Attempt ``work`` on all keys, several at a time: their syncs then share the journal's commits."""
+        waiting = iter(keys)  # shared, so that each key is taken once, by whichever thread is free
+        others: list[Future[None]] = []
+        with ThreadPoolExecutor(_SYNC_WORKERS, "persistkit-sync") as pool:
+            try:
+                # No thread starts while the interpreter ends, or where there are too many: this one works anyway.
+                with suppress(RuntimeError):
+                    others.extend(pool.submit(self._attempt, waiting, work, failures) for _ in keys[1:_SYNC_WORKERS])
+                self._attempt(waiting, work, failures)
+            except BaseException:
+                for _ in waiting:  # interrupted: what was not begun is dropped
+                    pass
+                _wait_for(others)
+                raise
+        for other in others:
+            other.result()
 
     def _sync_for(self, action: str, keys: list[str], failures: dict[str, Exception] | None) -> None:
         """Sync the directory for ``keys``; when that fails it has failed for each of them."""
@@ -382,9 +397,13 @@ class _FileWriter:
         self._file = file
 
     def write(self, chunk: BytesLike) -> None:
+        chunk = check_value(self._key, chunk)
         with self._directory.errors("save", self._key):
             self._file.write(chunk)
 
 
-def _shares(keys: list[str]) -> list[list[str]]:
-    return [share for worker in range(_SYNC_WORKERS) if (share := keys[worker::_SYNC_WORKERS])]
+def _wait_for(others: list[Future[None]]) -> None:
+    """Wait for the threads, however often the user interrupts: what they still write would be left behind."""
+    while any(not other.done() for other in others):
+        with suppress(KeyboardInterrupt):
+            wait(others)

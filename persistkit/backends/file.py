@@ -19,7 +19,7 @@ from persistkit.backends.check import Finding, check
 from persistkit.backends.directory import Directory
 from persistkit.errors import BatchError
 from persistkit.filenames import filename_for
-from persistkit.operations import BytesLike, Items, check_key, traced
+from persistkit.operations import BytesLike, Items, check_key, check_value, traced
 
 __all__ = ["FilePersistenceBackend"]
 
@@ -206,7 +206,7 @@ class FilePersistenceBackend(PersistenceBackend):
         finally:
             for file, _ in opened:
                 with self._directory.errors("load", key):
-                    await _hop(file.close)
+                    await _carried_out(file.close)
 
     def _open_for_reading(self, key: str, opened: list[tuple[BufferedReader, int]]) -> None:
         value = self._directory.open_value(key)
@@ -224,7 +224,7 @@ class FilePersistenceBackend(PersistenceBackend):
                 await _hop(opened[0].close)
             await _hop(self._directory.publish, key, temp)
         finally:
-            await _hop(self._discard, temp, opened)
+            await _carried_out(self._discard, temp, opened)
 
     def _open_for_writing(self, key: str, temp: str, opened: list[BufferedWriter]) -> None:
         with self._directory.errors("save", key):
@@ -262,6 +262,7 @@ class _StreamWriter:
         self._file = aiofiles.threadpool.wrap(file)
 
     async def write(self, chunk: BytesLike) -> None:
+        chunk = check_value(self._key, chunk)
         with self._directory.errors("save", self._key):
             await self._file.write(chunk)
 
@@ -284,15 +285,34 @@ async def _hop(function: Callable[..., T], *arguments: object) -> T:
     except asyncio.CancelledError:
         if begun.acquire(blocking=False):
             future.cancel()
-            raise
+        else:
+            await _ended(future)
+        raise
+
+
+async def _carried_out(function: Callable[..., object], *arguments: object) -> None:
+    """Run what must not be left undone in a worker thread: a cancelled caller waits even when it has not begun."""
+    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+    try:
+        await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await _ended(future)
+        raise
+
+
+async def _ended(future: asyncio.Future[T]) -> None:
+    from anyio import CancelScope  # here, because it takes a while to import and few are cancelled
+
+    # Shielded, because anyio's scopes cancel again and again, and waiting would keep a processor busy.
+    with CancelScope(shield=True):
         while not future.done():
             try:
                 await asyncio.wait([future])
             except asyncio.CancelledError:
                 continue
-        # Looked at, so that a failure nobody can receive any more is not reported as never retrieved.
+    # Looked at, so that a failure nobody can receive any more is not reported as never retrieved.
+    if not future.cancelled():
         future.exception()
-        raise
 
 
 async def _collect(failures: dict[str, Exception], function: Callable[..., T], chunk: object) -> T | None:

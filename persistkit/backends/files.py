@@ -70,9 +70,9 @@ class Files:
     def write_temp(self, content: BytesLike) -> str:
         """Write a new temp file, synced if ``fsync``, and return its path; nothing is left when it fails."""
         temp = self.new_temp()
-        # 0666, so that the umask decides; tempfile would leave 0600, unreadable for the others of a shared directory.
-        descriptor = os.open(temp, _CREATE, 0o666)
         try:
+            # 0666, so that the umask decides; tempfile would leave 0600, unreadable for others in a shared directory.
+            descriptor = os.open(temp, _CREATE, 0o666)
             try:
                 written = os.write(descriptor, content)
                 while written < len(content):
@@ -210,7 +210,8 @@ def _raw(descriptor: int, mode: str) -> FileIO:
     """Return a file on ``descriptor``, which is closed when that fails."""
     try:
         return FileIO(descriptor, mode)
-    except BaseException:
+    except OSError:
+        # Not for an interrupt: the file is made then, and closes the descriptor itself.
         os.close(descriptor)
         raise
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Never
 
 from persistkit.backend import BlockingCore, BlockingReader, BlockingWriter, Entry, PersistenceBackend
-from persistkit.operations import BytesLike, Items
+from persistkit.operations import BytesLike, Items, check_value
 
 __all__ = ["MemoryPersistenceBackend"]
 
@@ -146,12 +146,23 @@ class _Values:
 
     @contextmanager
     def open_writer(self, key: str) -> Iterator[BlockingWriter]:
-        chunks = io.BytesIO()
+        chunks = _MemoryWriter(key)
         yield chunks
         self.save(key, chunks.getbuffer())
 
     def change_token(self) -> object:
         return self._changes
+
+
+class _MemoryWriter(io.BytesIO):
+    """A value being written into memory, in chunks."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self._key = key
+
+    def write(self, chunk: BytesLike, /) -> int:  # type: ignore[override]  # narrower, as every backend's writer
+        return super().write(check_value(self._key, chunk))
 
 
 class _MemoryReader(io.BytesIO):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from persistkit.operations import BytesLike
+from persistkit.operations import BytesLike, check_value
 
 __all__ = ["PART_BYTES", "ObjectReader", "ObjectWriter"]
 
@@ -45,7 +45,8 @@ class _Aborted(Exception):  # noqa: N818 - a signal to the upload, nobody else s
 class ObjectWriter:
     """Collects chunks to pieces worth a hop, and hands them on while more come: the upload makes parts of them."""
 
-    def __init__(self, upload: Callable[[AsyncIterator[bytes]], Awaitable[None]]) -> None:
+    def __init__(self, key: str, upload: Callable[[AsyncIterator[bytes]], Awaitable[None]]) -> None:
+        self._key = key
         self._upload = upload
         self._collected = bytearray()
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
@@ -54,6 +55,7 @@ class ObjectWriter:
 
     async def write(self, chunk: BytesLike) -> None:
         """Append ``chunk``; from a full part on, pieces are handed to the upload."""
+        chunk = check_value(self._key, chunk)
         for start in range(0, len(chunk), _PIECE_BYTES):
             self._collected += memoryview(chunk)[start : start + _PIECE_BYTES]
             if len(self._collected) >= (PART_BYTES if self._task is None else _PIECE_BYTES):

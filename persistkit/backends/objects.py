@@ -177,7 +177,7 @@ class ObjectPersistenceBackend(PersistenceBackend):
         if needs_claim(key):
             await self._claim(key)
         name = object_name(filename_for(key))
-        writer = ObjectWriter(partial(self._bucket.upload, f"save {key!r}", name))
+        writer = ObjectWriter(key, partial(self._bucket.upload, f"save {key!r}", name))
         try:
             yield writer
         except BaseException:

@@ -17,7 +17,7 @@ from persistkit.backend import Entry
 from persistkit.browser.patterns import glob_pattern, substring_pattern
 from persistkit.filenames import filename_for
 
-__all__ = ["Folder", "IndexBuilder", "KeyIndex", "Level", "Query"]
+__all__ = ["Folder", "IndexBuilder", "KeyIndex", "Level", "Query", "Rows"]
 
 Rows = npt.NDArray[np.int32]
 Long = npt.NDArray[np.int64]

@@ -183,9 +183,10 @@ class View {
     this.tree = h("div.tree", { role: "tree", "aria-label": "Folders", hidden: true, keydown: (e) => this.treeKey(e) });
     this.columns = [["key", "Key"], ["size", "Size"], ["modified", "Modified (UTC)"]].map(([name, text]) =>
       h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name }, icon(text, `Sort by ${name}`, () => this.sortBy(name))));
-    this.markHead = h("th.mark", { scope: "col", role: "columnheader", hidden: true, "aria-label": "Marked" });
+    this.markAll = h("input", { type: "checkbox", "aria-label": "Mark this page", change: () => this.markPage(this.markAll.checked) });
+    this.markHead = h("th.mark", { scope: "col", role: "columnheader", hidden: true }, this.markAll);
     this.rows = h("tbody");
-    this.grid = h("table.keys", { role: "grid", "aria-label": "Keys" }, h("thead", {}, h("tr", { role: "row" }, this.markHead, ...this.columns)), this.rows);
+    this.grid = h("table.keys", { role: "grid", "aria-label": "Keys" }, h("thead", {}, h("tr", { role: "row", "aria-rowindex": 1 }, this.markHead, ...this.columns)), this.rows);
     this.empty = h("div.empty", { hidden: true });
     this.scroller = h("div.scroll", { keydown: (e) => this.gridKey(e) }, this.grid, this.empty);
     this.marks = h("span.marks", { hidden: true });
@@ -284,11 +285,10 @@ class View {
   drawRows(rows) {
     const { state } = this;
     const hadFocus = this.rows.contains(document.activeElement);
-    const narrowed = this.search.value !== "" || this.folder !== "";
-    this.foundText = narrowed ? `${count(this.found)} of ${plural(state.total, "key")}` : "";
+    this.foundText = state.foundText;
     this.drawBar();
     this.rows.replaceChildren(...rows.map((row, i) => this.rowOf(row, i)));
-    this.grid.setAttribute("aria-rowcount", this.found);
+    this.grid.setAttribute("aria-rowcount", this.found + 1);
     const pages = Math.max(1, Math.ceil(this.found / this.limit));
     this.pageInput.value = this.page + 1;
     this.pageInput.max = pages;
@@ -299,6 +299,7 @@ class View {
       const on = th.dataset.column === this.sort;
       th.setAttribute("aria-sort", on ? (this.descending ? "descending" : "ascending") : "none");
     }
+    this.markAll.checked = false;
     this.empty.hidden = rows.length > 0;
     this.empty.className = state.problem ? "pk-empty pk-problem" : "pk-empty";
     this.empty.textContent = state.empty;
@@ -323,7 +324,7 @@ class View {
     box.checked = Boolean(marked);
     const key = h("div.keytext", {}, ...keyParts(label));
     if (known !== 1) key.append(h("span.flag", { title: known ? "several keys share this filename" : "the key of this file cannot be known" }, known ? "ambiguous" : "key unknown"));
-    const tr = h("tr", { role: "row", tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 1, "aria-selected": String(row === this.state.selected), click: () => { tr.focus({ preventScroll: true }); this.choose(tr); } },
+    const tr = h("tr", { role: "row", tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 2, "aria-selected": String(row === this.state.selected), click: () => { tr.focus({ preventScroll: true }); this.choose(tr); } },
       this.state.readOnly ? null : h("td.mark", {}, box), h("td.key", { title: label }, key),
       h("td.size", { title: `${count(bytes)} bytes` }, size), h("td.modified", {}, time.slice(0, 10), h("span.clock", {}, time.slice(10))));
     for (const td of tr.children) td.setAttribute("role", "gridcell");
@@ -436,18 +437,18 @@ class View {
     if (!on) return;
     const all = this.folderItem("", "All keys", count(this.state.total), this.state.summary);
     this.tree.replaceChildren(all);
-    this.openFolder(all, true);
+    this.openFolder(all.firstChild, true);
   }
 
   folderItem(path, label, keys, summary) {
-    const group = h("div.group", { role: "group" });
+    const group = h("div.group", { role: "group", hidden: true });
     const name = h("span.foldername", {}, h("bdi", {}, label));
-    const item = h("div.item", { role: "treeitem", "aria-expanded": "false", "aria-selected": String(path === this.folder) },
-      h("div.folder", { tabindex: path === this.folder ? "0" : "-1", title: `${label}: ${summary}`, click: () => this.enter(item) },
-        h("span.twist", { click: (e) => { e.stopPropagation(); this.openFolder(item, item.getAttribute("aria-expanded") !== "true"); } }),
-        name, h("span.count", {}, keys)), group);
+    const level = path.split(/[:/]/).length;
+    const item = h("div.folder", { role: "treeitem", "aria-level": level, "aria-expanded": "false", "aria-selected": String(path === this.folder),
+      tabindex: path === this.folder ? "0" : "-1", title: `${label}: ${summary}`, click: () => this.enter(item) },
+      h("span.twist", { click: (e) => { e.stopPropagation(); this.openFolder(item, group.hidden); } }), name, h("span.count", {}, keys));
     Object.assign(item, { path, group });
-    return item;
+    return h("div", { role: "none" }, item, group);
   }
 
   openFolder(item, open, following = 0) {
@@ -466,9 +467,9 @@ class View {
     this.folder = item.path;
     for (const other of this.tree.querySelectorAll("[role=treeitem]")) {
       other.setAttribute("aria-selected", String(other === item));
-      other.firstChild.tabIndex = other === item ? 0 : -1;
+      other.tabIndex = other === item ? 0 : -1;
     }
-    item.firstChild.focus({ preventScroll: true });
+    item.focus({ preventScroll: true });
     this.openFolder(item, true);
     this.restart({});
   }
@@ -477,7 +478,7 @@ class View {
     const item = e.target.closest("[role=treeitem]");
     if (!item || e.ctrlKey || e.metaKey) return;
     const shown = [...this.tree.querySelectorAll(".pk-folder")].filter((one) => one.offsetParent);
-    const at = shown.indexOf(item.firstChild);
+    const at = shown.indexOf(item);
     const acts = {
       ArrowDown: () => shown[at + 1]?.focus(), ArrowUp: () => shown[at - 1]?.focus(), Home: () => shown[0].focus(), End: () => shown.at(-1).focus(),
       ArrowRight: () => this.openFolder(item, true), ArrowLeft: () => this.openFolder(item, false), Enter: () => this.enter(item), " ": () => this.enter(item),
@@ -552,6 +553,12 @@ class View {
       if (answer.error) this.tell("Not marked", [answer.error]);
       else if (!rows.length) this.load({});
     });
+  }
+
+  markPage(on) {
+    const boxes = [...this.rows.querySelectorAll("input:enabled")];
+    for (const box of boxes) box.checked = on;
+    this.mark(boxes.map((box) => Number(box.closest("tr").dataset.row)), on);
   }
 
   confirm() {

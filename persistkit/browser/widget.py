@@ -14,7 +14,7 @@ from persistkit.backend import Entry, PersistenceBackend
 from persistkit.blocking import BlockingBackend
 from persistkit.browser.deletion import delete_unchanged
 from persistkit.browser.fallback import static_table
-from persistkit.browser.index import KeyIndex, Query
+from persistkit.browser.index import KeyIndex, Query, Rows
 from persistkit.browser.listing import Listing
 from persistkit.browser.preview import FIRST_BYTES, MORE_BYTES, WHOLE_BYTES, make_preview, needs_whole, window_of
 from persistkit.browser.text import human_size, visible
@@ -148,7 +148,7 @@ class KeyBrowser(anywidget.AnyWidget):
                 answer, buffers = operation(request)
             except (PersistenceError, OSError) as error:
                 answer, buffers = {"error": visible(str(error))}, []
-            except (KeyError, IndexError, TypeError, ValueError, t.TraitError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, t.TraitError) as error:
                 answer, buffers = {"error": f"not a request: {visible(str(error))[:200]}"}, []
             finally:
                 self._asking = None
@@ -233,8 +233,13 @@ class KeyBrowser(anywidget.AnyWidget):
             offset = int(places[0]) if places.size else offset
         offset = max(0, min(offset, len(rows) - 1)) // limit * limit
         shown = [self._line(index, int(row)) for row in rows[offset : offset + limit]]
-        found = {"found": len(rows), "foundBytes": index.size_of(rows), "offset": offset, "limit": limit}
+        found = {"found": len(rows), "foundText": self._found(index, rows, query), "offset": offset, "limit": limit}
         return {**state, **found, "rows": shown, "empty": "" if shown else self._why_empty(state)}, []
+
+    def _found(self, index: KeyIndex, rows: Rows, query: Query) -> str:
+        if not query.text and not query.folder:
+            return ""
+        return f"{len(rows):,} of {_summary_of(len(index), index.size_of(rows))}"
 
     def _why_empty(self, state: Message) -> str:
         if state["problem"]:

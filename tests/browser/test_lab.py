@@ -148,13 +148,23 @@ def test_it_pages_searches_sorts_and_jumps(notebook: Notebook) -> None:
     expect(widget.get_by_role("columnheader", name="Sort by size")).to_have_attribute("aria-sort", "descending")
     widget.get_by_label("How to search").select_option("glob")
     widget.get_by_label("Search keys").fill("*:00[0-4]?/*:6")
-    expect(widget.get_by_role("status")).to_have_text("7 of 2,000 keys")
+    expect(widget.get_by_role("status")).to_contain_text("7 of 2,000 keys, ")
     widget.get_by_label("Search keys").fill("nothing")
     expect(widget.get_by_text("No key fits “nothing”")).to_be_visible()
     widget.get_by_label("Search keys").press("Escape")
     widget.get_by_label("Folders", exact=True).first.click()
-    widget.get_by_role("treeitem").filter(has_text="session:").last.locator(".pk-folder").first.click()
+    widget.get_by_role("treeitem").filter(has_text="session:").first.click()
     expect(widget.get_by_role("treeitem").filter(has_text="0000/").first).to_be_visible()
+    press = notebook.page.keyboard.press
+    press("ArrowDown")
+    press("ArrowDown")
+    expect(widget.get_by_role("treeitem").filter(has_text="0001/")).to_be_focused()
+    press("Enter")
+    expect(widget.get_by_role("status")).to_have_text("1 of 2,000 keys, 1 B")
+    expect(rows(widget)).to_contain_text(["session:0001/step:1"])
+    press("Home")
+    press("Space")
+    expect(rows(widget)).to_have_count(50)
 
 
 def test_keys_typed_stay_inside(notebook: Notebook) -> None:
@@ -315,7 +325,9 @@ def test_deletion_is_confirmed(notebook: Notebook) -> None:
     expect(widget.get_by_role("button", name="Cancel")).to_be_focused()
     notebook.page.keyboard.press("Enter")
     expect(rows(widget)).to_have_count(15)
-    for n in range(1, 12):
+    widget.get_by_label("Mark this page").click()
+    expect(widget.get_by_text("15 marked")).to_be_visible()
+    for n in range(12, 15):
         row_of(widget, f"key:{n:02d}").get_by_label("Mark").click()
     expect(widget.get_by_text("12 marked")).to_be_visible()
     widget.get_by_role("button", name="marked…").click()
@@ -438,6 +450,18 @@ def test_without_a_kernel_a_table_is_there(chrome: Browser, tmp_path: Path) -> N
     page.set_content(html, wait_until="domcontentloaded")
     expect(page.locator("td code")).to_have_text("<b>run</b>:1")
     context.close()
+
+
+def test_a_notebook_of_somebody_else_shows_a_table(server: Server, chrome: Browser) -> None:
+    """An executed notebook that comes from elsewhere shows the first keys in JupyterLab before it is run."""
+    path = server.root / "elsewhere.ipynb"
+    write_notebook(path, [SETUP, "browser_of({'run:1': b'12'})"])
+    executed = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    NotebookClient(executed, timeout=150, store_widget_state=False, kernel_name="python3").execute()
+    nbformat.write(executed, path)  # type: ignore[no-untyped-call]
+    notebook = Notebook(chrome, server, "elsewhere.ipynb")
+    expect(notebook.cell(1).locator("td code")).to_have_text("run:1")
+    notebook.close()
 
 
 def test_notebook_7_shows_it_too(server: Server, chrome: Browser) -> None:

@@ -139,8 +139,6 @@ def test_a_save_during_the_last_look_is_noticed() -> None:
 class FailingDelete(MemoryPersistenceBackend):
     """Refuses to delete one key."""
 
-    blocking_core = None  # type: ignore[assignment]  # no way around ``delete``
-
     async def delete(self, key: str) -> None:
         """Refuse ``stuck``."""
         if key == "stuck":

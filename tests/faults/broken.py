@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 
 from persistkit import FilePersistenceBackend
 from persistkit.backends.directory import Directory
@@ -92,6 +93,12 @@ class Blind(Directory):
         """Load, or call it missing."""
         with suppress(OSError):
             return super().load(key)
+        return None
+
+    def open_value(self, key: str) -> tuple[BufferedReader, int] | None:
+        """Open, or call it missing."""
+        with suppress(OSError):
+            return super().open_value(key)
         return None
 
     def list_keys(self, prefix: str = "") -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
+from base64 import b64encode
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -15,6 +17,7 @@ from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 from . import parquet as pq
 
 MEBI = 1024 * 1024
+_DENSE = {"use_dictionary": False, "column_encoding": "DELTA_BINARY_PACKED"}
 
 
 def hostile_values() -> dict[str, bytes]:
@@ -119,7 +122,13 @@ def _lying_parquet() -> dict[str, bytes]:
 
 def _written(table: Any, **options: Any) -> bytes:  # Any: what pyarrow takes
     sink = BytesIO()
-    write_table(table, sink, store_schema=False, write_statistics=False, **{"compression": "zstd", **options})
+    write_table(
+        table,
+        sink,
+        store_schema=b"persistkit" in (table.schema.metadata or {}),
+        write_statistics=False,
+        **{"compression": "zstd", **options},
+    )
     return sink.getvalue()
 
 
@@ -157,10 +166,37 @@ def _parquet_bombs() -> dict[str, bytes]:
         "texts that are no UTF-8": ([pa.array([b"\xff\xfe"] * 3).cast(pa.string(), safe=False)], {}),
         "dates beyond the calendar": ([pa.array([2**31 - 1], pa.int32()).cast(pa.date32())], {}),
     }  # fmt: skip
-    return {
+    bombs = {
         f"parquet {name}": _written(pa.table(list(columns), [f"c{n}" for n in range(len(columns))]), **options)
         for name, (columns, options) in tables.items()
     }
+    return {**bombs, **_cooked_bombs()}
+
+
+def _cooked_bombs() -> dict[str, bytes]:
+    """Return tables whose recipe, by which their cells and labels are made again, asks for too much."""
+    numbers = np.arange(14_000_000)
+    inner = b64encode(_written(pa.table({"0": numbers}), **_DENSE)).decode()
+    labels = {"names": [None], "table": inner, "multi": False}
+    many = {f"c{n}": {"kind": "codes", "categories": labels, "ordered": False} for n in range(20)}
+    objects = {"c0": {"kind": "object", "missing": "None"}}
+    few = [pa.array([0], pa.int8())] * 20
+    texts = _repeated("x" * 10, 4_000_000)
+    return {
+        "parquet numbers as objects": _with_recipe([numbers], {"cells": objects}, **_DENSE),
+        "parquet times as objects": _with_recipe([numbers.view("M8[us]")], {"cells": objects}, **_DENSE),
+        "parquet texts as objects": _with_recipe([texts], {"cells": objects}),
+        "parquet texts of Python": _with_recipe(
+            [texts], {"cells": {"c0": {"kind": "text", "storage": "python", "missing": "NA"}}}
+        ),
+        "parquet large labels of 20 columns": _with_recipe(few, {"cells": many}),
+        "parquet a range of labels": _with_recipe(few, {"columns": {"names": [None], "range": [0, 10**15, 1]}}),
+    }
+
+
+def _with_recipe(columns: Sequence[Any], recipe: dict[str, Any], **options: Any) -> bytes:
+    table = pa.table(list(columns), [f"c{n}" for n in range(len(columns))])
+    return _written(table.replace_schema_metadata({b"persistkit": json.dumps(recipe).encode()}), **options)
 
 
 def _images() -> dict[str, bytes]:

@@ -59,7 +59,7 @@ class Calls:
             # Nothing loses power here: what a sync costs would be most of the time.
             patch.setattr(os, "fsync", self._standing_before("fsync", lambda _: None))
             patch.setattr("persistkit.backends.claims.flock", self._standing_before("flock", lambda *_: None))
-            patch.setattr(os, "fdopen", self._buffered)
+            patch.setattr("persistkit.backends.files.FileIO", self._raw)
             yield
 
     def _standing_before(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,7 +69,7 @@ class Calls:
 
         return standing
 
-    def _buffered(self, descriptor: int, _: str) -> io.BufferedWriter:
+    def _raw(self, descriptor: int, mode: str) -> io.FileIO:
         calls = self
 
         class Raw(io.FileIO):
@@ -77,7 +77,18 @@ class Calls:
                 calls.make("write")
                 return super().write(content)
 
-        return io.BufferedWriter(Raw(descriptor, "wb"))
+            def readinto(self, buffer: Any, /) -> int | None:
+                calls.make("read")
+                return super().readinto(buffer)
+
+            def close(self) -> None:
+                opened = not self.closed
+                super().close()
+                if opened:
+                    calls.make("close")
+
+        self.make("fstat")
+        return Raw(descriptor, mode)
 
 
 def fail_each_call(deed: Deed, kind: type[Directory], folder: Path, runner: asyncio.Runner) -> Trials:

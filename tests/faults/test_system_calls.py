@@ -11,7 +11,7 @@ import pytest
 
 from persistkit.backends.directory import Directory
 
-from .broken import Copying, Deaf, Late, WithoutDirectorySync, WithoutFileSync
+from .broken import Copying, Deaf, Forgetful, Late, WithoutDirectorySync, WithoutFileSync
 from .deeds import CLAIMED, DEEDS, NEW, Deed, judge
 from .ledger import Ledger, Trials
 from .requirements import require, require_kernel
@@ -53,12 +53,13 @@ def break_each_call(deed: Deed, kind: type[Directory], folder: Path, traced: Tra
     return trials
 
 
-@pytest.mark.parametrize("deed", WRITES, ids=lambda deed: deed.name)
+@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.name)
 def test_when_any_system_call_fails(deed: Deed, tmp_path: Path, traced: Tracer, ledger: Ledger) -> None:
     """Whatever system call fails: the old value or the new one, an error with its reason, nothing left."""
     ways = [f"error={error}:when={{}}{more}" for error in ERRORS for more in ("", "+")]
     kept = break_each_call(deed, Directory, tmp_path, traced, ways)
-    controls = [break_each_call(deed, kind, tmp_path, traced, ["error=EIO:when={}"]) for kind in (Copying, Deaf)]
+    broken = (Copying, Deaf) if deed in WRITES else deed.broken
+    controls = [break_each_call(deed, kind, tmp_path, traced, ["error=EIO:when={}"]) for kind in broken]
     ledger.record(f"any system call fails in a {deed.name}: old or new, whole, and the reason told", kept, *controls)
 
 
@@ -69,6 +70,15 @@ def test_killed_before_any_system_call(deed: Deed, tmp_path: Path, traced: Trace
     broken = Late if deed.before == {CLAIMED: None} else Copying
     control = break_each_call(deed, broken, tmp_path, traced, ["signal=KILL:when={}"])
     ledger.record(f"kill -9 before any system call of a {deed.name}: old or new, whole", kept, control)
+
+
+@pytest.mark.parametrize("deed", WRITES, ids=lambda deed: deed.name)
+def test_interrupted_at_any_system_call(deed: Deed, tmp_path: Path, traced: Tracer, ledger: Ledger) -> None:
+    """Ctrl-C, or a notebook's interrupt, during each call in turn: the old value or the new one, nothing left."""
+    kept = break_each_call(deed, Directory, tmp_path, traced, ["signal=INT:when={}"])
+    broken = Forgetful if deed.name == "stream" else Copying
+    control = break_each_call(deed, broken, tmp_path, traced, ["signal=INT:when={}"])
+    ledger.record("interrupted (SIGINT) at any system call: old or new, whole, nothing left", kept, control)
 
 
 @pytest.mark.parametrize("deed", WRITES, ids=lambda deed: deed.name)

@@ -55,7 +55,7 @@ class Tracer:
         """Carry ``deed`` out in ``base`` with strace's injection ``inject``, such as ``fsync:error=EIO:when=1``."""
         self._messages.send({"deed": DEEDS.index(deed), "kind": kind.__name__, "base": str(base)})
         pid = self._messages.receive()["pid"]
-        command = ["strace", "-f", "-y", "-s", "0", "-o", str(self._log), "-e", f"trace={_CALLS}", "-e", "signal=none"]
+        command = ["strace", "-f", "-y", "-s", "0", "-o", str(self._log), "-e", f"trace={_CALLS}"]
         injection = ["-e", f"inject={inject}"] if inject else []
         with subprocess.Popen([*command, *injection, "-p", str(pid)], stderr=subprocess.PIPE, text=True) as strace:
             assert strace.stderr is not None
@@ -67,7 +67,9 @@ class Tracer:
                 outcome = Outcome(**answer["outcome"] | {"errnos": tuple(answer["outcome"]["errnos"])})
                 self._messages.receive()
         log = self._log.read_text(errors="replace")
-        return Traced(outcome, _calls_of(log, base), injected=outcome is None or "(INJECTED)" in log)
+        return Traced(
+            outcome, _calls_of(log, base), injected="(INJECTED)" in log or "--- SIG" in log or outcome is None
+        )
 
 
 @contextmanager

@@ -1,0 +1,236 @@
+"""What strangers may have stored, and what a page may send: any bytes and any message, drawn by hypothesis.
+
+``pytest --hypothesis-profile=long tests/test_fuzz.py`` draws for minutes; what it found stands here as examples.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from pyarrow.parquet import write_table  # type: ignore[import-untyped]
+
+from persistkit import BlockingBackend, MemoryPersistenceBackend
+from persistkit.browser import KeyBrowser
+from persistkit.browser.preview import make_preview
+from persistkit.errors import FormatError
+from persistkit.filenames import alternatives, filename_for, keys_for
+from persistkit.formats import decode, encode, format_of
+
+Message = dict[str, Any]  # JSON of the page
+
+TEN = '/\\:*?"<>|_'
+
+
+def parquet(table: Any, **options: Any) -> bytes:
+    """Return a table of pyarrow's as Parquet."""
+    sink = io.BytesIO()
+    write_table(table, sink, **options)
+    return sink.getvalue()
+
+
+def stored() -> list[bytes]:
+    """Return values of every format, small, in several shapes."""
+    nested = pa.table({"a": [[1, 2], None, []], "b": [{"c": "x"}, None, {"c": "y"}], "d": [b"", b"1", None]})
+    repeated = pa.table({"t": ["text"] * 50, "n": list(range(50))})
+    frame = pd.DataFrame({"x": pd.Categorical(["a", "b"]), ("y", 1): [1.5, None]}, index=pd.Index([3, 4], name="i"))
+    return [
+        bytes(encode(frame)),
+        bytes(encode(pd.Series(["a", None], name="s"))),
+        parquet(nested),
+        parquet(repeated, compression="zstd"),
+        parquet(repeated, use_dictionary=False, column_encoding={"t": "DELTA_BYTE_ARRAY", "n": "DELTA_BINARY_PACKED"}),
+        parquet(repeated, data_page_version="2.0", write_page_index=True),
+        bytes(encode(np.arange(12).reshape(3, 4))),
+        bytes(encode(np.array([(1, "é")], dtype=[("ä", "i4"), ("b", "U2")]))),
+        bytes(encode(np.asfortranarray(np.eye(3)))),
+        b'{"a": [1, 2.5, "x", null, {"b": true}], "c": "\\ud83d\\ude00"}',
+    ]
+
+
+STORED = stored()
+edits = st.lists(st.tuples(st.integers(0, 5_000), st.binary(max_size=4), st.integers(0, 4)), min_size=1, max_size=6)
+
+
+def edited(value: bytes, changes: list[tuple[int, bytes, int]]) -> bytes:
+    """Return a value with pieces replaced, put in or cut out."""
+    data = bytearray(value)
+    for place, piece, cut in changes:
+        start = place % (len(data) + 1)
+        data[start : start + cut] = piece
+    return bytes(data)
+
+
+def look(data: bytes) -> None:
+    """Open a value and show it, whole and in part: a value or a FormatError, and always a preview."""
+    with suppress(FormatError):
+        decode(data)
+    format_of(data)
+    for part in (data, data[: len(data) // 2]):
+        for kind in (None, "json", "table", "image", "text", "hex"):
+            preview = make_preview(part, len(data), kind)
+            json.dumps([preview.kind, preview.note, preview.body], allow_nan=False).encode()
+
+
+@given(st.sampled_from(STORED), edits)
+def test_damaged_values_are_values_or_named_damage(value: bytes, changes: list[tuple[int, bytes, int]]) -> None:
+    """A value of any format with any bytes changed loads or is a FormatError, and has a preview."""
+    look(edited(value, changes))
+
+
+@given(
+    st.sampled_from([b"", b"PAR1", b"\x93NUMPY", b"\x93NUMPY\x01\x00", b'{"', b"[", b"\x89PNG\r\n\x1a\n", b"RIFF"]),
+    st.binary(),
+)
+def test_any_bytes_are_shown(start: bytes, rest: bytes) -> None:
+    """Whatever begins like a format is shown, and loads or is named damaged."""
+    look(start + rest)
+
+
+header_parts = st.recursive(
+    st.integers()
+    | st.text(max_size=6)
+    | st.none()
+    | st.booleans()
+    | st.sampled_from(["<f8", "|V0", "<U3", "O", "<M8[D]"]),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.tuples(inner),
+    max_leaves=8,
+)
+
+
+@given(header_parts, header_parts, header_parts)
+def test_any_npy_header_is_shown(descr: object, order: object, shape: object) -> None:
+    """A header that says anything is an array or damage."""
+    header = repr({"descr": descr, "fortran_order": order, "shape": shape}).encode(errors="replace")
+    look(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(48))
+
+
+@given(
+    npst.arrays(
+        npst.scalar_dtypes() | npst.array_dtypes() | npst.nested_dtypes(), npst.array_shapes(min_dims=0, min_side=0)
+    )
+)
+def test_arrays_come_back_or_are_refused(array: np.ndarray[Any, Any]) -> None:
+    """An array of any dtype and shape comes back as it went in, or is refused."""
+    try:
+        data = bytes(encode(array))
+    except FormatError:
+        return
+    back = decode(data)
+    assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+@given(st.text(TEN, max_size=14) | st.text(TEN + "aé", max_size=40))
+def test_every_key_of_a_name_is_among_its_readings(key: str) -> None:
+    """Keys that share a filename know each other, and the name gives all of them or says it does not."""
+    name = filename_for(key)
+    same = {key, *alternatives(key)}
+    assert {filename_for(other) for other in same} == {name}
+    (reading,) = keys_for([name])
+    assert not reading.complete or set(reading.keys) == same
+
+
+OPERATIONS = ["page", "folders", "select", "preview", "download", "mark", "delete", "poll", "refresh"]
+FIELDS = [
+    "view", "id", "revision", "row", "rows", "on", "count", "query", "match", "folder", "sort", "descending", "limit",
+    "offset", "follow", "following", "start", "bytes", "kind",
+]  # fmt: skip
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=5,
+)
+likely = st.integers(-1, 6) | st.sampled_from(
+    [
+        "a",
+        "b/",
+        "key",
+        "size",
+        "modified",
+        "substring",
+        "prefix",
+        "glob",
+        "json",
+        "hex",
+        "table",
+        "[",
+        "*?",
+        [0, 1],
+        [2],
+    ]
+)
+messages = st.fixed_dictionaries(
+    {"op": st.sampled_from(OPERATIONS) | json_values},
+    optional=dict.fromkeys(FIELDS, likely | json_values) | {"revision": st.just(1) | json_values},
+)
+VALUES = {
+    "a": b'{"x": [1]}',
+    "b/c": b"\xff\x00",
+    "b/d:e": b"text",
+    "é*": STORED[0],
+    "n": STORED[6],
+    "png": b"\x89PNG\r\n\x1a\n",
+}
+
+
+def listed(*, read_only: bool) -> tuple[KeyBrowser, BlockingBackend]:
+    """Return a browser over a few values, and the values' backend."""
+    backend = BlockingBackend(MemoryPersistenceBackend())
+    backend.batch_save(VALUES)
+    browser = KeyBrowser(backend.backend, read_only=read_only)
+    assert browser.wait(timeout_seconds=30)
+    return browser, backend
+
+
+def answers(browser: KeyBrowser, sent: list[Message]) -> None:
+    """Send messages: each is answered by one that a page can read."""
+    for message in sent:
+        answer, buffers = browser.handle(message)
+        assert set(answer) >= {"op", "view", "id"}
+        rest = {name: item for name, item in answer.items() if name not in ("op", "view", "id", "folder", "query")}
+        json.dumps(rest, allow_nan=False).encode()
+        assert all(isinstance(buffer, bytes) for buffer in buffers)
+
+
+@example([{"op": "folders", "folder": 5}])
+@example([{"op": "page", "limit": float("inf")}])
+@given(st.lists(messages, max_size=5))
+def test_any_messages_are_answered_and_change_nothing(sent: list[Message]) -> None:
+    """Whatever a page sends is answered; a browser that is read only changes nothing, and goes on working."""
+    browser, backend = listed(read_only=True)
+    answers(browser, sent)
+    assert dict(zip(VALUES, backend.batch_load(list(VALUES)), strict=True)) == VALUES
+    page, _ = browser.handle({"op": "page", "query": "", "match": "substring"})
+    assert page["found"] == len(VALUES)
+
+
+@given(st.lists(messages, max_size=8))
+def test_only_what_was_marked_is_ever_deleted(sent: list[Message]) -> None:
+    """A browser that may delete deletes what was marked just before, and nothing else."""
+    browser, backend = listed(read_only=False)
+    for message in sent:
+        marked = set(browser.marked)
+        answers(browser, [message])
+        assert browser.wait(timeout_seconds=30)
+        gone = VALUES.keys() - set(backend.list_keys())
+        assert gone <= marked or message.get("op") != "delete"
+        backend.batch_save(VALUES)
+
+
+@pytest.mark.parametrize("make", [lambda: float("nan"), lambda: 10**400, lambda: [[]] * 10, lambda: {"a": {}}])
+def test_a_field_of_any_type_is_answered(make: Callable[[], object]) -> None:
+    """Each field of each request may be anything."""
+    browser, _ = listed(read_only=False)
+    for operation in OPERATIONS:
+        for name in FIELDS:
+            answers(browser, [{"op": operation, "row": 0, "revision": 1, name: make()}])
