@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from persistkit.backend import (
+    BlockingCore,
     BlockingReader,
     BlockingWriter,
     Entry,
@@ -134,8 +135,7 @@ class BlockingBackend:
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """Iterate over everything stored whose key starts with ``prefix``, in the engine's order."""
         check_prefix(prefix)
-        with traced("entries", prefix):
-            yield from self._paged_entries(prefix) if self._core is None else self._core.entries(prefix)
+        return self._paged_entries(prefix) if self._core is None else self._core_entries(self._core, prefix)
 
     def list_keys(self, prefix: str = "") -> list[str]:
         """Return the known keys that start with ``prefix``, sorted by their UTF-8 bytes."""
@@ -165,7 +165,7 @@ class BlockingBackend:
         """Open the value of ``key`` for reading in chunks; the reader is None when there is none."""
         check_key(key)
         if self._core is not None:
-            with self._core.open_reader(key) as core_reader:
+            with traced("open_reader", key), self._core.open_reader(key) as core_reader:
                 yield core_reader
             return
         with _entered(lambda: self.backend.open_reader(key)) as reader:
@@ -176,7 +176,7 @@ class BlockingBackend:
         """Open the value of ``key`` for writing in chunks; it appears, whole, when the block ends well."""
         check_key(key)
         if self._core is not None:
-            with self._core.open_writer(key) as core_writer:
+            with traced("open_writer", key), self._core.open_writer(key) as core_writer:
                 yield core_writer
             return
         with _entered(lambda: self.backend.open_writer(key)) as writer:
@@ -184,7 +184,10 @@ class BlockingBackend:
 
     def change_token(self) -> object | None:
         """Return a cheap token of the present content: equal tokens, nothing changed; None: it cannot be told."""
-        return _run(self.backend.change_token) if self._core is None else self._core.change_token()
+        if self._core is None:
+            return _run(self.backend.change_token)
+        with traced("change_token"):
+            return self._core.change_token()
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """Run an asynchronous ``function`` with ``arguments``, such as the backend's ``check``; return its result."""
@@ -202,6 +205,11 @@ class BlockingBackend:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @staticmethod
+    def _core_entries(core: BlockingCore, prefix: str) -> Iterator[Entry]:
+        with traced("entries", prefix):
+            yield from core.entries(prefix)
 
     def _paged_entries(self, prefix: str) -> Iterator[Entry]:
         # A page a hop: one hop an entry would cost more than the listing itself.

@@ -84,7 +84,8 @@ def decode(data: bytes) -> Any:
     bytes.
 
     Raises:
-        FormatError: the content starts like JSON, Parquet or npy, and is damaged.
+        FormatError: the content starts like JSON, Parquet or npy, and is damaged; or it is Parquet that would unpack
+            to more than 128 MiB, or 256 times its size where that is more.
 
     Example:
         >>> decode(b'{"loss":0.25}'), decode(b"[INFO] started"), decode(b"\xff\xd8\xff")

@@ -137,18 +137,19 @@ def _columns_of(file: Any, data: Any, groups: Iterable[int], rows: int | None = 
     Pages that overlap would be unpacked many times, and are damage.
     """
     metadata = file.metadata
+    chunks = _chunks_of(data)
     schema = [metadata.schema.column(n) for n in range(metadata.num_columns)]
     columns = [_Column.of(column, as_objects=rows is None) for column in schema]
     walked = 0
     for number in groups:
         group = metadata.row_group(number)
         for place, column in enumerate(columns):
-            chunk = group.column(place)
+            chunk = _Chunk.of(chunks, number, place)
             most = chunk.num_values if rows is None or schema[place].max_repetition_level else rows
             if min(group.num_rows, chunk.num_values) < 0:
                 raise FormatError("damaged parquet: a number of rows below zero")
             cells = 0
-            for page in _pages(data, *_span_of(chunk), min(most, chunk.num_values)):
+            for page in _pages(data, chunk.start, chunk.end, min(most, chunk.num_values)):
                 walked += page.stored_bytes
                 if walked > len(data):
                     raise FormatError("damaged parquet: pages overlap")
@@ -158,13 +159,45 @@ def _columns_of(file: Any, data: Any, groups: Iterable[int], rows: int | None = 
     return columns
 
 
-def _span_of(chunk: Any) -> tuple[int, int]:
-    """Return where a column's pages begin and end, as Arrow reckons it."""
-    start = chunk.data_page_offset
-    first = chunk.dictionary_page_offset
-    if first is not None and 0 < first < start:
-        start = first
-    return start, start + chunk.total_compressed_size
+def _chunks_of(data: Any) -> list[list[dict[int, Any]]]:
+    """Return the metadata of each column of each group of rows, as the file's end tells it.
+
+    pyarrow's own ``RowGroupMetaData.column`` ends the whole process where that metadata is damaged.
+    """
+    try:
+        end = _Cursor(data, len(data) - 8 - int.from_bytes(data[-8:-4], "little")).struct()
+        groups = [group[1][1] for group in end[4][1]]
+        return [[column[3][1] for column in columns] for columns in groups]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise FormatError("damaged parquet: the metadata at its end cannot be read") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Where the pages of one column of a group of rows are."""
+
+    num_values: int
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, chunks: list[list[dict[int, Any]]], group: int, place: int) -> _Chunk:
+        """Return a column's place as Arrow reckons it; what is not there is damage."""
+        try:
+            fields = chunks[group][place]
+            num_values, stored, start = (_long(fields, field) for field in (5, 7, 9))
+            first = _long(fields, 11) if 11 in fields else 0
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise FormatError("damaged parquet: the metadata of a column cannot be read") from error
+        start = first if 0 < first < start else start
+        return cls(num_values, start, start + stored)
+
+
+def _long(fields: dict[int, Any], field: int) -> int:
+    kind, value = fields[field]
+    if kind != _I64:
+        raise ValueError(f"field {field}")
+    return int(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +283,10 @@ class _Cursor:
             self.at += size_bytes
         elif kind in (_LIST, _SET):
             head = self._byte()
-            for _ in range(head >> 4 if head >> 4 < 15 else self._unsigned()):
-                self._value(head & 15, depth + 1)
+            length = head >> 4 if head >> 4 < 15 else self._unsigned()
+            if length > len(self._data) - self.at:  # every element has a byte at least
+                raise ValueError("a list longer than the file")
+            return [self._value(head & 15, depth + 1) for _ in range(length)]
         else:
             raise ValueError(f"type {kind}")  # no header of a page holds a map
         return None

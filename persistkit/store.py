@@ -208,6 +208,7 @@ class Store(MutableMapping[str, Any]):
                     progress.done(len(batch))
                     batch, size_bytes = {}, 0
             self._blocking.batch_save(batch)
+            progress.done(len(batch))
 
     def load_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of ``keys`` by key, in batches, with a progress bar when it takes longer than a second.

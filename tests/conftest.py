@@ -7,10 +7,12 @@ from pathlib import Path
 
 import engines
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("short", deadline=None, max_examples=60)
-settings.register_profile("long", deadline=None, max_examples=2_000)  # ten minutes for all of tests
+# On a loaded machine drawing is slow too, and no fault of a test.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("short", _PATIENT, max_examples=60)
+settings.register_profile("long", _PATIENT, max_examples=2_000)  # ten minutes for all of tests
 settings.load_profile("short")
 
 pytest.register_assert_rewrite("persistkit.testing")

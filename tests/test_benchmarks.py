@@ -63,7 +63,15 @@ def test_one_command_measures_every_contender(project: Path, tmp_path: Path) -> 
     assert not list(disk.iterdir())
 
 
-@pytest.mark.parametrize("wrong", [["--items", "0"], ["--where", "moon"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--items", "0"],
+        ["--where", "moon"],
+        ["--json", "/nowhere/figures.json"],
+        ["--plot", "figures.svg"],
+    ],
+)
 def test_wrong_options_are_refused_before_anything_is_measured(project: Path, wrong: list[str]) -> None:
     """An option that makes no sense ends the command with the usage and what is wanted."""
     run = run_benchmark(project, *wrong)

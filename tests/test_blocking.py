@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -214,6 +215,35 @@ async def test_chunks_are_what_values_are(wrapped: PersistenceBackend) -> None:
         ):
             plain.write(wrong)  # type: ignore[arg-type]
     assert not await wrapped.exists("key")
+
+
+def test_each_operation_without_await_is_traced_once(
+    wrapped: PersistenceBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At DEBUG one operation leaves one record, streams and listings too, whether there is a blocking core or not."""
+    backend = BlockingBackend(wrapped)
+    with caplog.at_level(logging.DEBUG, "persistkit"):
+        backend.save("key", b"value")
+        list(backend.entries())
+        with backend.open_reader("key") as reader:
+            assert reader is not None
+        backend.change_token()
+        backend.exists("key")
+    records = [record.__dict__["operation"] for record in caplog.records]
+    inner = {"load"} if isinstance(wrapped, Listing) else set()  # what its defaults are made of
+    assert [name for name in records if name not in inner] == [
+        "save",
+        "entries",
+        "open_reader",
+        "change_token",
+        "exists",
+    ]
+
+
+def test_a_prefix_is_checked_before_the_first_entry(wrapped: PersistenceBackend) -> None:
+    """Listing what starts with something that is no text is refused by the call itself."""
+    with pytest.raises(TypeError, match="prefix"):
+        BlockingBackend(wrapped).entries(5)  # type: ignore[arg-type]
 
 
 class Small(ThreeMethods):

@@ -11,6 +11,8 @@ import pickle
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -495,6 +497,47 @@ async def test_a_cancelled_stream_leaves_nothing_open(
                     pass
     assert len(os.listdir("/proc/self/fd")) == before
     assert os.listdir(backend.base_dir) == [filename_for("key")]
+
+
+LARGE = """
+import asyncio, re, sys
+from pathlib import Path
+from persistkit import BlockingBackend, FilePersistenceBackend
+
+backend = FilePersistenceBackend(sys.argv[1], fsync=False)
+plain = BlockingBackend(backend)
+chunk, count = bytes(range(256)) * 4096, 256
+
+def peak():  # not ru_maxrss: a child inherits its parent's
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+async def awaited():
+    async with backend.open_writer("large") as writer:
+        for _ in range(count):
+            await writer.write(chunk)
+    async with backend.open_reader("large") as reader:
+        return reader.size, sum([await reader.read(len(chunk)) == chunk for _ in range(count)]), await reader.read()
+
+def without_await():
+    with plain.open_writer("large") as writer:
+        for _ in range(count):
+            writer.write(chunk)
+    with plain.open_reader("large") as reader:
+        return reader.size, sum([reader.read(len(chunk)) == chunk for _ in range(count)]), reader.read()
+
+before = peak()
+for found in (asyncio.run(awaited()), without_await()):
+    assert found == (count * len(chunk), count, b""), found
+print((peak() - before) // 2**20)
+"""
+
+
+def test_large_values_stream_in_little_memory(tmp_path: Path) -> None:
+    """A value of 256 MiB is written and read, awaited and not, in less than 64 MiB beside what was there before."""
+    command = [sys.executable, "-c", LARGE, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) < 64
 
 
 @pytest.mark.parametrize("stream", ["open_reader", "open_writer"])

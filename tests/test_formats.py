@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 
 from persistkit.errors import FormatError
 from persistkit.formats import decode, encode, format_of
@@ -398,6 +400,23 @@ def test_damaged_content_is_a_format_error_within_bounds(data: bytes) -> None:
     assert time.perf_counter() - started < 2
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zstd", "data_page_version": "2.0"},
+        {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}},
+        {"compression": "brotli", "row_group_size": 30_000, "data_page_size": 4_096},
+    ],
+)
+def test_tables_of_other_writers_that_repeat_themselves_load(options: dict[str, object]) -> None:
+    """What is bounded is the memory, not the repetition: many rows of few texts, in any encoding, come whole."""
+    texts = [f"a text of some length that comes again, number {n % 50}" for n in range(100_000)]
+    sink = io.BytesIO()
+    write_table(pa.table({"text": texts, "nested": [[n] for n in range(100_000)]}), sink, **options)
+    assert decode(sink.getvalue())["text"].tolist() == texts
+
+
 def test_a_table_that_unpacks_without_bound_is_refused() -> None:
     """A few bytes that claim tens of millions of cells are not unpacked; the same table is stored in more bytes."""
     frame = table(a=np.zeros(20_000_000, "int64"))
@@ -409,6 +428,22 @@ def test_a_table_that_unpacks_without_bound_is_refused() -> None:
     assert decode(bytes(encode(frame)))["a"].sum() == 0
     with pytest.raises(FormatError, match="repeats itself"):
         encode(table(a=[date(2026, 1, 1)] * 1_100_000))
+
+
+def test_damaged_metadata_of_a_column_ends_no_process() -> None:
+    """Any one bit flipped in a Parquet value's end is a table or a FormatError; pyarrow alone would abort on some."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"a": [1, None], "b": [[1], [2, 3]]}), sink)
+    whole = sink.getvalue()
+    refused = 0
+    for place in range(whole.rindex(b"PAR1") - int.from_bytes(whole[-8:-4], "little") - 4, len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        try:
+            decode(bytes(flipped))
+        except FormatError:
+            refused += 1
+    assert refused > 100
 
 
 def test_every_flipped_byte_of_a_table_loads_or_is_named_damaged() -> None:

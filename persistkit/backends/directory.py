@@ -8,16 +8,17 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from io import BufferedReader, BufferedWriter
+from io import BufferedReader
 from time import time_ns
 from typing import Final
 
 from persistkit.backend import BlockingReader, BlockingWriter, Entry, raise_failures
 from persistkit.backends.claims import Claims
 from persistkit.backends.files import EXHAUSTED, Files, modified_at, sync_path
+from persistkit.backends.streams import ValueReader, ValueWriter
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import Reading, claim_name_for, is_filename, place_for, readings_of
-from persistkit.operations import BytesLike, check_value
+from persistkit.operations import BytesLike
 
 __all__ = ["Directory"]
 
@@ -305,7 +306,7 @@ class Directory(Files):
             return
         file, size = opened
         try:
-            yield _FileReader(self, key, file, size)
+            yield ValueReader(self, key, file, size)
         finally:
             with self.errors("load", key):
                 file.close()
@@ -335,7 +336,7 @@ class Directory(Files):
             with self.errors("save", key):
                 file = self.open_temp(temp)
             try:
-                yield _FileWriter(self, key, file)
+                yield ValueWriter(self, key, file)
                 with self.errors("save", key):
                     file.flush()
             finally:
@@ -372,34 +373,6 @@ class Directory(Files):
             return
         with self.claims.hold(key, name):
             yield name
-
-
-class _FileReader:
-    """An open value, read in chunks."""
-
-    def __init__(self, directory: Directory, key: str, file: BufferedReader, size: int) -> None:
-        self._directory = directory
-        self._key = key
-        self._file = file
-        self.size = size
-
-    def read(self, size: int = -1) -> bytes:
-        with self._directory.errors("load", self._key):
-            return self._file.read(size)
-
-
-class _FileWriter:
-    """A value being written, in chunks."""
-
-    def __init__(self, directory: Directory, key: str, file: BufferedWriter) -> None:
-        self._directory = directory
-        self._key = key
-        self._file = file
-
-    def write(self, chunk: BytesLike) -> None:
-        chunk = check_value(self._key, chunk)
-        with self._directory.errors("save", self._key):
-            self._file.write(chunk)
 
 
 def _wait_for(others: list[Future[None]]) -> None:

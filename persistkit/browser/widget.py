@@ -26,6 +26,7 @@ DOWNLOAD_BYTES = 32 * 1024 * 1024
 _PAGE_ROWS = 250
 _LABEL = 200
 _MIMEBUNDLE_SECONDS = 2
+_NOT_A_REQUEST = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, t.TraitError)
 
 Message = dict[str, Any]  # JSON to and from the page
 Answer = tuple[Message, list[bytes]]
@@ -148,7 +149,7 @@ class KeyBrowser(anywidget.AnyWidget):
                 answer, buffers = operation(request)
             except (PersistenceError, OSError) as error:
                 answer, buffers = {"error": visible(str(error))}, []
-            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, t.TraitError) as error:
+            except _NOT_A_REQUEST as error:
                 answer, buffers = {"error": f"not a request: {visible(str(error))[:200]}"}, []
             finally:
                 self._asking = None

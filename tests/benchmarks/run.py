@@ -47,12 +47,19 @@ def arguments_of(command: Sequence[str]) -> argparse.Namespace:
     add("--import", action="store_true", dest="imports", help="also the time of the import")
     add("--markdown", action="store_true", help="print the tables as Markdown")
     add("--json", type=Path, metavar="FILE", help="write every sample, median and ratio")
-    add("--plot", type=Path, metavar="FILE", help="draw the medians, also as FILE-dark.png")
+    add("--plot", type=Path, metavar="FILE", help="draw the medians as a PNG, and again as FILE-dark.png")
     add("--quiet", action="store_true", help="no progress")
     options = parser.parse_args(command)
     counts = [options.items, options.rounds, *options.size, *([options.listing] if options.listing is not None else [])]
     if min(counts) < 1:
         parser.error("--items, --rounds, --size and --listing take whole numbers from 1")
+    # Before anything is measured: a run takes a quarter of an hour.
+    folders = [options.disk_dir] if "disk" in options.where else []
+    for folder in (*folders, *(path.parent for path in (options.json, options.plot) if path)):
+        if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
+            parser.error(f"{folder}: not a folder that can be written; --disk-dir, --json and --plot need one")
+    if options.plot and options.plot.suffix != ".png":
+        parser.error(f"--plot draws a PNG; call it {options.plot.with_suffix('.png')}")
     return options
 
 

@@ -36,7 +36,15 @@ class Opener:
             pipe.close()
         self._process.wait()
 
-    def broken(self, way: str, key: str, base: Path, *, most_seconds: int = MOST_SECONDS) -> list[str]:
+    def broken(
+        self,
+        way: str,
+        key: str,
+        base: Path,
+        *,
+        most_seconds: int = MOST_SECONDS,
+        most_mebibytes: int = MOST_MEBIBYTES,
+    ) -> list[str]:
         """Open something in a way: what broke the promise. Prints what it took."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -44,6 +52,6 @@ class Opener:
         outcome, seconds, mebibytes = json.loads(self._process.stdout.readline())
         print(f"{way:14} {key:45} {seconds:6.2f} s {mebibytes:7.0f} MiB  {outcome[:100]}")
         broken = [f"{key}: {outcome}"] if outcome.startswith("violation") else []
-        if seconds > most_seconds or mebibytes > MOST_MEBIBYTES:
+        if seconds > most_seconds or mebibytes > most_mebibytes:
             broken.append(f"{key}: {seconds:.1f} s, {mebibytes:.0f} MiB")
         return broken
