@@ -164,7 +164,7 @@ async def test_a_dead_endpoint_fails_within_the_timeout(s3_server: S3Server) -> 
         began = time.monotonic()
         with pytest.raises(StorageError, match="s3://state/x"):
             await call()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
 
 
 async def test_an_endpoint_that_does_not_answer_fails_within_the_timeout(s3_server: S3Server) -> None:
@@ -175,7 +175,7 @@ async def test_an_endpoint_that_does_not_answer_fails_within_the_timeout(s3_serv
         began = time.monotonic()
         with pytest.raises(StorageError, match="s3://state/x"):
             await backend.load("key")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
 
 
 def test_an_unknown_address_is_refused() -> None:

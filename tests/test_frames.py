@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -99,11 +98,3 @@ def test_a_filename_that_is_not_utf8_is_shown_escaped() -> None:
     """A name on disk with bytes that are no UTF-8 is a row like any other, its odd bytes escaped."""
     frame = entries_frame([Entry(None, 1, MOMENT, "\udcff-00000000000000ff.bin")])
     assert frame["filename"].tolist() == ["\\udcff-00000000000000ff.bin"]
-
-
-def test_a_hundred_thousand_entries_cost_little() -> None:
-    """A table of 100,000 entries at hand takes well under 4 µs an entry, noise of a busy machine included."""
-    entries = [Entry(f"run:{n}", n, MOMENT, f"run_{n}-{n:016x}.bin") for n in range(100_000)]
-    started = time.perf_counter()
-    assert len(entries_frame(entries)) == 100_000
-    assert time.perf_counter() - started < 1.2

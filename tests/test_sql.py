@@ -174,7 +174,7 @@ async def test_a_server_that_hangs_is_an_error_within_the_timeout(postgresql_add
             for pid in servers:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         assert await backend.load("key") in {b"old", b"new"}
 
 
