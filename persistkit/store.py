@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from persistkit.backend import PersistenceBackend, check_backend
 from persistkit.backends import open_backend, shown_address
+from persistkit.backends.readonly import ReadOnlyBackend, refusal
 from persistkit.blocking import BlockingBackend
 from persistkit.errors import FormatError, MissingKeyError, PersistenceError
 from persistkit.formats import decode, encode, format_of
 from persistkit.operations import BytesLike, check_keys
 from persistkit.progress import Progress
-from persistkit.readonly import ReadOnlyBackend, refusal
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from persistkit.backend import PersistenceBackend
+from persistkit.backends.readonly import ReadOnlyBackend
 from persistkit.errors import StorageError
-from persistkit.readonly import ReadOnlyBackend
 
 __all__ = ["open_backend", "shown_address"]
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from persistkit.backend import Entry, PersistenceBackend, raise_failures
-from persistkit.connections import PerLoop, settled
+from persistkit.backends.connections import PerLoop, settled
 from persistkit.errors import StorageError
 from persistkit.operations import BytesLike, Items, check_size
 

@@ -13,7 +13,7 @@ from time import time_ns
 from typing import Any, Final
 
 from persistkit.backend import Entry, PersistenceBackend
-from persistkit.connections import PerLoop, settled
+from persistkit.backends.connections import PerLoop, settled
 from persistkit.errors import BatchError, StorageError
 from persistkit.operations import BytesLike, Items, check_size
 

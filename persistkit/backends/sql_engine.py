@@ -16,8 +16,8 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from persistkit.backends.connections import settled
 from persistkit.backends.sql_table import SCHEMA_VERSION, SQLTable
-from persistkit.connections import settled
 from persistkit.errors import StorageError
 
 __all__ = ["SQLEngine", "SQLSession"]

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from persistkit.arrays import npy_header
 from persistkit.browser.images import image_size
 from persistkit.browser.text import human_size, visible
 from persistkit.formats import format_of, named_by_start
-from persistkit.pages import first_rows
+from persistkit.formats.arrays import npy_header
+from persistkit.formats.pages import first_rows
 
 __all__ = ["FIRST_BYTES", "MORE_BYTES", "WHOLE_BYTES", "Preview", "detect", "make_preview", "needs_whole", "window_of"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from persistkit.errors import FormatError
-from persistkit.pages import check_unpacked, most_unpacked
-from persistkit.recipes import Recipe, arrow_titles, boxed_titles, is_safe, plain, restored
+from persistkit.formats.pages import check_unpacked, most_unpacked
+from persistkit.formats.recipes import Recipe, arrow_titles, boxed_titles, is_safe, plain, restored
 
 __all__ = ["decode_table", "encode_table"]
 

@@ -1,12 +1,4 @@
-"""Python values as bytes and back: JSON, NumPy arrays and tables, told apart by their content.
-
-The law: what goes in comes back equal, or is refused with a ``FormatError`` naming the path to the culprit. Two
-exceptions, on purpose: tuples come back as lists, and a DatetimeIndex loses its frequency. NumPy scalars go in as
-their Python value, as the name of a Series and in ``attrs`` too. Nothing is ever pickled, neither written nor read.
-
-JSON written by others reads as in Python's ``json``: the last of a repeated object key wins, and a number beyond
-what a float holds is infinite (``1e999``) or rounded. Such a value is refused when it is stored again.
-"""
+"""Codec: from a Python value to bytes, and from bytes, told apart by their content, to a Python value."""
 
 from __future__ import annotations
 
@@ -67,11 +59,11 @@ def encode(value: object) -> BytesLike:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _encode_bytes(value)
     if home == "pandas" or _is_pandas(value):
-        from persistkit.tables import encode_table
+        from persistkit.formats.tables import encode_table
 
         return encode_table(value)
     if _is_array(value):
-        from persistkit.arrays import encode_array
+        from persistkit.formats.arrays import encode_array
 
         return encode_array(value)
     return _encode_json(value)
@@ -92,11 +84,11 @@ def decode(data: bytes) -> Any:
         ({'loss': 0.25}, '[INFO] started', b'\xff\xd8\xff')
     """
     if data.startswith(_PARQUET):
-        from persistkit.tables import decode_table
+        from persistkit.formats.tables import decode_table
 
         return decode_table(data)
     if data.startswith(_NPY):
-        from persistkit.arrays import decode_array
+        from persistkit.formats.arrays import decode_array
 
         return decode_array(data)
     return decode_text(data)

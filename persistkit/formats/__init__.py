@@ -1,0 +1,19 @@
+"""Python values as bytes and back: JSON, NumPy arrays and tables, told apart by their content.
+
+The law: what goes in comes back equal, or is refused with a ``FormatError`` naming the path to the culprit. Two
+exceptions, on purpose: tuples come back as lists, and a DatetimeIndex loses its frequency. NumPy scalars go in as
+their Python value, as the name of a Series and in ``attrs`` too. Nothing is ever pickled, neither written nor read.
+
+JSON written by others reads as in Python's ``json``: the last of a repeated object key wins, and a number beyond
+what a float holds is infinite (``1e999``) or rounded. Such a value is refused when it is stored again.
+"""
+
+from __future__ import annotations
+
+from persistkit.formats.codec import decode, decode_text, encode, format_of, named_by_start
+
+__all__ = ["decode", "decode_text", "encode", "format_of", "named_by_start"]
+
+
+def __dir__() -> list[str]:
+    return __all__
