@@ -21,7 +21,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from pyarrow.parquet import write_table  # type: ignore[import-untyped]
+from pyarrow.parquet import write_table
 
 from persistkit.errors import FormatError
 from persistkit.formats import decode, encode, format_of
