@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from persistkit import agent_runtime, transfer
     from persistkit.backend import Entry, PersistenceBackend
+    from persistkit.backends import open_backend
     from persistkit.backends.file import FilePersistenceBackend
     from persistkit.backends.memory import MemoryPersistenceBackend
     from persistkit.blocking import BlockingBackend
@@ -25,9 +27,12 @@ __all__ = [
     "MemoryPersistenceBackend",
     "PersistenceBackend",
     "Store",
+    "agent_runtime",
     "browse",
     "open",
+    "open_backend",
     "to_frame",
+    "transfer",
 ]
 
 _HOMES = {
@@ -39,11 +44,15 @@ _HOMES = {
     "Store": "persistkit.store",
     "browse": "persistkit.browser",
     "open": "persistkit.store",
+    "open_backend": "persistkit.backends",
     "to_frame": "persistkit.frames",
 }
+_MODULES = ("agent_runtime", "transfer")
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"persistkit.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'persistkit' has no attribute {name!r}; it offers {', '.join(__all__)}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import ClassVar, NamedTuple, Protocol, Self
 
 from persistkit.errors import BatchError, ListingNotSupportedError, StorageError
+from persistkit.filenames import filename_for
 from persistkit.operations import BytesLike, Items, drop_bypasses, guard
 from persistkit.streams import BufferedReader, spooled_writer
 
@@ -29,22 +30,26 @@ class Entry(NamedTuple):
         key: the true key, or None when it cannot be known.
         size: of the value, in bytes.
         modified: when the value was last saved, aware and in UTC; None where the engine keeps no time.
-        filename: the hashed filename of the key, the same rule on every backend.
+        stored_as: the filename it is stored under; None for the one the rule gives.
         ambiguous: several keys share this filename and nothing on disk tells which; ``key`` is the smallest.
 
     Example:
-        >>> from persistkit import BlockingBackend, MemoryPersistenceBackend
-        >>> backend = BlockingBackend(MemoryPersistenceBackend())
-        >>> backend.save("run:1", b"done")
-        >>> [(entry.key, entry.size, entry.filename) for entry in backend.entries()]
-        [('run:1', 4, 'run_1-00000031104fed85.bin')]
+        >>> Entry("session:1", 5, None).filename
+        'session_1-0377d88a24519c74.bin'
     """
 
     key: str | None
     size: int
     modified: datetime | None
-    filename: str
+    stored_as: str | None = None
     ambiguous: bool = False
+
+    @property
+    def filename(self) -> str:
+        """The hashed filename of the key, the same rule on every backend; an empty text when nothing tells it."""
+        if self.stored_as is not None or self.key is None:
+            return self.stored_as or ""
+        return filename_for(self.key)
 
 
 class Reader(Protocol):

@@ -97,11 +97,12 @@ def entries_frame(entries: Iterable[Entry]) -> pd.DataFrame:
     sizes: list[int] = []
     times: list[datetime | None] = []
     filenames: list[str] = []
-    for key, size, modified, filename, _ in entries:
+    for entry in entries:
+        key, size, modified, stored_as, _ = entry
         keys.append(key)
         sizes.append(size)
         times.append(modified)
-        filenames.append(filename)
+        filenames.append(entry.filename if stored_as is None else stored_as)
     known = [row for row, key in enumerate(keys) if key is not None]
     unknown = [row for row, key in enumerate(keys) if key is None]
     order = sorted(known, key=lambda row: keys[row] or "") + sorted(unknown, key=filenames.__getitem__)

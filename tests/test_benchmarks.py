@@ -78,3 +78,16 @@ def test_wrong_options_are_refused_before_anything_is_measured(project: Path, wr
     assert run.returncode == 2
     assert wrong[0] in run.stderr
     assert run.stdout == ""
+
+
+def test_engines_are_measured_against_their_own_clients(project: Path) -> None:
+    """One command starts an engine and compares every operation with what its own client does."""
+    command = [sys.executable, str(project / "tests" / "benchmarks" / "clients.py")]
+    sizes = ["--items", "20", "--listing", "20", "--rounds", "1"]
+    run = subprocess.run([*command, "--engine", "sqlite", *sizes], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    for title, operations in (("values of", "save load batch_save batch_load"), ("listing 20", "list_keys entries")):
+        block = run.stdout[run.stdout.index(f"sqlite, {title}") :].split("\n\n")[0]
+        assert "\nby hand " in block
+        assert "\npersistkit " in block
+        assert all(operation in block for operation in operations.split())

@@ -44,6 +44,8 @@ class TestMemory(BackendContract):
 class TestThreeMethods(BackendContract):
     """A backend of save, load and delete, which cannot list."""
 
+    tries_the_limit = True
+
     async def make_backend(self) -> PersistenceBackend:
         """Return an empty backend."""
         return DictBackend()

@@ -8,6 +8,8 @@ import json
 import pickle
 import re
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,9 +20,11 @@ from obstore.store import MemoryStore
 
 from persistkit import FilePersistenceBackend, PersistenceBackend
 from persistkit.backends.objects import ObjectPersistenceBackend
-from persistkit.errors import BatchError, StorageError
+from persistkit.errors import BatchError, KeyCollisionError, StorageError
 from persistkit.filenames import filename_for
 from persistkit.testing import BackendContract
+
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
 
 
 class TestMemoryStore(BackendContract):
@@ -63,13 +67,19 @@ def backend_on(server: S3Server, prefix: str, **options: str) -> ObjectPersisten
 
 async def test_a_directory_and_a_bucket_hold_the_same_names(s3_server: S3Server, tmp_path: Path) -> None:
     """Every file of a directory, copied as it is named, is a working store in a bucket, and the other way round."""
-    keys = list(json.loads((Path(__file__).parent / "data" / "filenames.json").read_text()))[:120]
-    keys += ["<|im_start|>", "a>_", "k" * 1024, "日本語/メモ"]
-    keys = [key for key in dict.fromkeys(keys) if len(key.encode()) <= 1024 and not re.search(r"[\0-\x1f\x7f]", key)]
+    named = json.loads((Path(__file__).parent / "data" / "filenames.json").read_text())
+    keys = [*named, "<|im_start|>", "a>_", "k" * 1024, "日本語/メモ"]
+    keys = [key for key in dict.fromkeys(keys) if len(key.encode()) <= 1024 and "\0" not in key]
     files = FilePersistenceBackend(tmp_path / "there", create=True, fsync=False)
     with contextlib.suppress(BatchError):
         await files.batch_save({key: key.encode() for key in keys})
+    # The names the store takes as they are: all but those with control characters.
+    unwritable = [path for path in files.base_dir.iterdir() if _CONTROL.search(path.name)]
+    assert len(unwritable) == 1
+    for path in unwritable:
+        path.unlink()
     stored = await files.list_keys()
+    assert len(stored) > 380
     prefix = s3_server.new_prefix()
     client = s3_server.client(prefix)
     for path in files.base_dir.iterdir():
@@ -81,6 +91,26 @@ async def test_a_directory_and_a_bucket_hold_the_same_names(s3_server: S3Server,
     for found in obstore.list(client).collect():
         (again.base_dir / found["path"]).write_bytes(bytes(obstore.get(client, found["path"]).bytes()))
     assert await again.list_keys() == stored
+
+
+async def test_every_key_of_the_reference_is_stored_under_its_name(s3_server: S3Server) -> None:
+    """What the reference would write to a file is an object of that name, control characters escaped."""
+    named = json.loads((Path(__file__).parent / "data" / "filenames.json").read_text())
+    refused = {}
+    prefix = s3_server.new_prefix()
+    async with backend_on(s3_server, prefix) as backend:
+        storable = {key: key.encode() for key in named if len(key.encode()) <= 1024 and "\0" not in key}
+        try:
+            await backend.batch_save(storable)
+        except BatchError as error:
+            refused = error.failures
+        assert all(isinstance(error, KeyCollisionError) for error in refused.values())
+        assert await backend.list_keys() == sorted(storable.keys() - refused)
+    names = {found["path"] for found in obstore.list(s3_server.client(prefix)).collect()}
+    for key in storable.keys() - refused:
+        escaped = _CONTROL.sub(lambda found: f"%{ord(found[0]):02X}", filename_for(key))
+        assert escaped in names
+        assert filename_for(key) == named[key] or len(named[key].encode()) > 251
 
 
 async def test_control_characters_are_escaped_and_told_apart(s3_server: S3Server) -> None:
@@ -180,3 +210,40 @@ async def test_a_large_value_is_uploaded_in_parts(s3_server: S3Server) -> None:
         async with backend.open_reader("large") as reader:
             assert reader is not None
             assert await reader.read(10) == chunk[:10]
+
+
+def test_a_forked_child_is_told_to_be_spawned(s3_server: S3Server) -> None:
+    """A child of a process that has used an object store gets an error, and never hangs; the parent goes on."""
+    script = f"""
+import os
+from persistkit import BlockingBackend, open_backend
+from persistkit.errors import StorageError
+backend = BlockingBackend(open_backend("s3://{s3_server.bucket}/{s3_server.new_prefix()}", **{s3_server.options!r}))
+backend.save("parent", b"1")
+child = os.fork()
+if child == 0:
+    try:
+        backend.load("parent")
+    except StorageError as error:
+        os._exit(0 if "spawn" in str(error) else 1)
+    os._exit(2)
+assert os.waitpid(child, 0)[1] == 0
+assert backend.load("parent") == b"1"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_child_forked_before_the_first_request_works(s3_server: S3Server) -> None:
+    """A backend made before the fork, and not used there, works in the child."""
+    script = f"""
+import os
+from persistkit import BlockingBackend, open_backend
+backend = BlockingBackend(open_backend("s3://{s3_server.bucket}/{s3_server.new_prefix()}", **{s3_server.options!r}))
+child = os.fork()
+if child == 0:
+    backend.save("child", b"1")
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert backend.load("child") == b"1"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

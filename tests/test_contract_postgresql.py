@@ -13,6 +13,8 @@ from persistkit.testing import BackendContract
 class TestPostgreSQL(BackendContract):
     """SQLPersistenceBackend on PostgreSQL, read back by psycopg."""
 
+    tries_the_limit = True
+
     @pytest.fixture(autouse=True)
     def _server(self, postgresql_address: str) -> None:
         self.address = postgresql_address

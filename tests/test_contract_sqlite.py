@@ -16,6 +16,8 @@ from persistkit.testing import BackendContract
 class TestSQLite(BackendContract):
     """SQLPersistenceBackend on a file, read back by the standard library."""
 
+    tries_the_limit = True
+
     @pytest.fixture(autouse=True)
     def _file(self, tmp_path: Path) -> None:
         self.path = tmp_path / "state.db"

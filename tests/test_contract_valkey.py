@@ -35,6 +35,8 @@ def client(valkey_address: str) -> Iterator[Redis]:
 class TestValkey(BackendContract):
     """RedisPersistenceBackend on Valkey, read back by a plain client."""
 
+    tries_the_limit = True
+
     @pytest.fixture(autouse=True)
     def _server(self, valkey_address: str, client: Redis) -> None:
         self.address = valkey_address

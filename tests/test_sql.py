@@ -223,3 +223,59 @@ def test_a_change_token_of_an_ended_connection_is_never_seen_again(tmp_path: Pat
     before = asyncio.run(backend.change_token())
     asyncio.run(backend.save("key", b"other"))
     assert asyncio.run(backend.change_token()) != before
+
+
+async def test_a_connection_the_server_has_closed_is_opened_again(postgresql_address: str) -> None:
+    """Idle connections that the server ended, as a restart does, are replaced without an error."""
+    async with SQLPersistenceBackend(postgresql_address, create=True, table="restarted") as backend:
+        await asyncio.gather(*(backend.save(f"key:{number}", b"value") for number in range(4)))
+        with psycopg.connect(postgresql_address) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+        assert await backend.batch_load([f"key:{number}" for number in range(4)]) == [b"value"] * 4
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+async def test_batches_that_cross_do_not_lock_each_other_out(
+    tmp_path: Path, engine: str, request: pytest.FixtureRequest
+) -> None:
+    """Batches of the same keys in opposite orders, at once, all succeed."""
+    address = f"sqlite:///{tmp_path}/state.db" if engine == "sqlite" else request.getfixturevalue("postgresql_address")
+    keys = [f"key:{number:03}" for number in range(300)]
+    async with SQLPersistenceBackend(address, create=True, table="crossing") as backend:
+        for _ in range(5):
+            await asyncio.gather(
+                backend.batch_save(dict.fromkeys(keys, b"one")),
+                backend.batch_save(dict.fromkeys(reversed(keys), b"two")),
+                backend.batch_delete(keys),
+                backend.batch_delete(reversed(keys)),
+            )
+        values = await backend.batch_load(keys)
+        assert len(set(values)) == 1
+
+
+async def test_a_listing_in_postgresql_reads_each_row_once(
+    postgresql_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page goes on by the index where the last one ended, and never sorts the table anew."""
+    monkeypatch.setattr("persistkit.backends.sql._PAGE", 500)
+    keys = [f"key:{number:04}" for number in range(3000)]
+    async with SQLPersistenceBackend(postgresql_address, create=True, table="paged") as backend:
+        for start in range(30):
+            await backend.batch_save(dict.fromkeys(keys[start::30], b"value"))
+        assert await backend.list_keys() == keys
+        assert [entry.key async for entry in backend.entries("key:05")] == keys[500:600]
+    # What a connection did is counted at the latest when it ends.
+    read = (
+        "SELECT t.seq_tup_read + i.idx_tup_read FROM pg_stat_user_tables t JOIN pg_stat_user_indexes i USING (relid) "
+        "WHERE t.relname = 'paged'"
+    )
+    with psycopg.connect(postgresql_address, autocommit=True) as connection:
+        for _ in range(500):
+            ((rows,),) = connection.execute(read).fetchall()
+            if rows >= len(keys):
+                break
+            time.sleep(0.02)
+        assert len(keys) <= rows < 1.2 * len(keys)

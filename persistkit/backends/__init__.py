@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from persistkit.backend import PersistenceBackend
 from persistkit.errors import StorageError
+from persistkit.readonly import ReadOnlyBackend
 
 __all__ = ["open_backend", "shown_address"]
 
@@ -40,7 +41,9 @@ _ENGINES: Final = {
 _SCHEMES: Final = ("file:", "memory:", *(f"{scheme}://" for scheme in _ENGINES))
 
 
-def open_backend(address: str | PathLike[str], *, create: bool = False, **options: Any) -> PersistenceBackend:
+def open_backend(
+    address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Any
+) -> PersistenceBackend:
     """Return the backend an address leads to.
 
     A path, a ``file:`` URL (percent-encoded), ``memory:``, ``sqlite:///state.db``, ``postgresql://host/database``,
@@ -50,6 +53,7 @@ def open_backend(address: str | PathLike[str], *, create: bool = False, **option
     Args:
         address: where the values are.
         create: make the directory, or the database's file and tables, if it does not exist; other engines need none.
+        read_only: refuse every write with ``ReadOnlyError`` before any I/O.
         options: handed to the backend, such as ``fsync=False``, ``timeout_seconds=5``, ``table="runs"``,
             ``namespace="runs:"``, ``endpoint="https://..."``, credentials.
 
@@ -65,14 +69,38 @@ def open_backend(address: str | PathLike[str], *, create: bool = False, **option
     """
     if not isinstance(address, (str, PathLike)):
         raise TypeError(f"an address is text or a path, such as 'results', not {type(address).__name__}")
+    if not fspath(address):
+        raise ValueError("the address is empty; write a path, such as 'results', or '.' for the working directory")
+    backend = _opened(address, create, options)
+    return ReadOnlyBackend(backend) if read_only else backend
+
+
+def shown_address(address: str | PathLike[str]) -> str:
+    """Return an address as it may be shown: an engine's without password and options, any other as it is.
+
+    The user is shown for databases; object stores have none, and what stands there is a credential.
+
+    Example:
+        >>> shown_address("postgresql://me:secret@host/state?password=secret")
+        'postgresql://me@host/state'
+    """
+    text = str(address)
+    found = _SCHEME.match(text)
+    if found is None or found[1].lower() not in _ENGINES or found[1].lower() == "sqlite":
+        return text
+    url = urlsplit(text)
+    user, at, host = url.netloc.rpartition("@")
+    shown = "" if _ENGINES[found[1].lower()] is _OBJECTS else f"{user.partition(':')[0]}{at}"
+    return urlunsplit(url._replace(netloc=shown + host, query="", fragment=""))
+
+
+def _opened(address: str | PathLike[str], create: bool, options: dict[str, Any]) -> PersistenceBackend:
     if isinstance(address, PathLike):
         return _open_directory(Path(address), create, options)
-    if not address:
-        raise ValueError("the address is empty; write a path, such as 'results', or '.' for the working directory")
     found = _SCHEME.match(address)
     # A directory may be called anything, `run:1` too: what exists as a path is a path.
     if found is None or (found[1] not in ("file", "memory") and Path(address).exists()):
-        return _open_directory(Path(fspath(address)), create, options)
+        return _open_directory(Path(address), create, options)
     scheme, rest = found[1].lower(), address[found.end() :]
     if scheme == "file":
         return _open_directory(Path(unquote(rest.removeprefix("//localhost").removeprefix("//"))), create, options)
@@ -85,29 +113,13 @@ def open_backend(address: str | PathLike[str], *, create: bool = False, **option
         engine = getattr(import_module(module), name)
         if _ENGINES[scheme] is _TABLES:
             options["create"] = create
-        return _made(engine, (address,), options)
+        return _made(engine, (f"{scheme}:{rest}",), options)
     near = difflib.get_close_matches(scheme, _ENGINES, n=1)
     meant = f"; did you mean {near[0] + '://'!r}? Otherwise" if near else ";"
     # Only the scheme is told: what follows may hold a password.
     raise StorageError(
         f"open an address: no backend is known for {scheme + ':'!r}{meant} write a path or one of {', '.join(_SCHEMES)}"
     )
-
-
-def shown_address(address: str | PathLike[str]) -> str:
-    """Return an address as it may be shown: an engine's without password and options, any other as it is.
-
-    Example:
-        >>> shown_address("postgresql://me:secret@host/state?password=secret")
-        'postgresql://me@host/state'
-    """
-    text = str(address)
-    found = _SCHEME.match(text)
-    if found is None or found[1].lower() not in _ENGINES or found[1].lower() == "sqlite":
-        return text
-    url = urlsplit(text)
-    user, at, host = url.netloc.rpartition("@")
-    return urlunsplit(url._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query="", fragment=""))
 
 
 def _open_directory(path: Path, create: bool, options: dict[str, Any]) -> PersistenceBackend:

@@ -14,8 +14,8 @@ from typing import Final
 
 from persistkit.backend import BlockingReader, BlockingWriter, Entry, raise_failures
 from persistkit.backends.claims import Claims
+from persistkit.backends.file_streams import ValueReader, ValueWriter
 from persistkit.backends.files import EXHAUSTED, Files, modified_at, sync_path
-from persistkit.backends.streams import ValueReader, ValueWriter
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import Reading, claim_name_for, is_filename, place_for, readings_of
 from persistkit.operations import BytesLike

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Never
 
 from persistkit.backend import BlockingCore, BlockingReader, BlockingWriter, Entry, PersistenceBackend
-from persistkit.filenames import filename_for
 from persistkit.operations import BytesLike, Items, check_value
 
 __all__ = ["MemoryPersistenceBackend"]
@@ -129,7 +128,7 @@ class _Values:
     def entries(self, prefix: str) -> Iterator[Entry]:
         for key, (value, modified) in self._values.copy().items():
             if key.startswith(prefix):
-                yield Entry(key, len(value), modified, filename_for(key))
+                yield Entry(key, len(value), modified)
 
     def list_keys(self, prefix: str) -> list[str]:
         return sorted(key for key in self._values.copy() if key.startswith(prefix))

@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 from persistkit.backend import Entry, PersistenceBackend, raise_failures
 from persistkit.connections import PerLoop, settled
 from persistkit.errors import StorageError
-from persistkit.filenames import filename_for
 from persistkit.operations import BytesLike, Items, check_size
 
 try:
@@ -158,7 +157,7 @@ class RedisPersistenceBackend(PersistenceBackend):
             for key, size in zip(keys, sizes, strict=True):
                 # A key that became a list or hash meanwhile answers with an error.
                 if key not in gone and isinstance(size, int):
-                    yield Entry(key, size, None, filename_for(key))
+                    yield Entry(key, size, None)
 
     async def list_keys(self, prefix: str = "") -> list[str]:
         """Return the keys that start with ``prefix``, sorted by their UTF-8 bytes."""
@@ -313,6 +312,10 @@ def _without_password(address: str) -> tuple[str, str | None]:
             "an address is redis://host:6379/0, with valkey://, and with TLS rediss:// or valkeys:// alike: "
             f"this one, of the scheme {url.scheme!r}, names no host after //"
         )
+    try:
+        url.port  # noqa: B018 - reading it is the check
+    except ValueError:
+        raise ValueError(f"an address ends its host with a port number, {url.scheme}://host:6379/0") from None
     queries = dict(parse_qsl(url.query))
     password = unquote(url.password) if url.password else queries.pop("password", None)
     credentials, at, host = url.netloc.rpartition("@")

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from persistkit.backend import Entry
 from persistkit.browser.patterns import glob_pattern, substring_pattern
-from persistkit.filenames import filename_for
 
 __all__ = ["Folder", "IndexBuilder", "KeyIndex", "Level", "Query", "Rows"]
 
@@ -159,7 +158,7 @@ class KeyIndex:
             key=text if flags & _KNOWN else None,
             size=int(self._columns["size"][row]),
             modified=None if modified == _NO_TIME else _EPOCH + modified * _MICROSECOND,
-            filename=filename_for(text) if flags & _KNOWN else text,
+            stored_as=None if flags & _KNOWN else text,
             ambiguous=bool(flags & _AMBIGUOUS),
         )
 

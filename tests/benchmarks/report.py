@@ -130,7 +130,7 @@ def _draw(panel: Any, block: Block) -> None:  # matplotlib's axes: its stubs typ
 def _operations(block: Block) -> list[str]:
     measured = dict.fromkeys(operation for cells in block.samples.values() for operation in cells)
     ordered = [operation for operation in OPERATIONS if operation in measured]
-    return ordered or list(measured)
+    return [*ordered, *(operation for operation in measured if operation not in ordered)]
 
 
 def _cell(block: Block, name: str, operation: str) -> str:

@@ -1,0 +1,254 @@
+"""Bucket: the requests to one object store, each within its time, with errors that name what was tried."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import from_url
+
+from persistkit.backends.object_streams import PART_BYTES
+from persistkit.errors import StorageError
+
+__all__ = ["Bucket"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+T = TypeVar("T")
+
+_SCHEMES: Final = ("s3", "gs", "az")
+_PAGE: Final = 1_000
+_PARTS_AT_ONCE: Final = 3
+_SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
+_SECRET: Final = re.compile(r"key|secret|token|password|credential|sas", re.IGNORECASE)
+
+# obstore's runtime is one for the process, and its threads do not follow a fork.
+_runtime_process: int | None = None
+
+
+class Bucket:
+    """One object store of obstore.
+
+    Every method takes first what is being tried, for the error; a missing object is ``None`` or nothing, a missing
+    bucket is an error.
+
+    Args:
+        address: of the bucket and prefix, or a store of obstore.
+        timeout_seconds: for one request, new tries included; large values get a second more a MiB.
+        options: obstore's configuration.
+    """
+
+    def __init__(self, address: Any, timeout_seconds: float, options: dict[str, str]) -> None:
+        # Any: an address or any of obstore's seven store classes, which share no base class.
+        self.place = _shown(address) if isinstance(address, str) else type(address).__name__
+        self.public_options = {name: value for name, value in options.items() if not _SECRET.search(name)}
+        self._secrets = [value for name, value in options.items() if _SECRET.search(name) and value]
+        self._timeout_seconds = timeout_seconds
+        self._store: Any = _opened(address, timeout_seconds, options) if isinstance(address, str) else address
+        self._seen = False
+
+    async def get(self, tried: str, name: str) -> bytes | None:
+        """Return the object's content."""
+
+        async def work() -> bytes:
+            result = await obstore.get_async(self._store, name)
+            async with asyncio.timeout(result.meta["size"] / _SLOWEST_BYTES_PER_SECOND + self._timeout_seconds):
+                return bytes(await result.bytes_async())
+
+        try:
+            return await self._ask(tried, work, None)
+        except FileNotFoundError as error:
+            await self._see(tried, error)
+            return None
+
+    async def head(self, tried: str, name: str) -> Any | None:
+        """Return the object's size, time and tag. Any: a typed dictionary of obstore's stubs only."""
+        try:
+            return await self._ask(tried, partial(obstore.head_async, self._store, name))
+        except FileNotFoundError as error:
+            await self._see(tried, error)
+            return None
+
+    async def get_range(self, tried: str, name: str, meta: Any, start: int, size: int) -> bytes:
+        """Return a part of the object that ``head`` told about."""
+        options: Any = {"range": (start, min(start + size, meta["size"]))}
+        if meta["e_tag"]:
+            options["if_match"] = meta["e_tag"]
+
+        async def work() -> bytes:
+            result = await obstore.get_async(self._store, name, options=options)
+            return bytes(await result.bytes_async())
+
+        try:
+            return await self._ask(tried, work, size)
+        except (PreconditionError, FileNotFoundError) as error:
+            raise StorageError(f"{tried} in {self.place!r}: it was replaced meanwhile; open it again") from error
+
+    async def put(self, tried: str, name: str, value: bytes) -> None:
+        """Store the object, in several parts at once when it is large."""
+        put = partial(
+            obstore.put_async, self._store, name, value, chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+        )
+        try:
+            await self._ask(tried, put, len(value))
+        except FileNotFoundError as error:
+            raise self._refused(tried, error) from error
+
+    async def put_new(self, tried: str, name: str, value: bytes) -> bool:
+        """Store the object unless there is one; tell whether there was none."""
+        try:
+            await self._ask(tried, partial(obstore.put_async, self._store, name, value, mode="create"))
+        except AlreadyExistsError:
+            return False
+        except FileNotFoundError as error:
+            raise self._refused(tried, error) from error
+        return True
+
+    async def upload(self, tried: str, name: str, parts: AsyncIterator[bytes]) -> None:
+        """Store the object from parts as they come, each within the client's own time for a request."""
+        self._check_process(tried)
+        try:
+            await obstore.put_async(
+                self._store, name, parts, use_multipart=True, chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+            )
+        except BaseError as error:
+            raise self._refused(tried, error) from error
+
+    async def remove(self, tried: str, name: str) -> None:
+        """Remove the object if it is there."""
+        try:
+            await self._ask(tried, partial(obstore.delete_async, self._store, name))
+        except FileNotFoundError as error:
+            await self._see(tried, error)
+
+    async def remove_all(self, tried: str, names: Iterable[str]) -> bool:
+        """Remove a thousand objects by one request; False when some could not be, whichever."""
+        try:
+            await self._ask(tried, partial(obstore.delete_async, self._store, list(names)))
+        except (FileNotFoundError, StorageError):
+            return False
+        return True
+
+    async def objects(self, tried: str) -> dict[str, tuple[int, datetime]]:
+        """Return size and time of every object directly under the prefix, by name."""
+        objects: dict[str, tuple[int, datetime]] = {}
+        listing = obstore.list(self._store, chunk_size=_PAGE).__aiter__()
+        while page := await self._ask(tried, partial(anext, listing, None)):
+            objects.update(
+                (found["path"], (found["size"], found["last_modified"])) for found in page if "/" not in found["path"]
+            )
+        return objects
+
+    async def _see(self, tried: str, error: FileNotFoundError) -> None:
+        """See once that the bucket is there: a missing bucket answers like a missing object."""
+        if "NoSuchBucket" in str(error):
+            raise self._refused(tried, error) from error
+        if not self._seen:
+            listing = obstore.list(self._store, chunk_size=1).__aiter__()
+            try:
+                await self._ask(tried, partial(anext, listing, None))
+            except FileNotFoundError as missing:
+                raise self._refused(tried, missing) from missing
+            self._seen = True
+
+    async def _ask(self, tried: str, work: Callable[[], Awaitable[T]], size: int | None = 0) -> T:
+        """Await one request; what the caller must tell apart (found, exists, replaced) comes as obstore's error."""
+        self._check_process(tried)
+        limit = None if size is None else self._timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND
+        try:
+            async with asyncio.timeout(limit):
+                return await work()
+        except (FileNotFoundError, AlreadyExistsError, PreconditionError):
+            raise
+        except TimeoutError as error:
+            raise StorageError(
+                f"{tried} in {self.place!r}: no answer within {self._timeout_seconds:g} s; look whether it is reachable"
+            ) from error
+        except (BaseError, OSError) as error:
+            raise self._refused(tried, error) from error
+
+    def _check_process(self, tried: str) -> None:
+        global _runtime_process
+        if _runtime_process is None:
+            _runtime_process = os.getpid()
+        elif _runtime_process != os.getpid():
+            raise StorageError(
+                f"{tried} in {self.place!r}: a forked child cannot use object stores; start processes with 'spawn'"
+            )
+
+    def _refused(self, tried: str, error: Exception) -> StorageError:
+        reason = str(error).strip().partition("\n")[0]
+        for secret in self._secrets:
+            reason = reason.replace(secret, "***")
+        return StorageError(f"{tried} in {self.place!r}: {reason}{_advice(reason)}")
+
+
+def _advice(reason: str) -> str:
+    """Return the next step for what a store most often refuses."""
+    # Where the keys of a cloud machine are asked for.
+    if "/latest/api/token" in reason or "/latest/meta-data" in reason:
+        return (
+            "; no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass access_key_id and "
+            "secret_access_key (they do not travel to workers), or skip_signature='true' for a public bucket"
+        )
+    if "error sending request" in reason:
+        return "; look whether the server is up and reachable, and the endpoint is right"
+    if "NoSuchBucket" in reason:
+        return "; make the bucket first, or check its name"
+    return ""
+
+
+def _shown(address: str) -> str:
+    url = urlsplit(address)
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+
+
+def _opened(address: str, timeout_seconds: float, options: dict[str, str]) -> Any:
+    url = urlsplit(address)
+    if url.scheme not in _SCHEMES or not url.netloc:
+        raise ValueError(
+            "an address is s3://bucket/prefix, gs://bucket/prefix or az://container/prefix: "
+            f"this one, of the scheme {url.scheme!r}, names no bucket after //"
+        )
+    if "@" in url.netloc:
+        raise ValueError(
+            f"open {_shown(address)!r}: credentials do not belong in the address; "
+            "write access_key_id=... and secret_access_key=..., or set the environment's variables"
+        )
+    open_url: Any = from_url  # Any: its stub wants one of three typed dictionaries, by the scheme
+    endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
+    # obstore would panic with the first request.
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise ValueError(f"an endpoint begins with http:// or https://, not {endpoint!r}; write https://{endpoint}")
+    try:
+        return open_url(
+            _shown(address).rstrip("/"),
+            config=options or None,
+            client_options={
+                "timeout": timedelta(seconds=timeout_seconds),
+                "connect_timeout": timedelta(seconds=timeout_seconds),
+                "allow_http": endpoint.startswith("http://"),
+            },
+            # obstore's own defaults try for three minutes.
+            retry_config={
+                "max_retries": 3,
+                "retry_timeout": timedelta(seconds=timeout_seconds),
+                "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1), "base": 2},
+            },
+        )
+    except BaseError as error:
+        raise ValueError(
+            f"open {_shown(address)!r}: {str(error).partition(chr(10))[0]}; options are those of obstore, such as "
+            "endpoint, region, access_key_id, secret_access_key"
+        ) from None
