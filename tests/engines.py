@@ -73,12 +73,14 @@ class Server:
 
     Attributes:
         ready: returns without an error when the server can work.
+        farewell: the signal at which it ends in order, also with clients that are still there.
     """
 
     command: list[str]
     folder: Path
     ready: Callable[[], object]
     user: int | None = None
+    farewell: int = signal.SIGTERM
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
@@ -88,10 +90,16 @@ class Server:
             self.process = subprocess.Popen(  # type: ignore[call-overload]
                 self.command, cwd=self.folder, stdout=log, stderr=log, **identity
             )
-        wait_until(self.ready, self.process, self.folder / "server.log")
+        try:
+            wait_until(self.ready, self.process, self.folder / "server.log")
+        except BaseException:
+            self.kill()
+            raise
 
     def signal(self, number: int) -> None:
-        """Send a signal to the server and to every process it has started."""
+        """Send a signal to the server and to every process it has started, unless it has ended."""
+        if self.process.poll() is not None:
+            return  # by now its number may be another process's
         for process in [self.process.pid, *_descendants(self.process.pid)]:
             with suppress(ProcessLookupError):
                 os.kill(process, number)
@@ -104,7 +112,7 @@ class Server:
 
     def close(self) -> None:
         """End it in order, or else without."""
-        self.process.terminate()
+        self.process.send_signal(self.farewell)
         self.signal(signal.SIGCONT)
         try:
             self.process.wait(3)
@@ -159,6 +167,7 @@ def postgresql_server() -> Iterator[tuple[Server, str]]:
         )  # type: ignore[call-overload]
         port = free_port()
         options = ["-D", str(folder / "data"), "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
+        options += ["-c", "dynamic_shared_memory_type=mmap"]  # in its folder, which is removed however it ends
         address = f"postgresql://postgres@127.0.0.1:{port}/postgres"
 
         def ready() -> None:
@@ -167,7 +176,7 @@ def postgresql_server() -> Iterator[tuple[Server, str]]:
             psycopg.connect(address, connect_timeout=5).close()
 
         command = [str(initdb.with_name("postgres")), *options]
-        with running(Server(command, folder, ready, user)) as server:
+        with running(Server(command, folder, ready, user, signal.SIGINT)) as server:
             yield server, address
 
 

@@ -119,6 +119,9 @@ class Image(Process):
         """Cut the power, then end the writer, which hears of it as an error at most."""
         mounted = os.open(self._mountpoint, os.O_RDONLY)
         try:
+            # Of the image, and never of the file system that it lies on.
+            if os.fstat(mounted).st_dev == self._image.stat().st_dev:
+                sys.exit(f"{self._mountpoint} is not mounted")
             fcntl.ioctl(mounted, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
         finally:
             os.close(mounted)
@@ -146,6 +149,7 @@ def writer(kind: str, base: Path, mode: str, number: int) -> Iterator[tuple[int,
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
+        os.close(reading)  # so that it ends with the one that listens, however that ends
         try:
             write_for_ever(kind, base, mode, number, writing)
         finally:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -70,6 +71,7 @@ def fork_once(what: str, save: Save, load: Load, key: str) -> list[str]:
     """Fork a child that saves and loads; return what went wrong."""
     child = os.fork()
     if child == 0:
+        signal.alarm(2 * int(PATIENCE_SECONDS[what]))  # also when nobody is left to end it
         answered = 1
         try:
             save(key, key.encode())
@@ -82,7 +84,7 @@ def fork_once(what: str, save: Save, load: Load, key: str) -> list[str]:
         if ended:
             return [f"{key} ended with {status}"] if status else [] if load(key) == key.encode() else [f"{key} is lost"]
         time.sleep(0.001)
-    os.kill(child, 9)
+    os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return [f"{key} hangs"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -66,6 +67,9 @@ class Tracer:
             if "outcome" in answer:
                 outcome = Outcome(**answer["outcome"] | {"errnos": tuple(answer["outcome"]["errnos"])})
                 self._messages.receive()
+            else:
+                killed = "signal=KILL" in inject and answer["ended"] == -signal.SIGKILL
+                assert killed, f"{deed.name} under {inject!r} died by itself: {answer}"
         log = self._log.read_text(errors="replace")
         return Traced(
             outcome, _calls_of(log, base), injected="(INJECTED)" in log or "--- SIG" in log or outcome is None

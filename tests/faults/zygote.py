@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from .broken import backend_of
 from .deeds import DEEDS, perform
 
 _MESSAGE_BYTES = 64 * 1024
+# A deed that hangs is ended, which the tracer notices; well below what a test may take.
+MOST_SECONDS = 60
 
 
 class Messages:
@@ -47,6 +50,7 @@ def serve(messages: Messages) -> None:
     while request := messages.receive():
         child = os.fork()
         if child == 0:
+            signal.alarm(MOST_SECONDS)
             _carry_out(messages, **request)
             os._exit(0)
         _, status = os.waitpid(child, 0)
