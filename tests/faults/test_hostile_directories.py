@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shlex
 import stat
 import time
 from collections.abc import Callable
@@ -125,22 +126,24 @@ def test_what_is_no_file_is_never_followed_and_stops_nothing(tmp_path: Path, led
 
 def test_an_odd_directory_is_listed_framed_checked_and_browsed(tmp_path: Path, ledger: Ledger) -> None:
     """Around odd files, hard links, 4 GiB of nothing and impossible times, everything works, in bounded memory."""
-    odd_directory(tmp_path)
-    for path in [path for path in tmp_path.glob("*.bin") if path.name.startswith("claim_")]:
+    base = tmp_path / "odd"
+    base.mkdir()
+    odd_directory(base)
+    for path in [path for path in base.glob("*.bin") if path.name.startswith("claim_")]:
         path.unlink()
-    os.link(outside(tmp_path), value_path(tmp_path, "hard link"))
-    with value_path(tmp_path, "sparse").open("wb") as file:
+    os.link(outside(base), value_path(base, "hard link"))
+    with value_path(base, "sparse").open("wb") as file:
         file.truncate(4 * GIBI)
     for key, seconds in (("future", 2**40), ("past", -(2**40))):
-        value_path(tmp_path, key).write_bytes(b"value")
-        os.utime(value_path(tmp_path, key), (seconds, seconds))
+        value_path(base, key).write_bytes(b"value")
+        os.utime(value_path(base, key), (seconds, seconds))
     kept, control = Trials(), Trials()
     with Opener() as opener:
-        kept.add(*opener.broken("in_directory", "odd", tmp_path))
-        control.add(*opener.broken("without_a_look", "sparse", tmp_path))
-    BlockingBackend(FilePersistenceBackend(tmp_path, fsync=False)).save("hard link", b"new")
-    assert outside(tmp_path).read_bytes() == b"outside"
-    with BlockingBackend(FilePersistenceBackend(tmp_path)).open_reader("sparse") as reader:
+        kept.add(*opener.broken("in_directory", "odd", base))
+        control.add(*opener.broken("without_a_look", "sparse", base))
+    BlockingBackend(FilePersistenceBackend(base, fsync=False)).save("hard link", b"new")
+    assert outside(base).read_bytes() == b"outside"
+    with BlockingBackend(FilePersistenceBackend(base)).open_reader("sparse") as reader:
         assert reader is not None
         assert reader.size == 4 * GIBI
         assert reader.read(10) == bytes(10)
@@ -153,7 +156,7 @@ def test_a_million_strangers_cost_bounded_memory(tmp_path: Path, ledger: Ledger)
     """Among a million foreign files the one value is found; list, frame, check and browser stay in bounded memory."""
     require("unshare", "mount")
     namespace = ["unshare", "-m", "sh", "-c"]
-    mount = f"mount -t tmpfs -o size=1g,nr_inodes=2m tmpfs {tmp_path}"
+    mount = f"mount -t tmpfs -o size=1g,nr_inodes=2m tmpfs {shlex.quote(str(tmp_path))}"
     require_kernel("tmpfs", *namespace, mount)
     kept, control = Trials(), Trials()
     with Opener(*namespace, f'{mount} && exec "$0" "$@"') as opener:
@@ -193,7 +196,9 @@ def churn(base: str, seconds: float) -> None:
 
 def test_files_that_change_under_the_reader_are_an_answer_or_an_error(tmp_path: Path, ledger: Ledger) -> None:
     """While a stranger writes, truncates, renames and removes, every call answers or raises a StorageError."""
-    files = FilePersistenceBackend(tmp_path, fsync=False)
+    base = tmp_path / "changing"
+    base.mkdir()
+    files = FilePersistenceBackend(base, fsync=False)
     backend = BlockingBackend(files)
     keys = [*(f"k{n}" for n in range(20)), CLAIMED]
     kept, control = Trials(), Trials()
@@ -204,17 +209,17 @@ def test_files_that_change_under_the_reader_are_an_answer_or_an_error(tmp_path: 
         lambda: findings_frame(backend.call(files.check)),
         lambda: backend.key_count(),
     ]
-    stranger = multiprocessing.get_context("spawn").Process(target=churn, args=(str(tmp_path), 4.0), daemon=True)
+    stranger = multiprocessing.get_context("spawn").Process(target=churn, args=(str(base), 4.0), daemon=True)
     stranger.start()
     deadline = time.monotonic() + 60
     while stranger.is_alive() and time.monotonic() < deadline:
-        seen = [path for path in tmp_path.iterdir() if path.is_file()]
+        seen = [path for path in base.iterdir() if path.is_file()]
         for work in works:
             kept.add(*refused(work, StorageError))
         control.add(*refused(partial(sizes_of, seen), StorageError))
     stranger.join(10)
     assert stranger.exitcode == 0
-    assert outside(tmp_path).read_bytes() == b"outside"
+    assert outside(base).read_bytes() == b"outside"
     ledger.record("files that change under the reader are an answer or a StorageError", kept, control)
 
 
