@@ -16,10 +16,11 @@ import pytest
 from persistkit import FilePersistenceBackend
 
 from .ledger import Ledger, Trials
-from .soak import all_keys, own_key, read
+from .soak import SHARED, all_keys, own_key, read
 
 PROCESSES = 4
 SOAK_SECONDS = 60
+BY_ITSELF = "a process died by itself"
 HOUR_AGO = time.time() - 3700
 
 
@@ -84,30 +85,39 @@ def soaked(base: Path, kind: str, seconds: float) -> Trials:
 
     The control runs until one of its processes has seen something wrong, and no longer than the others.
     """
-    generator = random.Random(3)
     accounts = [Account() for _ in range(PROCESSES)]
     lives = [Life(base, kind, owner, 0) for owner in range(PROCESSES)]
-    trials, kills = Trials(), 0
+    try:
+        trials = killed_at_random(base, kind, seconds, accounts, lives)
+    finally:
+        died = [life.died for life in lives]
+        for life in lives:
+            life.kill()
+    print(f"{kind}: {trials.count} kills, {sum(account.acknowledged for account in accounts):,} acknowledged changes")
+    for account, life, by_itself in zip(accounts, lives, died, strict=True):
+        account.take(life.events)
+        idle = ["a process did nothing"] * (account.acknowledged == 0)
+        trials.add(*account.wrong, *idle, *[BY_ITSELF] * by_itself)
+    trials += asyncio.run(left(base, accounts))
+    return trials
+
+
+def killed_at_random(base: Path, kind: str, seconds: float, accounts: list[Account], lives: list[Life]) -> Trials:
+    """Kill one process after the other and start it again; each kill is a trial."""
+    trials, generator = Trials(), random.Random(3)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(generator.uniform(0.1, 0.7))
         if kind == "control" and any(account.wrong for account in accounts):
             break
         owner = generator.randrange(PROCESSES)
-        if not lives[owner].events:
+        died = lives[owner].died
+        if not lives[owner].events and not died:
             continue
-        trials.add(*["a process died by itself"] * lives[owner].died)
+        trials.add(*[BY_ITSELF] * died)
         lives[owner].kill()
-        kills += 1
         accounts[owner].take(lives[owner].events)
         lives[owner] = Life(base, kind, owner, accounts[owner].last)
-    for account, life in zip(accounts, lives, strict=True):
-        life.kill()
-        account.take(life.events)
-    print(f"{kind}: {kills} kills, {sum(account.acknowledged for account in accounts):,} acknowledged changes")
-    for account in accounts:
-        trials.add(*account.wrong)
-    trials += asyncio.run(left(base, accounts))
     return trials
 
 
@@ -125,12 +135,24 @@ async def left(base: Path, accounts: list[Account]) -> Trials:
                 continue
             possible = account.possible.get(key, {None})
             trials.add(*[f"lost: {key[:40]!r} is {number}, not one of {possible}"] * (number not in possible))
+    for key in SHARED:
+        trials.add(*torn(key, await backend.load(key)))
     for path in base.iterdir():
         os.utime(path, (HOUR_AGO, HOUR_AGO))
     await backend.check(repair=True)
     trials.add(*[f"left: {finding.problem} {finding.filename[:60]!r}" for finding in await backend.check()])
     trials.add(*[f"listed {key[:60]!r}" for key in set(await backend.list_keys()) - all_keys(PROCESSES)])
     return trials
+
+
+def torn(key: str, value: bytes | None) -> list[str]:
+    """Return what is wrong with a value that anybody may have saved last."""
+    try:
+        if value is not None:
+            read(key, value)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 @pytest.mark.faults
