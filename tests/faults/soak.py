@@ -17,6 +17,7 @@ from pathlib import Path
 from persistkit import FilePersistenceBackend
 from persistkit.backends.file import FilePersistenceBackend as Files
 from persistkit.errors import BatchError, KeyCollisionError
+from persistkit.filenames import needs_claim
 
 OWN = ["plain", "a/b", "c:d?e", "x" * 300, "half?>", "日本語/メモ", "odd_*|<", "many/" * 5]
 SHARED = ["shared/plain", "shared/?>", "shared/>_", "shared/" + "y" * 260, "shared/<|", "shared/>:"]
@@ -54,10 +55,13 @@ def read(key: str, value: bytes) -> int:
 
 
 class TornFiles(Files):
-    """The control: writes in place, as a simple program does."""
+    """The control: claims as it should and writes in place, as a simple program does."""
 
     async def save(self, key: str, value: bytes | bytearray | memoryview) -> None:
         """Write the file itself, in pieces."""
+        if needs_claim(key):
+            await super().save(key, value)
+            return
         with self.path_for(key).open("wb") as file:
             for start in range(0, len(value), 4_096):
                 file.write(value[start : start + 4_096])
