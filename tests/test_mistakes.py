@@ -85,11 +85,16 @@ PLACES: dict[str, tuple[Mistake, type[Exception], str]] = {
     "an unknown scheme": (lambda _: persistkit.open("http://host/x"), StorageError, "write a path or one of file:"),
     "no bucket": (lambda _: persistkit.open("s3:bucket"), ValueError, "s3://bucket/prefix"),
     "no host": (lambda _: persistkit.open("redis:localhost"), ValueError, "redis://host:6379/0"),
+    "a mistyped read_only": (
+        lambda _: persistkit.open("results", readonly=True),
+        TypeError,
+        "did you mean 'read_only'",
+    ),
     "a mistyped option": (lambda _: persistkit.open("results", fsnc=False), TypeError, "did you mean 'fsync'"),
     "an option of another engine": (
         lambda _: persistkit.open("sqlite:///x.db", create=True, fsync=False),
         TypeError,
-        "it takes create, table, timeout_seconds",
+        "it takes create, read_only, table, timeout_seconds",
     ),
     "an option obstore has not": (
         lambda _: persistkit.open("s3://bucket", regin="x"),

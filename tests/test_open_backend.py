@@ -47,6 +47,21 @@ def test_a_sqlite_file_opens_as_a_store(tmp_path: Path) -> None:
         assert dict(store) == {"run/1": {"loss": 0.5}}
 
 
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path written with a tilde leads home, as in a shell; a directory here that is called so is itself."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    with persistkit.open("~/results", create=True) as store:
+        store["run/1"] = 1
+    assert list(persistkit.open(home / "results", read_only=True)) == ["run/1"]
+    assert list(here.iterdir()) == []
+    (here / "~" / "results").mkdir(parents=True)
+    assert list(persistkit.open("~/results")) == []
+
+
 def test_an_unknown_scheme_lists_the_known_and_no_password() -> None:
     """A mistyped scheme is answered with those there are, without the rest of the address."""
     with pytest.raises(StorageError, match=r"sqlite://.*s3://") as caught:

@@ -7,6 +7,7 @@ import doctest
 import importlib
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,16 @@ def test_notebooks_were_run_from_top_to_bottom(path: Path) -> None:
     for cell in cells:
         meant = "raises-exception" in cell["metadata"].get("tags", [])
         assert meant or not [output for output in cell["outputs"] if output["output_type"] == "error"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_read_at_a_glance(path: Path) -> None:
+    """A code cell has ten lines at most, one that writes a file apart; no output names a person's folder."""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            source = "".join(cell["source"])
+            assert source.startswith("%%writefile") or len(source.splitlines()) <= 10, source
+            assert not re.search(r"/(home|root|Users)/", json.dumps(cell["outputs"]))
 
 
 def test_there_are_notebooks() -> None:

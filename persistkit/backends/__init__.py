@@ -1,4 +1,4 @@
-"""The engines behind the interface, one file each, and which address leads to which."""
+"""The engines behind the interface, each under its own module, and which address leads to which."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ def open_backend(
 ) -> PersistenceBackend:
     """Return the backend an address leads to.
 
-    A path, a ``file:`` URL (percent-encoded), ``memory:``, ``sqlite:///state.db``, ``postgresql://host/database``,
-    ``redis://``, ``rediss://``, ``valkey://`` or ``valkeys://host:6379/0``, ``s3://bucket/prefix``, and, unverified,
-    ``gs://`` and ``az://``. Nothing is sent to a server before the first operation.
+    A path (``~/`` is the home directory), a ``file:`` URL (percent-encoded), ``memory:``, ``sqlite:///state.db``,
+    ``postgresql://host/database``, ``redis://``, ``rediss://``, ``valkey://`` or ``valkeys://host:6379/0``,
+    ``s3://bucket/prefix``, and, unverified, ``gs://`` and ``az://``. Nothing is sent to a server before the first
+    operation.
 
     Args:
         address: where the values are.
@@ -100,7 +101,9 @@ def _opened(address: str | PathLike[str], create: bool, options: dict[str, Any])
     found = _SCHEME.match(address)
     # A directory may be called anything, `run:1` too: what exists as a path is a path.
     if found is None or (found[1] not in ("file", "memory") and Path(address).exists()):
-        return _open_directory(Path(address), create, options)
+        path = Path(address)
+        at_home = address.startswith("~/") and not path.exists()
+        return _open_directory(path.expanduser() if at_home else path, create, options)
     scheme, rest = found[1].lower(), address[found.end() :]
     if scheme == "file":
         return _open_directory(Path(unquote(rest.removeprefix("//localhost").removeprefix("//"))), create, options)
@@ -135,10 +138,11 @@ def _made(engine: type[PersistenceBackend], place: tuple[object, ...], options: 
     parameters = inspect.signature(engine).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         taken = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+        offered = list(dict.fromkeys(["create", "read_only", *taken]))  # the first two are for every address
         for name in options:
             if name not in taken:
-                near = difflib.get_close_matches(name, taken, n=1)
-                meant = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(taken) or 'none'}"
+                near = difflib.get_close_matches(name, offered, n=1)
+                meant = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(offered)}"
                 raise TypeError(f"{engine.__name__} takes no option {name!r}{meant}")
     return engine(*place, **options)
 
