@@ -22,17 +22,10 @@ from persistkit import BlockingBackend, FilePersistenceBackend
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 expect.set_options(timeout=30_000)  # a loaded machine answers late; a right answer ends the wait at once
 
-SETUP = r"""
-import io, json, time
-from pathlib import Path
-import anyio, ipywidgets, numpy as np, pandas as pd
-from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
-from persistkit.browser import KeyBrowser
-
-def browser_of(values, **options):
-    memory = BlockingBackend(MemoryPersistenceBackend())
-    memory.batch_save(values)
-    return KeyBrowser(memory.backend, **options)
+# In a cell of its own, run last: with a background loop in the kernel JupyterLab 4.6 was seen to send what widgets ask
+# behind the running cell, not beside it.
+WAITING = """
+import anyio
 
 class Waiting(MemoryPersistenceBackend):
     blocking_core = None
@@ -44,6 +37,20 @@ class Waiting(MemoryPersistenceBackend):
 
 waiting = Waiting()
 BlockingBackend(waiting).batch_save({"a": b"1", "b": b"2"})
+KeyBrowser(waiting)
+"""
+SETUP = r"""
+import io, json, time
+from pathlib import Path
+import ipywidgets, numpy as np, pandas as pd
+from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
+from persistkit.browser import KeyBrowser
+
+def browser_of(values, **options):
+    memory = BlockingBackend(MemoryPersistenceBackend())
+    memory.batch_save(values)
+    return KeyBrowser(memory.backend, **options)
+
 npy, parquet = io.BytesIO(), io.BytesIO()
 np.save(npy, np.arange(12.0).reshape(4, 3))
 pd.DataFrame({"n": [1, 2], "text": ["a", "<b>"]}).to_parquet(parquet)
@@ -74,7 +81,7 @@ CELLS = [
     "shared.selected = 'a'",
     "browser_of(hostile)",
     "print(deleting._backend.list_keys())",
-    "KeyBrowser(waiting)",
+    WAITING,
     "read = ipywidgets.Output(); mirror = ipywidgets.Text()\n"
     "composed = browser_of({'a': b'first', 'b': b'second'}, read_only=False)\n"
     "def show(change):\n    read.clear_output()\n    with read: print(composed.selected_value())\n"
@@ -270,16 +277,6 @@ def test_key_and_line_can_be_copied(notebook: Notebook) -> None:
         expect(widget.locator(".pk-title")).to_contain_text("0003")
 
 
-def test_a_late_answer_is_announced(notebook: Notebook, server: Server) -> None:
-    """While Python does not answer the page says so, and no longer once it did."""
-    widget = browser_in(notebook, 10)
-    rows(widget).first.click()
-    expect(widget).to_have_class(re.compile("pk-late"))
-    (server.root / "answer").touch()
-    expect(widget.locator(".pk-value")).to_have_text("late")
-    expect(widget).not_to_have_class(re.compile("pk-late"))
-
-
 @pytest.mark.parametrize("width", [1600, 760, 420])
 def test_nothing_sticks_out_at_any_width(notebook: Notebook, width: int) -> None:
     """In wide and narrow windows all controls, folders, marks and preview included, lie inside the browser."""
@@ -436,6 +433,16 @@ def test_every_text_has_contrast(notebook: Notebook, theme: str) -> None:
     expect(widget.get_by_role("treeitem").first).to_be_visible()
     assert widget.evaluate(CONTRAST) == []
     notebook.theme("JupyterLab Light")
+
+
+def test_a_late_answer_is_announced(notebook: Notebook, server: Server) -> None:
+    """While Python does not answer the page says so, and no longer once it did."""
+    widget = browser_in(notebook, 10)
+    rows(widget).first.click()
+    expect(widget).to_have_class(re.compile("pk-late"))
+    (server.root / "answer").touch()
+    expect(widget.locator(".pk-value")).to_have_text("late")
+    expect(widget).not_to_have_class(re.compile("pk-late"))
 
 
 def test_without_a_kernel_a_table_is_there(chrome: Browser, tmp_path: Path) -> None:
