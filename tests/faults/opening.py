@@ -183,7 +183,7 @@ def without_care(key: str, base: str) -> str:
     if data.startswith(b"PAR1"):
         value: object = pd.read_parquet(BytesIO(data))
     elif data.startswith(b"\x93NUMPY"):
-        value = np.load(BytesIO(data), allow_pickle=True)
+        value = np.load(BytesIO(data))
     else:
         value = pd.json_normalize(json.loads(data))
     return str(value)
