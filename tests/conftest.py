@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("short", _PATIENT, max_examples=60)
 settings.register_profile("long", _PATIENT, max_examples=2_000)  # ten minutes for all of tests
 settings.load_profile("short")
+
+# A shell starts what it runs in the background with interrupts ignored, and every child would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest.register_assert_rewrite("persistkit.testing")
 
