@@ -77,7 +77,10 @@ async def to_frame(backend: PersistenceBackend, prefix: str = "") -> pd.DataFram
     check_prefix(prefix)
     core = backend.blocking_core
     if core is None:
-        return entries_frame([entry async for entry in backend.entries(prefix)])
+        columns = _Columns()
+        async for entry in backend.entries(prefix):
+            columns.append(entry)
+        return columns.frame()
     # One hop for the whole listing: entry by entry through an asynchronous iterator costs twice as much.
     with traced("entries", prefix):
         return await to_thread.run_sync(lambda: entries_frame(core.entries(prefix)))
@@ -93,30 +96,45 @@ def entries_frame(entries: Iterable[Entry]) -> pd.DataFrame:
         0   a     1
         1   b     2
     """
-    keys: list[str | None] = []
-    sizes: list[int] = []
-    times: list[datetime | None] = []
-    filenames: list[str] = []
+    columns = _Columns()
     for entry in entries:
+        columns.append(entry)
+    return columns.frame()
+
+
+class _Columns:
+    """The columns of entries as they come: thousands of entries kept alive keep the garbage collector busy."""
+
+    def __init__(self) -> None:
+        self._keys: list[str | None] = []
+        self._sizes: list[int] = []
+        self._times: list[datetime | None] = []
+        self._filenames: list[str] = []
+
+    def append(self, entry: Entry) -> None:
         key, size, modified, stored_as, _ = entry
-        keys.append(key)
-        sizes.append(size)
-        times.append(modified)
-        filenames.append(entry.filename if stored_as is None else stored_as)
-    known = [row for row, key in enumerate(keys) if key is not None]
-    unknown = [row for row, key in enumerate(keys) if key is None]
-    order = sorted(known, key=lambda row: keys[row] or "") + sorted(unknown, key=filenames.__getitem__)
-    filenames = [filenames[row] for row in order]
-    return pd.DataFrame(
-        {
-            "key": text_column([keys[row] for row in order]),
-            "size": np.array(sizes, dtype="int64")[order],
-            "modified": pd.DatetimeIndex([times[row] for row in order], dtype="datetime64[us, UTC]"),
-            "filename": text_column(filenames),
-            "hash": text_column([filename[_HASH] for filename in filenames]),
-        },
-        copy=False,
-    )
+        self._keys.append(key)
+        self._sizes.append(size)
+        self._times.append(modified)
+        self._filenames.append(entry.filename if stored_as is None else stored_as)
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows sorted by key, those of unknown key last, by filename."""
+        keys, filenames = self._keys, self._filenames
+        known = [row for row, key in enumerate(keys) if key is not None]
+        unknown = [row for row, key in enumerate(keys) if key is None]
+        order = sorted(known, key=lambda row: keys[row] or "") + sorted(unknown, key=filenames.__getitem__)
+        filenames = [filenames[row] for row in order]
+        return pd.DataFrame(
+            {
+                "key": text_column([keys[row] for row in order]),
+                "size": np.array(self._sizes, dtype="int64")[order],
+                "modified": pd.DatetimeIndex([self._times[row] for row in order], dtype="datetime64[us, UTC]"),
+                "filename": text_column(filenames),
+                "hash": text_column([filename[_HASH] for filename in filenames]),
+            },
+            copy=False,
+        )
 
 
 def text_column(values: Sequence[str | None]) -> pd.api.extensions.ExtensionArray:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import pickle
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
 
 import persistkit
 from persistkit.backends import open_backend, shown_address
+from persistkit.backends.objects import ObjectPersistenceBackend
 from persistkit.errors import ReadOnlyError, StorageError
 
 
@@ -107,17 +111,84 @@ def test_an_empty_address_opens_nothing() -> None:
         open_backend("")
 
 
-@pytest.mark.parametrize("address", ["postgresql://me:s3cret@host:port/state", "redis://me:s3cret@host:port/0"])
-def test_a_wrong_port_is_refused_without_the_password(address: str) -> None:
-    """What cannot be a port is told when the backend is made, in words of addresses."""
-    with pytest.raises(ValueError, match=r"address .*://") as caught:
-        open_backend(address)
+@pytest.mark.parametrize("scheme", ["postgresql", "redis", "valkeys"])
+@pytest.mark.parametrize(
+    "place",
+    ["me:s3cret@host:port/0", "me:s3@cret@host/0", "me:s3/cret@host/0", "me:12/s3cret@host/0", "me:s3#cret@host/0",
+     "me:s3?cret@host/0", "me:s3cret@[::1/0", "me:s3cret\u2100@host/0"],
+)  # fmt: skip
+def test_what_may_tear_a_password_apart_is_refused(scheme: str, place: str) -> None:
+    """A password that is not percent-encoded is refused when the backend is made, and no part of it is shown."""
+    for refusing in (open_backend, persistkit.open, shown_address):
+        with pytest.raises(ValueError, match=r"address .*://") as caught:
+            refusing(f"{scheme}://{place}")
+        told = "".join(traceback.format_exception(caught.value, limit=0))
+        assert not any(part in told for part in ("s3", "cret"))
+
+
+def test_a_password_percent_encoded_is_the_password() -> None:
+    """Every character may be in a password, written as in any URL."""
+    backend = open_backend("redis://me:%2F%40%3F%23%3A@host/0")
+    assert repr(backend) == "RedisPersistenceBackend('redis://me@host/0', namespace='persistkit:')"
+    assert backend._password == "/@?#:"  # type: ignore[attr-defined] # noqa: S105 - what the server will be told
+
+
+@pytest.mark.parametrize(
+    "address", ["redis://host/0?pasword=s3cret", "redis://host/s3cret", "sqlite:///state.db?password=s3cret"]
+)
+def test_what_an_address_cannot_say_is_refused_when_it_is_opened(address: str) -> None:
+    """A mistyped option, or the name of a database where there are numbers, is told at once and not shown."""
+    with pytest.raises(ValueError, match=r"redis|sqlite") as caught:
+        open_backend(address, **({"create": True} if address.startswith("sqlite") else {}))
     assert "s3cret" not in str(caught.value)
 
 
-def test_credentials_in_the_address_of_a_bucket_are_refused() -> None:
+def test_a_pickle_takes_no_password_along() -> None:
+    """What goes to a worker holds the options of the address, but no password of any kind."""
+    backend = open_backend("rediss://me:s3cret@host/0?ssl_password=s3cret&socket_keepalive=yes&password=s3cret")
+    pickled = pickle.dumps(backend)
+    assert b"s3cret" not in pickled
+    assert b"socket_keepalive=yes" in pickled
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["s3://AKIA:s3cret@bucket/x", "s3://AKIA:s3cret/x@bucket/x", "s3://bucket/x?key=s3cret", "s3://bucket/x#s3cret"],
+)
+def test_credentials_in_the_address_of_a_bucket_are_refused(address: str) -> None:
     """Object stores take none from there: they are refused instead of being dropped, and not shown."""
-    with pytest.raises(ValueError, match="access_key_id") as caught:
-        persistkit.open("s3://AKIA:s3cret@bucket/x", region="us-east-1")
+    for refusing in (persistkit.open, shown_address):
+        with pytest.raises(ValueError, match="access_key_id") as caught:
+            refusing(address)
+        assert not any(part in str(caught.value) for part in ("s3cret", "AKIA"))
+    assert shown_address("s3://bucket/team@home") == "s3://bucket/team@home"
+
+
+@pytest.mark.parametrize("name", ["endpoint", "aws_endpoint_url"])
+def test_credentials_in_the_endpoint_are_refused(name: str) -> None:
+    """An endpoint with a password is refused without showing it."""
+    with pytest.raises(ValueError, match="endpoint") as caught:
+        ObjectPersistenceBackend("s3://bucket/x", **{"region": "us-east-1", name: "http://me:s3cret@host"})
     assert "s3cret" not in str(caught.value)
-    assert "AKIA" not in str(caught.value) + shown_address("s3://AKIA:s3cret@bucket/x")
+
+
+async def test_a_store_that_answers_with_the_credentials_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server repeats of a credential is neither in the error nor in its traceback, wherever it came from."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAS3CRET")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(asked), asked)
+        )
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        backend = open_backend("s3://bucket/x", region="us-east-1", endpoint=endpoint, timeout_seconds=5)
+        with pytest.raises(StorageError, match="s3://bucket/x") as caught:
+            await backend.load("key")
+    assert "AKIAS3CRET" not in "".join(traceback.format_exception(caught.value))

@@ -9,9 +9,10 @@ from importlib import import_module
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlunsplit
 
 from persistkit.backend import PersistenceBackend
+from persistkit.backends.addresses import bucket_url, server_url
 from persistkit.backends.readonly import ReadOnlyBackend
 from persistkit.errors import StorageError
 
@@ -79,7 +80,8 @@ def open_backend(
 def shown_address(address: str | PathLike[str]) -> str:
     """Return an address as it may be shown: an engine's without password and options, any other as it is.
 
-    The user is shown for databases; object stores have none, and what stands there is a credential.
+    Raises:
+        ValueError: the address is not whole, so that nothing tells what in it is secret.
 
     Example:
         >>> shown_address("postgresql://me:secret@host/state?password=secret")
@@ -87,12 +89,16 @@ def shown_address(address: str | PathLike[str]) -> str:
     """
     text = str(address)
     found = _SCHEME.match(text)
-    if found is None or found[1].lower() not in _ENGINES or found[1].lower() == "sqlite":
+    scheme = found[1].lower() if found else ""
+    if scheme not in _ENGINES:
         return text
-    url = urlsplit(text)
+    if scheme == "sqlite":
+        return text.partition("?")[0]
+    if _ENGINES[scheme] is _OBJECTS:
+        return urlunsplit(bucket_url(text))
+    url = server_url(text)
     user, at, host = url.netloc.rpartition("@")
-    shown = "" if _ENGINES[found[1].lower()] is _OBJECTS else f"{user.partition(':')[0]}{at}"
-    return urlunsplit(url._replace(netloc=shown + host, query="", fragment=""))
+    return urlunsplit(url._replace(netloc=user.partition(":")[0] + at + host, query="", fragment=""))
 
 
 def _opened(address: str | PathLike[str], create: bool, options: dict[str, Any]) -> PersistenceBackend:

@@ -8,13 +8,14 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Final, Never, TypeVar
+from urllib.parse import SplitResult, urlunsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import from_url
 
+from persistkit.backends.addresses import bucket_url, hidden
 from persistkit.backends.object_streams import PART_BYTES
 from persistkit.errors import StorageError
 
@@ -28,6 +29,7 @@ def __dir__() -> list[str]:
 T = TypeVar("T")
 
 _SCHEMES: Final = ("s3", "gs", "az")
+_VARIABLES: Final = ("AWS_", "GOOGLE_", "AZURE_")
 _PAGE: Final = 1_000
 _PARTS_AT_ONCE: Final = 3
 _SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
@@ -51,9 +53,10 @@ class Bucket:
 
     def __init__(self, address: Any, timeout_seconds: float, options: dict[str, str]) -> None:
         # Any: an address or any of obstore's seven store classes, which share no base class.
-        self.place = _shown(address) if isinstance(address, str) else type(address).__name__
+        self.place = urlunsplit(_url(address)) if isinstance(address, str) else type(address).__name__
         self.public_options = {name: value for name, value in options.items() if not _SECRET.search(name)}
-        self._secrets = [value for name, value in options.items() if _SECRET.search(name) and value]
+        named = {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)} | options
+        self._secrets = [value for name, value in named.items() if _SECRET.search(name)]
         self._timeout_seconds = timeout_seconds
         self._store: Any = _opened(address, timeout_seconds, options) if isinstance(address, str) else address
         self._seen = False
@@ -103,7 +106,7 @@ class Bucket:
         try:
             await self._ask(tried, put, len(value))
         except FileNotFoundError as error:
-            raise self._refused(tried, error) from error
+            self._refuse(tried, error)
 
     async def put_new(self, tried: str, name: str, value: bytes) -> bool:
         """Store the object unless there is one; tell whether there was none."""
@@ -112,7 +115,7 @@ class Bucket:
         except AlreadyExistsError:
             return False
         except FileNotFoundError as error:
-            raise self._refused(tried, error) from error
+            self._refuse(tried, error)
         return True
 
     async def upload(self, tried: str, name: str, parts: AsyncIterator[bytes]) -> None:
@@ -123,7 +126,7 @@ class Bucket:
                 self._store, name, parts, use_multipart=True, chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE
             )
         except BaseError as error:
-            raise self._refused(tried, error) from error
+            self._refuse(tried, error)
 
     async def remove(self, tried: str, name: str) -> None:
         """Remove the object if it is there."""
@@ -153,13 +156,13 @@ class Bucket:
     async def _see(self, tried: str, error: FileNotFoundError) -> None:
         """See once that the bucket is there: a missing bucket answers like a missing object."""
         if "NoSuchBucket" in str(error):
-            raise self._refused(tried, error) from error
+            self._refuse(tried, error)
         if not self._seen:
             listing = obstore.list(self._store, chunk_size=1).__aiter__()
             try:
                 await self._ask(tried, partial(anext, listing, None))
             except FileNotFoundError as missing:
-                raise self._refused(tried, missing) from missing
+                self._refuse(tried, missing)
             self._seen = True
 
     async def _ask(self, tried: str, work: Callable[[], Awaitable[T]], size: int | None = 0) -> T:
@@ -176,7 +179,7 @@ class Bucket:
                 f"{tried} in {self.place!r}: no answer within {self._timeout_seconds:g} s; look whether it is reachable"
             ) from error
         except (BaseError, OSError) as error:
-            raise self._refused(tried, error) from error
+            self._refuse(tried, error)
 
     def _check_process(self, tried: str) -> None:
         global _runtime_process
@@ -187,11 +190,11 @@ class Bucket:
                 f"{tried} in {self.place!r}: a forked child cannot use object stores; start processes with 'spawn'"
             )
 
-    def _refused(self, tried: str, error: Exception) -> StorageError:
-        reason = str(error).strip().partition("\n")[0]
-        for secret in self._secrets:
-            reason = reason.replace(secret, "***")
-        return StorageError(f"{tried} in {self.place!r}: {reason}{_advice(reason)}")
+    def _refuse(self, tried: str, error: Exception) -> Never:
+        reason = hidden(str(error).strip().partition("\n")[0], self._secrets)
+        # A store may answer with what it was asked with, and a traceback tells the cause too.
+        cause = error if hidden(str(error), self._secrets) == str(error) else None
+        raise StorageError(f"{tried} in {self.place!r}: {reason}{_advice(reason)}") from cause
 
 
 def _advice(reason: str) -> str:
@@ -209,31 +212,28 @@ def _advice(reason: str) -> str:
     return ""
 
 
-def _shown(address: str) -> str:
-    url = urlsplit(address)
-    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+def _url(address: str) -> SplitResult:
+    url = bucket_url(address)
+    if url.scheme not in _SCHEMES:
+        raise ValueError(f"an address begins with s3://, gs:// or az://, such as s3://bucket/prefix, not {url.scheme}:")
+    return url
 
 
 def _opened(address: str, timeout_seconds: float, options: dict[str, str]) -> Any:
-    url = urlsplit(address)
-    if url.scheme not in _SCHEMES or not url.netloc:
-        raise ValueError(
-            "an address is s3://bucket/prefix, gs://bucket/prefix or az://container/prefix: "
-            f"this one, of the scheme {url.scheme!r}, names no bucket after //"
-        )
-    if "@" in url.netloc:
-        raise ValueError(
-            f"open {_shown(address)!r}: credentials do not belong in the address; "
-            "write access_key_id=... and secret_access_key=..., or set the environment's variables"
-        )
+    place = urlunsplit(_url(address))
     open_url: Any = from_url  # Any: its stub wants one of three typed dictionaries, by the scheme
-    endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
+    named = [value for name, value in options.items() if "endpoint" in name.lower()]
+    endpoint = next(iter(named), os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT", ""))
+    if "@" in endpoint:
+        raise ValueError(
+            f"open {place!r}: credentials do not belong in the endpoint; give them by options of their own"
+        )
     # obstore would panic with the first request.
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise ValueError(f"an endpoint begins with http:// or https://, not {endpoint!r}; write https://{endpoint}")
     try:
         return open_url(
-            _shown(address).rstrip("/"),
+            place.rstrip("/"),
             config=options or None,
             client_options={
                 "timeout": timedelta(seconds=timeout_seconds),
@@ -249,6 +249,6 @@ def _opened(address: str, timeout_seconds: float, options: dict[str, str]) -> An
         )
     except BaseError as error:
         raise ValueError(
-            f"open {_shown(address)!r}: {str(error).partition(chr(10))[0]}; options are those of obstore, such as "
+            f"open {place!r}: {str(error).partition(chr(10))[0]}; options are those of obstore, such as "
             "endpoint, region, access_key_id, secret_access_key"
         ) from None

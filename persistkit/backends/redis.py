@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from persistkit.backend import Entry, PersistenceBackend, raise_failures
+from persistkit.backends.addresses import hidden, server_url
 from persistkit.backends.connections import PerLoop, settled
 from persistkit.errors import StorageError
 from persistkit.operations import BytesLike, Items, check_size
@@ -64,7 +65,7 @@ class RedisPersistenceBackend(PersistenceBackend):
         timeout_seconds: how long one request may take, with connecting and at most two new tries.
 
     Raises:
-        ValueError: the address has another scheme, or no host.
+        ValueError: the address has another scheme, no host, or an option that is unknown.
 
     Example:
         >>> RedisPersistenceBackend("valkey://me:secret@localhost:6379/0", namespace="runs:")
@@ -86,13 +87,20 @@ class RedisPersistenceBackend(PersistenceBackend):
         self._timeout_seconds = timeout_seconds
         self._namespace = namespace.encode()
         self._clients: PerLoop[Redis] = PerLoop(self._open, Redis.aclose)
+        pool: Any = self._open().connection_pool  # Any: redis-py leaves it untyped
+        try:
+            pool.make_connection()  # which looks at the options, and connects nowhere
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"open {self!r}: an option after the ? is not one of redis-py's: {error}") from None
 
     def __repr__(self) -> str:
         return f"RedisPersistenceBackend({self._place()!r}, namespace={self.namespace!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         again = partial(type(self), namespace=self.namespace, timeout_seconds=self._timeout_seconds)
-        return again, (self._address,)
+        url = urlsplit(self._address)
+        options = [(name, value) for name, value in parse_qsl(url.query) if "password" not in name]
+        return again, (urlunsplit(url._replace(query=urlencode(options))),)
 
     def _place(self) -> str:
         return urlunsplit(urlsplit(self._address)._replace(query=""))
@@ -255,8 +263,7 @@ class RedisPersistenceBackend(PersistenceBackend):
                 "look whether the server is up and reachable"
             ) from error
         except (RedisError, OSError) as error:
-            reason = str(error).rstrip(".")
-            reason = reason.replace(self._password, "***") if self._password else reason
+            reason = hidden(str(error).rstrip("."), [self._password])
             raise StorageError(f"{tried} in {self!r}: {reason}{_advice(error)}") from error
 
     def _parts(self, items: dict[str, BytesLike], failures: dict[str, Exception]) -> Iterator[dict[str, BytesLike]]:
@@ -306,16 +313,12 @@ def _advice(error: Exception) -> str:
 
 def _without_password(address: str) -> tuple[str, str | None]:
     """Return the address without its password, and the password."""
-    url = urlsplit(address)
-    if url.scheme not in _SCHEMES or not url.hostname:
+    url = server_url(address)
+    if url.scheme not in _SCHEMES or not url.hostname or not re.fullmatch(r"(/[0-9]*)?", url.path):
         raise ValueError(
-            "an address is redis://host:6379/0, with valkey://, and with TLS rediss:// or valkeys:// alike: "
-            f"this one, of the scheme {url.scheme!r}, names no host after //"
+            "an address is redis://host:6379/0, with valkey://, and with TLS rediss:// or valkeys:// alike, 0 being "
+            f"the database: this one, of the scheme {url.scheme!r}, has no host after //, or no number after /"
         )
-    try:
-        url.port  # noqa: B018 - reading it is the check
-    except ValueError:
-        raise ValueError(f"an address ends its host with a port number, {url.scheme}://host:6379/0") from None
     queries = dict(parse_qsl(url.query))
     password = unquote(url.password) if url.password else queries.pop("password", None)
     credentials, at, host = url.netloc.rpartition("@")

@@ -13,6 +13,7 @@ from time import time_ns
 from typing import Any, Final
 
 from persistkit.backend import Entry, PersistenceBackend
+from persistkit.backends.addresses import hidden, server_url
 from persistkit.backends.connections import PerLoop, settled
 from persistkit.errors import BatchError, StorageError
 from persistkit.operations import BytesLike, Items, check_size
@@ -40,7 +41,6 @@ _STATEMENT_BYTES: Final = 32 * 1024 * 1024
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DRIVERS: Final = {"sqlite": "aiosqlite", "postgresql": "psycopg"}
-_SECRET: Final = ("password", "sslpassword")
 _LIMITS: Final = {"sqlite": 1_000_000_000 - 8_192, "postgresql": 1024**3 - 8_192}
 
 
@@ -111,7 +111,7 @@ class SQLPersistenceBackend(PersistenceBackend):
         return f"SQLPersistenceBackend({self._shown()!r})"
 
     def __getstate__(self) -> tuple[str, bool, str, float]:
-        query = {name: value for name, value in self._url.query.items() if name not in _SECRET}
+        query = {name: value for name, value in self._url.query.items() if "password" not in name}
         url = self._url.set(query=query)._replace(password=None)
         return url.render_as_string(), self._create, self._table.name, self._timeout_seconds
 
@@ -271,12 +271,8 @@ class SQLPersistenceBackend(PersistenceBackend):
     def _reason(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
             return f"no answer within {self._timeout_seconds:g} s; look whether the server is up and reachable"
-        reason = str(getattr(error, "orig", None) or error).strip()
-        secrets = [self._url.password, *self._url.query.values()]
-        for secret in secrets:
-            if secret:
-                reason = reason.replace(str(secret), "***")
-        return reason
+        secrets = [value for name in self._url.query for value in self._url.normalized_query[name]]
+        return hidden(str(getattr(error, "orig", None) or error).strip(), [self._url.password, *secrets])
 
     def _open(self) -> SQLEngine:
         # SQLite would make an empty file in the place of one that is gone.
@@ -291,11 +287,14 @@ def _url(address: str) -> sa.URL:
         raise ValueError("the address is not a database's; write sqlite:///state.db or postgresql://...") from None
     dialect = {"postgres": "postgresql"}.get(url.drivername, url.drivername).partition("+")[0]
     if dialect == "postgresql":
+        server_url(address)
         return url.set(drivername="postgresql+psycopg")
     if dialect != "sqlite":
         raise ValueError(f"an address begins with sqlite:/// or postgresql://, not {url.drivername}://")
     if url.database in {None, "", ":memory:"}:
         raise ValueError("a SQLite address names a file, sqlite:///state.db; for values in memory open memory:")
+    if url.query:
+        raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
     return url.set(drivername="sqlite+aiosqlite", database=str(Path(str(url.database)).expanduser().absolute()))
 
 

@@ -48,7 +48,8 @@ class SQLTable:
         self.versions = sa.Table(
             f"{name}_version", self.metadata, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False)
         )
-        self._mark = mark = "?" if dialect == "sqlite" else "%s"
+        # In binary: psycopg would send the keys of a batch as text, which takes half as long again.
+        self._mark = mark = "?" if dialect == "sqlite" else "%b"
         self.begin = "BEGIN IMMEDIATE" if dialect == "sqlite" else "BEGIN"
         self.seen = _SEEN[dialect]
         self.upsert = (
@@ -63,7 +64,7 @@ class SQLTable:
     def select_values(self, keys: list[bytes]) -> tuple[str, tuple[object, ...]]:
         """Return the statement for the rows (key, value) of several keys, and its parameters."""
         if self.dialect == "postgresql":
-            return f'SELECT key, value FROM "{self.name}" WHERE key = ANY(%s)', (keys,)  # noqa: S608
+            return f'SELECT key, value FROM "{self.name}" WHERE key = ANY(%b)', (keys,)  # noqa: S608
         marks = ", ".join("?" * len(keys))
         return f'SELECT key, value FROM "{self.name}" WHERE key IN ({marks})', tuple(keys)  # noqa: S608
 

@@ -19,7 +19,7 @@ from contenders import gathered
 from obstore.store import S3Store
 from redis.asyncio import Redis
 
-from persistkit.filenames import filename_for
+from persistkit.filenames import filename_for, keys_for
 
 __all__ = ["Client", "Row", "by_obstore", "by_psycopg", "by_redis", "by_sqlite3"]
 
@@ -166,7 +166,7 @@ async def by_redis(address: str) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def by_obstore(store: S3Store) -> AsyncIterator[Client]:
-    """Use obstore's asynchronous functions, 64 requests in flight; its listing gives names, not keys."""
+    """Use obstore's asynchronous functions, 64 requests in flight; its listing's filenames are read as keys."""
 
     async def save(key: str, value: bytes) -> None:
         await obstore.put_async(store, filename_for(key), value)
@@ -184,10 +184,14 @@ async def by_obstore(store: S3Store) -> AsyncIterator[Client]:
         return await gathered(load, keys)
 
     async def list_keys() -> list[str]:
-        return [found["path"] for found in await listed()]
+        return sorted(key for key, _, _ in await rows())
 
     async def rows() -> list[Row]:
-        return [(found["path"], found["size"], found["last_modified"]) for found in await listed()]
+        found = await listed()
+        readings = keys_for(one["path"] for one in found)
+        return [
+            (reading.keys[0], one["size"], one["last_modified"]) for reading, one in zip(readings, found, strict=True)
+        ]
 
     yield Client(save, load, batch_save, batch_load, list_keys, rows)
 

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from persistkit import PersistenceBackend, to_frame
 from persistkit.backends import open_backend
+from persistkit.filenames import filename_for
 
 sys.path.append(str(Path(__file__).parent.parent))
 import engines
@@ -79,10 +80,14 @@ def by_persistkit(backend: PersistenceBackend) -> Client:
 
 
 def frame_of(rows: Sequence[Any]) -> Any:
-    """Return rows of a listing as a table, as one does by hand."""
+    """Return rows of a listing as a table of the same columns, as one does by hand."""
     import pandas as pd
 
-    return pd.DataFrame(rows, columns=["key", "size", "modified"])
+    frame = pd.DataFrame(rows, columns=["key", "size", "modified"])
+    filenames = [filename_for(key) for key in frame["key"]]
+    frame["filename"] = pd.array(filenames, dtype="str")
+    frame["hash"] = pd.array([filename[-20:-4] for filename in filenames], dtype="str")
+    return frame
 
 
 async def measure(engine: str, options: argparse.Namespace, folder: Path) -> list[Block]:

@@ -1,0 +1,76 @@
+"""Addresses of servers and buckets: taken apart, and told to nobody with what is secret in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+__all__ = ["bucket_url", "hidden", "server_url"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_SERVER: Final = re.compile(r"([^:/]+://[^@/?#]*@)?[^@]*")
+
+
+def server_url(address: str) -> SplitResult:
+    """Return the parts of a server's address.
+
+    Raises:
+        ValueError: the address is not whole, or a character of its password would be taken for a separator, and what
+            follows it for something that may be shown. The message holds nothing of the address.
+
+    Example:
+        >>> server_url("redis://me:p%40ss@host:6379/0").hostname
+        'host'
+    """
+    try:
+        url = urlsplit(address)
+        url.port  # noqa: B018 - reading it is the check
+    except ValueError:
+        url = None
+    if url is None or not _SERVER.fullmatch(address):
+        raise ValueError(
+            "an address is scheme://user:password@host:port/database, the port a number, and in user and password "
+            "%40 stands for @, %2F for /, %3A for :, %3F for ?, %23 for # (urllib.parse.quote(password, safe=''))"
+        ) from None
+    return url
+
+
+def bucket_url(address: str) -> SplitResult:
+    """Return the parts of a bucket's address, which has no place for credentials.
+
+    Raises:
+        ValueError: there is no bucket, or more than bucket and prefix. The message holds nothing of the address.
+
+    Example:
+        >>> bucket_url("s3://bucket/some/prefix").netloc
+        'bucket'
+    """
+    try:
+        url = urlsplit(address)
+    except ValueError:
+        url = None
+    if url is None or not url.netloc or set("@:") & set(url.netloc) or url.query or url.fragment:
+        raise ValueError(
+            "an address is s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, without ? and #; "
+            "credentials do not belong there: write access_key_id=... and secret_access_key=..., or set the "
+            "environment's variables"
+        ) from None
+    return url
+
+
+def hidden(text: str, secrets: Iterable[str | None]) -> str:
+    """Return ``text`` with every secret replaced.
+
+    Example:
+        >>> hidden("no user me with s3cret", ["s3cret", None])
+        'no user me with ***'
+    """
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return text
