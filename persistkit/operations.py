@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import wraps
 from typing import Any, Final, TypeAlias
@@ -25,6 +25,7 @@ __all__ = [
     "collect_items",
     "drop_bypasses",
     "guard",
+    "in_parts",
     "traced",
 ]
 
@@ -125,6 +126,25 @@ def collect_items(items: Items) -> dict[str, BytesLike]:
         check_key(key)
         collected[key] = check_value(key, value)
     return collected
+
+
+def in_parts(items: Mapping[str, BytesLike], most: int, most_bytes: int) -> Iterator[dict[str, BytesLike]]:
+    """Cut a batch into parts of at most ``most`` items and ``most_bytes`` bytes; a larger value is a part by itself.
+
+    Example:
+        >>> list(in_parts({"a": b"12", "b": b"3", "c": b"4567"}, most=5, most_bytes=3))
+        [{'a': b'12', 'b': b'3'}, {'c': b'4567'}]
+    """
+    part: dict[str, BytesLike] = {}
+    size_bytes = 0
+    for key, value in items.items():
+        if part and (len(part) == most or size_bytes + len(value) > most_bytes):
+            yield part
+            part, size_bytes = {}, 0
+        part[key] = value
+        size_bytes += len(value)
+    if part:
+        yield part
 
 
 class Trace:

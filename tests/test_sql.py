@@ -13,6 +13,7 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
+import anyio
 import psycopg
 import pytest
 from engines import free_port
@@ -104,6 +105,23 @@ async def test_a_failed_batch_stores_nothing(tmp_path: Path) -> None:
         assert set(caught.value.failures) == set(items)
         assert await backend.list_keys() == ["kept"]
         assert await backend.load("kept") == b"old"
+
+
+async def test_a_cancelled_save_waits_without_keeping_a_processor_busy(tmp_path: Path) -> None:
+    """A scope that cancels again and again does not make the wait for the statement spin."""
+    path = tmp_path / "state.db"
+    async with SQLPersistenceBackend(f"sqlite:///{path}", create=True) as backend:
+        await backend.save("key", b"old")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with anyio.CancelScope() as scope:
+                asyncio.get_running_loop().call_later(0.1, scope.cancel)
+                asyncio.get_running_loop().call_later(1.1, other.execute, "ROLLBACK")
+                began = time.process_time()
+                await backend.save("key", b"new")
+            assert scope.cancelled_caught
+        assert time.process_time() - began < 0.1
+        assert await backend.load("key") == b"new"
 
 
 def test_two_tables_share_a_database(tmp_path: Path) -> None:

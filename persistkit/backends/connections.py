@@ -8,6 +8,8 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
+from anyio import CancelScope
+
 __all__ = ["PerLoop", "settled"]
 
 T = TypeVar("T")
@@ -85,11 +87,13 @@ async def settled(work: Awaitable[T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                continue
+        # Shielded, because anyio's scopes cancel again and again, and waiting would keep a processor busy.
+        with CancelScope(shield=True):
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError:
+                    continue
         if not task.cancelled():
             task.exception()
         raise

@@ -19,7 +19,7 @@ from persistkit.backends.check import Finding, check
 from persistkit.backends.directory import Directory
 from persistkit.errors import BatchError
 from persistkit.filenames import filename_for
-from persistkit.operations import BytesLike, Items, check_key, check_value, traced
+from persistkit.operations import BytesLike, Items, check_key, check_value, in_parts, traced
 
 __all__ = ["FilePersistenceBackend"]
 
@@ -128,7 +128,7 @@ class FilePersistenceBackend(PersistenceBackend):
         """Store every value, in chunks of 500 or 32 MiB: one thread hop and, with ``fsync``, one group each."""
         failures: dict[str, Exception] = {}
         pending = dict(items)
-        for chunk in _chunks_by_size(pending):
+        for chunk in in_parts(pending, _CHUNK, _CHUNK_BYTES):
             await _collect(failures, self._directory.batch_save, chunk)
         raise_failures("batch_save", len(pending), failures)
 
@@ -330,16 +330,3 @@ def _page(listing: Iterator[Entry]) -> list[Entry]:
 def _chunks(keys: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(keys), _CHUNK):
         yield keys[start : start + _CHUNK]
-
-
-def _chunks_by_size(items: dict[str, BytesLike]) -> Iterator[dict[str, BytesLike]]:
-    chunk: dict[str, BytesLike] = {}
-    size_bytes = 0
-    for key, value in items.items():
-        if chunk and (len(chunk) == _CHUNK or size_bytes + len(value) > _CHUNK_BYTES):
-            yield chunk
-            chunk, size_bytes = {}, 0
-        chunk[key] = value
-        size_bytes += len(value)
-    if chunk:
-        yield chunk

@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 from persistkit.backend import Entry, PersistenceBackend, raise_failures
 from persistkit.backends.addresses import hidden, server_url
 from persistkit.backends.connections import PerLoop, settled
-from persistkit.errors import StorageError
-from persistkit.operations import BytesLike, Items, check_size
+from persistkit.errors import StorageError, ValueTooLargeError
+from persistkit.operations import BytesLike, Items, check_size, in_parts
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis
@@ -122,11 +122,18 @@ class RedisPersistenceBackend(PersistenceBackend):
     async def batch_save(self, items: Items) -> None:
         """Store the values in pipelines of bounded size; each item succeeds or fails for itself."""
         pending = dict(items)
+        attempted = len(pending)
         failures: dict[str, Exception] = {}
-        for part in self._parts(pending, failures):
+        for key, value in list(pending.items()):
+            try:
+                check_size(key, len(value), self.max_value_bytes)
+            except ValueTooLargeError as error:
+                failures[key] = error
+                del pending[key]
+        for part in in_parts(pending, _PAGE, _PIPELINE_BYTES):
             commands = {key: ("SET", self._name(key), bytes(value)) for key, value in part.items()}
             await self._change_each("save", commands, failures)
-        raise_failures("batch_save", len(pending), failures)
+        raise_failures("batch_save", attempted, failures)
 
     async def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:
         """Return the values of ``keys`` in their order, by ``MGET``."""
@@ -265,23 +272,6 @@ class RedisPersistenceBackend(PersistenceBackend):
         except (RedisError, OSError) as error:
             reason = hidden(str(error).rstrip("."), [self._password])
             raise StorageError(f"{tried} in {self!r}: {reason}{_advice(error)}") from error
-
-    def _parts(self, items: dict[str, BytesLike], failures: dict[str, Exception]) -> Iterator[dict[str, BytesLike]]:
-        part: dict[str, BytesLike] = {}
-        size = 0
-        for key, value in items.items():
-            try:
-                check_size(key, len(value), self.max_value_bytes)
-            except ValueError as error:
-                failures[key] = error
-                continue
-            if part and (len(part) == _PAGE or size + len(value) > _PIPELINE_BYTES):
-                yield part
-                part, size = {}, 0
-            part[key] = value
-            size += len(value)
-        if part:
-            yield part
 
     def _open(self) -> Redis:
         options: dict[str, Any] = {}

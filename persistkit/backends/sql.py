@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -16,7 +16,7 @@ from persistkit.backend import Entry, PersistenceBackend
 from persistkit.backends.addresses import hidden, server_url
 from persistkit.backends.connections import PerLoop, settled
 from persistkit.errors import BatchError, StorageError
-from persistkit.operations import BytesLike, Items, check_size
+from persistkit.operations import BytesLike, Items, check_size, in_parts
 
 _MISSING: Final = 'SQL databases need more packages: pip install "persistkit[sql]"'
 
@@ -166,8 +166,8 @@ class SQLPersistenceBackend(PersistenceBackend):
             check_size(key, len(value), self.max_value_bytes)
 
         async def statements(session: SQLSession) -> None:
-            for part in _parts(dict(sorted(pending.items()))):
-                await session.many(self._table.upsert, [_row(key, value) for key, value in part])
+            for part in in_parts(dict(sorted(pending.items())), _STATEMENT_ROWS, _STATEMENT_BYTES):
+                await session.many(self._table.upsert, [_row(key, value) for key, value in part.items()])
 
         await self._transaction("batch_save", list(pending), statements)
 
@@ -300,19 +300,6 @@ def _url(address: str) -> sa.URL:
 
 def _row(key: str, value: BytesLike) -> tuple[bytes, int, int, bytes]:
     return key.encode(), len(value), time_ns() // 1000, bytes(value)
-
-
-def _parts(items: dict[str, BytesLike]) -> Iterator[list[tuple[str, BytesLike]]]:
-    part: list[tuple[str, BytesLike]] = []
-    size = 0
-    for key, value in items.items():
-        if part and (len(part) == _STATEMENT_ROWS or size + len(value) > _STATEMENT_BYTES):
-            yield part
-            part, size = [], 0
-        part.append((key, value))
-        size += len(value)
-    if part:
-        yield part
 
 
 def _after(prefix: bytes) -> bytes | None:
