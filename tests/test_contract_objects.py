@@ -247,3 +247,25 @@ assert os.waitpid(child, 0)[1] == 0
 assert backend.load("child") == b"1"
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_process_that_has_used_an_object_store_ends_well() -> None:
+    """Of many processes that end right after their last answer, none is aborted by the client's threads."""
+    script = """
+import asyncio, os, sys
+from obstore.store import MemoryStore
+from persistkit.backends.objects import ObjectPersistenceBackend
+async def main():
+    backend = ObjectPersistenceBackend(MemoryStore())
+    await backend.batch_save({f"key:{number}": b"value" for number in range(100)})
+ends = []
+for _ in range(60):
+    child = os.fork()
+    if child == 0:
+        asyncio.run(main())
+        sys.exit()
+    ends.append(os.waitpid(child, 0)[1])
+print([end for end in ends if end])
+"""
+    run = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
+    assert run.stdout == "[]\n"

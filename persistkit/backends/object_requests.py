@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,6 +32,7 @@ T = TypeVar("T")
 
 _SCHEMES: Final = ("s3", "gs", "az")
 _VARIABLES: Final = ("AWS_", "GOOGLE_", "AZURE_")
+_FAREWELL_SECONDS: Final = 0.02
 _PAGE: Final = 1_000
 _PARTS_AT_ONCE: Final = 3
 _SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
@@ -185,6 +188,9 @@ class Bucket:
         global _runtime_process
         if _runtime_process is None:
             _runtime_process = os.getpid()
+            # obstore's threads still drop what they handed over when the last answer is there; one that wants the
+            # interpreter while it ends aborts the process, one exit in ten.
+            atexit.register(time.sleep, _FAREWELL_SECONDS)
         elif _runtime_process != os.getpid():
             raise StorageError(
                 f"{tried} in {self.place!r}: a forked child cannot use object stores; start processes with 'spawn'"
