@@ -178,6 +178,20 @@ async def test_an_endpoint_that_does_not_answer_fails_within_the_timeout(s3_serv
         assert time.monotonic() - began < 20
 
 
+async def test_a_batch_to_a_dead_endpoint_fails_within_the_timeout(s3_server: S3Server) -> None:
+    """A batch of many keys waits for the timeout once, not once for each of its keys, and names them all."""
+    keys = [f"key:{number}" for number in range(2000)]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        options = s3_server.options | {"endpoint": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        backend = ObjectPersistenceBackend("s3://state/x", timeout_seconds=1, **options)
+        for call in (lambda: backend.batch_save(dict.fromkeys(keys, b"value")), lambda: backend.batch_load(keys)):
+            began = time.monotonic()
+            with pytest.raises(BatchError, match="s3://state/x") as caught:
+                await call()
+            assert time.monotonic() - began < 10
+            assert set(caught.value.failures) == set(keys)
+
+
 def test_an_unknown_address_is_refused() -> None:
     """What is not the address of an object store is refused, without its credentials."""
     with pytest.raises(ValueError, match="s3://bucket/prefix") as caught:

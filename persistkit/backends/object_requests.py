@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
+from errno import EHOSTUNREACH, ETIMEDOUT
 from functools import partial
 from typing import Any, Final, Never, TypeVar
 from urllib.parse import SplitResult, urlunsplit
@@ -35,6 +36,7 @@ _VARIABLES: Final = ("AWS_", "GOOGLE_", "AZURE_")
 _FAREWELL_SECONDS: Final = 0.02
 _PAGE: Final = 1_000
 _PARTS_AT_ONCE: Final = 3
+_UNREACHABLE: Final = "error sending request"
 _SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
 _SECRET: Final = re.compile(r"key|secret|token|password|credential|sas", re.IGNORECASE)
 
@@ -179,7 +181,9 @@ class Bucket:
             raise
         except TimeoutError as error:
             raise StorageError(
-                f"{tried} in {self.place!r}: no answer within {self._timeout_seconds:g} s; look whether it is reachable"
+                f"{tried} in {self.place!r}: no answer within {self._timeout_seconds:g} s; "
+                "look whether it is reachable",
+                errno=ETIMEDOUT,
             ) from error
         except (BaseError, OSError) as error:
             self._refuse(tried, error)
@@ -200,7 +204,8 @@ class Bucket:
         reason = hidden(str(error).strip().partition("\n")[0], self._secrets)
         # A store may answer with what it was asked with, and a traceback tells the cause too.
         cause = error if hidden(str(error), self._secrets) == str(error) else None
-        raise StorageError(f"{tried} in {self.place!r}: {reason}{_advice(reason)}") from cause
+        unreachable = EHOSTUNREACH if _UNREACHABLE in reason else None
+        raise StorageError(f"{tried} in {self.place!r}: {reason}{_advice(reason)}", errno=unreachable) from cause
 
 
 def _advice(reason: str) -> str:
@@ -211,7 +216,7 @@ def _advice(reason: str) -> str:
             "; no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass access_key_id and "
             "secret_access_key (they do not travel to workers), or skip_signature='true' for a public bucket"
         )
-    if "error sending request" in reason:
+    if _UNREACHABLE in reason:
         return "; look whether the server is up and reachable, and the endpoint is right"
     if "NoSuchBucket" in reason:
         return "; make the bucket first, or check its name"
