@@ -155,6 +155,14 @@ class KeyBrowser(anywidget.AnyWidget):
                 self._asking = None
         return {**answer, "op": request.get("op"), "view": request.get("view"), "id": request.get("id")}, buffers
 
+    @t.observe("comm")
+    def _answer_beside_cells(self, _change: object) -> None:
+        # ipykernel 7.4 hands the page's messages to the shell that last sent to the page. After a cell or the listing
+        # did, that is the main shell, where they would wait until the cell ends; without this they go where the page
+        # sends them: to the subshell that runs beside it.
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = None
+
     def _receive(self, _widget: object, content: object, _buffers: object) -> None:
         if isinstance(content, dict):
             with self._lock:  # sent in the order they were made: a page takes the newest for the truth

@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Locator, expect
 
-from persistkit import BlockingBackend, FilePersistenceBackend
+from persistkit import BlockingBackend, FilePersistenceBackend, open_backend
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 expect.set_options(timeout=30_000)  # a loaded machine answers late; a right answer ends the wait at once
@@ -88,6 +88,9 @@ CELLS = [
     "composed.observe(show, 'selected')\n"
     "ipywidgets.link((composed, 'query'), (mirror, 'value'))\n"
     "ipywidgets.VBox([composed, mirror, read])",
+    "from persistkit import open_backend\n"
+    "display(KeyBrowser(open_backend('sqlite:///keys.db', create=True)))\n"
+    "while not Path('end').exists(): time.sleep(0.05)",
 ]
 
 
@@ -367,6 +370,24 @@ def test_a_second_process_is_seen_while_a_cell_runs(notebook: Notebook, server: 
     expect(rows(widget).first).to_be_focused()
     expect(widget.get_by_text("Select a key to see its value.")).to_be_visible()
     widget.get_by_label("Live view").select_option("off")
+
+
+def test_it_answers_while_the_cell_that_shows_it_runs(notebook: Notebook, server: Server) -> None:
+    """Over SQLite, whose calls need a background loop, it is painted, follows another process, previews, all the while."""
+    notebook.run(12, wait=False)
+    widget = notebook.cell(12).locator(".pk")
+    try:
+        expect(widget.get_by_text("Nothing is stored here yet.")).to_be_visible()
+        widget.get_by_label("Live view").select_option("auto")
+        for number in range(3):
+            with BlockingBackend(open_backend(f"sqlite:///{server.root / 'keys.db'}")) as outside:
+                outside.save(f"from:outside:{number}", b"1")
+            expect(rows(widget)).to_have_count(number + 1)
+        rows(widget).last.click()
+        expect(widget.locator(".pk-title")).to_have_text("from:outside:2")
+        expect(notebook.cell(12).locator(".jp-InputPrompt")).to_have_text("[*]:")
+    finally:
+        (server.root / "end").touch()
 
 
 def test_two_views_and_python_share_one_selection(notebook: Notebook) -> None:
