@@ -373,7 +373,7 @@ def test_a_second_process_is_seen_while_a_cell_runs(notebook: Notebook, server: 
 
 
 def test_it_answers_while_the_cell_that_shows_it_runs(notebook: Notebook, server: Server) -> None:
-    """Over SQLite, whose calls need a background loop, it is painted, follows another process, previews, all the while."""
+    """Over SQLite, whose calls need a background loop, it is painted, follows others and previews all the while."""
     notebook.run(12, wait=False)
     widget = notebook.cell(12).locator(".pk")
     try:
@@ -489,6 +489,24 @@ def test_a_notebook_of_somebody_else_shows_a_table(server: Server, chrome: Brows
     nbformat.write(executed, path)  # type: ignore[no-untyped-call]
     notebook = Notebook(chrome, server, "elsewhere.ipynb")
     expect(notebook.cell(1).locator("td code")).to_have_text("run:1")
+    notebook.close()
+
+
+def test_stored_widget_state_shows_the_first_keys(server: Server, chrome: Browser) -> None:
+    """A trusted notebook stored with its widgets' state shows the keys in JupyterLab, whose kernel knows no browser."""
+    path = server.root / "stored.ipynb"
+    write_notebook(path, [SETUP, "browser_of({f'run:{n:02d}': b'12' for n in range(30)})"])
+    executed = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    NotebookClient(executed, timeout=150, store_widget_state=True, kernel_name="python3").execute()
+    nbformat.write(executed, path)  # type: ignore[no-untyped-call]
+    notebook = Notebook(chrome, server, "stored.ipynb")
+    notebook.page.evaluate(
+        "() => { for (const cell of window.jupyterapp.shell.currentWidget.content.widgets) cell.model.trusted = true; }"
+    )
+    widget = notebook.cell(1).locator(".pk")
+    expect(rows(widget)).to_have_count(20)
+    expect(widget.get_by_role("status")).to_contain_text("30 keys")
+    assert notebook.errors == []
     notebook.close()
 
 
