@@ -155,7 +155,7 @@ class View {
     this.poller = setInterval(() => this.poll(), POLL_MS);
     this.load({ follow: true });
     const first = model.get("_first"); // stored with the notebook: rows are there also where no kernel answers
-    if (first.rows) this.drawPage({ ...first, limit: this.limit, revision: -1, selected: null });
+    if (first.rows) this.drawPage({ ...first, selected: null });
   }
 
   close() {
@@ -258,7 +258,7 @@ class View {
     if (query) Object.assign(asked, { query: this.search.value, match: this.match.value });
     this.line.ask("page", asked, (answer) => {
       if (answer.error) return this.say(answer.error);
-      const fresh = answer.revision !== this.state.revision;
+      const fresh = answer.revision !== this.state.revision || !this.preview.dataset.row;
       this.drawPage(answer);
       if (fresh && this.state.selected !== null) this.askPreview({});
       if (answer.listing) this.later("listing", 300, () => this.load({ follow }));

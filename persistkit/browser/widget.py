@@ -206,7 +206,7 @@ class KeyBrowser(anywidget.AnyWidget):
 
     def _listed(self) -> None:
         with self._lock:
-            self._first = self._page({"limit": 20})[0]
+            self._first = self._page({})[0]
             self.send({"op": "state", **self._state()})
 
     def _tell(self, change: Message) -> None:

@@ -495,7 +495,7 @@ def test_a_notebook_of_somebody_else_shows_a_table(server: Server, chrome: Brows
 def test_stored_widget_state_shows_the_first_keys(server: Server, chrome: Browser) -> None:
     """A trusted notebook stored with its widgets' state shows the keys in JupyterLab, whose kernel knows no browser."""
     path = server.root / "stored.ipynb"
-    write_notebook(path, [SETUP, "browser_of({f'run:{n:02d}': b'12' for n in range(30)})"])
+    write_notebook(path, [SETUP, "browser_of({f'run:{n:02d}': b'12' for n in range(60)})"])
     executed = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     NotebookClient(executed, timeout=150, store_widget_state=True, kernel_name="python3").execute()
     nbformat.write(executed, path)  # type: ignore[no-untyped-call]
@@ -504,8 +504,8 @@ def test_stored_widget_state_shows_the_first_keys(server: Server, chrome: Browse
         "() => { for (const cell of window.jupyterapp.shell.currentWidget.content.widgets) cell.model.trusted = true; }"
     )
     widget = notebook.cell(1).locator(".pk")
-    expect(rows(widget)).to_have_count(20)
-    expect(widget.get_by_role("status")).to_contain_text("30 keys")
+    expect(rows(widget)).to_have_count(50)
+    expect(widget.get_by_role("status")).to_contain_text("60 keys")
     assert notebook.errors == []
     notebook.close()
 
