@@ -22,8 +22,6 @@ from persistkit import BlockingBackend, FilePersistenceBackend, open_backend
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 expect.set_options(timeout=30_000)  # a loaded machine answers late; a right answer ends the wait at once
 
-# In a cell of its own, run last: with a background loop in the kernel JupyterLab 4.6 was seen to send what widgets ask
-# behind the running cell, not beside it.
 WAITING = """
 import anyio
 
