@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from persistkit.browser.index import KeyIndex
-from persistkit.browser.text import human_size, visible
+from persistkit.browser.text import human_size, human_time, visible
 
 __all__ = ["static_table"]
 
@@ -25,11 +25,10 @@ def static_table(index: KeyIndex, summary: str) -> str:
         entry = index.entry(row)
         key = visible(entry.filename if entry.key is None else entry.key)
         shown = key if len(key) <= _KEY_CHARACTERS else f"{key[: _KEY_CHARACTERS - 1]}…"
-        time = "" if entry.modified is None else f"{entry.modified:%Y-%m-%d %H:%M:%S}"
         lines.append(
             f'<tr><td style="{cell}left"><code>{escape(shown)}</code></td>'
             f'<td style="{cell}right" title="{entry.size:,} bytes">{human_size(entry.size)}</td>'
-            f'<td style="{cell}left">{time}</td></tr>'
+            f'<td style="{cell}left">{human_time(entry.modified)}</td></tr>'
         )
     rest = len(index) - len(lines)
     more = f"<p>… and {rest:,} more: run the cell to browse them.</p>" if rest > 0 else "<p>Run the cell to browse.</p>"

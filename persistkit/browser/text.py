@@ -1,11 +1,12 @@
-"""Untrusted text and plain sizes, written so that people read what is there."""
+"""Untrusted text, sizes and times, written so that people read what is there."""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Final
 
-__all__ = ["human_size", "visible"]
+__all__ = ["human_size", "human_time", "keys_and_size", "visible"]
 
 # C0 and C1 controls, bidirectional overrides and marks, zero width characters, lone surrogates.
 _HIDDEN: Final = re.compile(
@@ -26,6 +27,21 @@ def human_size(size_bytes: int) -> str:
             break
         size, unit = size / 1024, larger
     return f"{size_bytes:,} B" if unit == "B" else f"{size:,.1f} {unit}"
+
+
+def human_time(moment: datetime | None) -> str:
+    """Return a time to the second, nothing for None."""
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def keys_and_size(keys: int, size_bytes: int) -> str:
+    """Return how many keys there are, and the size of their values.
+
+    Example:
+        >>> keys_and_size(1, 2048)
+        '1 key, 2.0 KiB'
+    """
+    return f"{keys:,} {'key' if keys == 1 else 'keys'}, {human_size(size_bytes)}"
 
 
 def visible(text: str, *, lines: bool = False) -> str:

@@ -11,9 +11,9 @@ function h(name, options = {}, ...children) {
   node.className = classes.map((c) => `pk-${c}`).join(" ");
   for (const [key, value] of Object.entries(options)) {
     if (typeof value === "function") node.addEventListener(key, value);
-    else if (value !== null && value !== undefined && value !== false) node.setAttribute(key, value === true ? "" : value);
+    else if (value != null && value !== false) node.setAttribute(key, value === true ? "" : value);
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
+  node.append(...children.filter((child) => child != null));
   return node;
 }
 
@@ -24,7 +24,7 @@ const plural = (n, one) => `${count(n)} ${one}${n === 1 ? "" : "s"}`;
 /** A key that is cut keeps its telling end. */
 function keyParts(label) {
   if (!label) return [h("span.dim", {}, "(empty key)")];
-  const cut = label.length > 30 ? label.length - 12 : label.length;
+  const cut = Math.max(0, label.length - 12);
   return [h("bdi.start", {}, label.slice(0, cut)), h("bdi", {}, label.slice(cut))];
 }
 
@@ -48,12 +48,12 @@ class Line {
     this.listener = (message, buffers) => {
       if (message.view === undefined) return onBroadcast(message);
       const asked = message.view === this.view ? this.open.get(message.id) : undefined;
-      if (!asked) return undefined;
+      if (!asked) return;
       this.open.delete(message.id);
       clearTimeout(asked.timer);
       asked.done();
       if (![...this.open.values()].some((other) => other.late)) onWaiting(false);
-      return asked.newest() ? asked.draw(message, buffers) : undefined;
+      if (asked.newest()) asked.draw(message, buffers);
     };
     this.onWaiting = onWaiting;
     this.latest = {};
@@ -98,7 +98,10 @@ function jsonTree(node, name, depth = 0) {
   const details = h("details", {}, summary, inner);
   const fill = () => {
     if (inner.firstChild) return;
-    rest.forEach((child, i) => inner.append(kind === "object" ? jsonTree(child[1], child[0], depth + 1) : jsonTree(child, `${i}`, depth + 1)));
+    rest.forEach((child, i) => {
+      const [key, inside] = kind === "object" ? child : [i, child];
+      inner.append(jsonTree(inside, key, depth + 1));
+    });
     if (rest.length < value) inner.append(h("div.leaf.dim", {}, `… ${count(value - rest.length)} more not shown`));
   };
   details.addEventListener("toggle", () => details.open && fill());
@@ -151,6 +154,8 @@ class View {
     this.watcher.observe(this.root);
     this.poller = setInterval(() => this.poll(), POLL_MS);
     this.load({ follow: true });
+    const first = model.get("_first"); // stored with the notebook: rows are there also where no kernel answers
+    if (first.rows) this.drawPage({ ...first, selected: null });
   }
 
   close() {
@@ -181,8 +186,9 @@ class View {
     this.treeToggle = icon("☰", "Folders", () => this.showTree(this.tree.hidden), { "aria-expanded": "false" });
     const bar = h("div.bar", {}, this.treeToggle, this.search, this.match, this.summary, this.changed, this.liveChoice, icon("↻", "List again", () => this.refresh()));
     this.tree = h("div.tree", { role: "tree", "aria-label": "Folders", hidden: true, keydown: (e) => this.treeKey(e) });
-    this.columns = [["key", "Key"], ["size", "Size"], ["modified", "Modified (UTC)"]].map(([name, text]) =>
-      h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name }, icon(text, `Sort by ${name}`, () => this.sortBy(name))));
+    this.columns = ["key", "size", "modified"].map((name) =>
+      h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name }, icon(name[0].toUpperCase() + name.slice(1), `Sort by ${name}`, () => this.sortBy(name))));
+    this.columns[2].firstChild.append(h("span.clock", {}, " (UTC)"));
     this.markAll = h("input", { type: "checkbox", "aria-label": "Mark this page", change: () => this.markPage(this.markAll.checked) });
     this.markHead = h("th.mark", { scope: "col", role: "columnheader", hidden: true }, this.markAll);
     this.rows = h("tbody");
@@ -200,7 +206,8 @@ class View {
       ...[25, 50, 100, 250].map((n) => h("option", { value: n, selected: n === 50 }, `${n} rows`)));
     const pager = h("div.pager", {}, this.marks,
       h("div.turn", {}, this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last, this.limitChoice));
-    this.preview = h("section.preview", { "aria-label": "Preview", tabindex: "-1" }, h("div.empty", {}, "Select a key to see its value."));
+    this.preview = h("section.preview", { "aria-label": "Preview", tabindex: "-1" });
+    this.drawNothing();
     this.dialog = h("div.veil", { hidden: true });
     this.root = h("div.root", { role: "region", "aria-label": "Key browser" }, bar,
       h("div.body", {}, this.tree, h("div.list", {}, this.scroller, pager), this.preview), this.dialog);
@@ -251,14 +258,17 @@ class View {
     if (query) Object.assign(asked, { query: this.search.value, match: this.match.value });
     this.line.ask("page", asked, (answer) => {
       if (answer.error) return this.say(answer.error);
-      const fresh = answer.revision !== this.state.revision;
-      this.take(answer);
-      Object.assign(this, { offset: answer.offset, drawn: answer.offset, found: answer.found, limit: answer.limit });
-      this.drawRows(answer.rows);
+      const fresh = answer.revision !== this.state.revision || !this.preview.dataset.row;
+      this.drawPage(answer);
       if (fresh && this.state.selected !== null) this.askPreview({});
       if (answer.listing) this.later("listing", 300, () => this.load({ follow }));
-      return undefined;
     }, done);
+  }
+
+  drawPage(answer) {
+    this.take(answer);
+    Object.assign(this, { offset: answer.offset, drawn: answer.offset, found: answer.found, limit: answer.limit });
+    this.drawRows(answer.rows);
   }
 
   say(text) {
@@ -397,10 +407,9 @@ class View {
       this.search.value = "";
       this.find();
     }
-    return undefined;
   }
 
-  /** Search for what is typed: one search at a time, and when its answer comes the newest text, however fast it is typed. */
+  /** Search for what is typed: one search at a time, then the newest text, however fast it is typed. */
   find() {
     this.unsearched = this.searching;
     if (this.searching) return;
@@ -505,10 +514,7 @@ class View {
   drawPreview(details, shown, data) {
     const { start, bytes } = shown;
     this.preview.dataset.row = details.row;
-    const copier = (label, text) => {
-      const copy = button("", () => copyText(text).then(() => { copy.textContent = "Copied"; }), { title: text }, label);
-      return copy;
-    };
+    const copier = (label, text) => button("", (e) => copyText(text).then(() => { e.target.textContent = "Copied"; }), { title: text }, label);
     const show = (label, asked) => button("", () => this.askPreview({ kind: shown.kind, ...asked }), {}, label);
     const tabs = shown.choices.map((kind) => button(".tab", () => this.askPreview({ kind, start, bytes }), { "aria-pressed": String(kind === shown.kind) }, kind));
     const facts = details.facts.flatMap(([name, text, title]) => [h("dt", {}, name), h("dd", { title }, text)]);
@@ -544,7 +550,6 @@ class View {
       const url = URL.createObjectURL(new Blob([buffers[0]], { type: "application/octet-stream" }));
       h("a", { href: url, download: answer.filename }).click();
       setTimeout(() => URL.revokeObjectURL(url), 10000);
-      return undefined;
     });
   }
 

@@ -17,7 +17,7 @@ from persistkit.browser.fallback import static_table
 from persistkit.browser.index import KeyIndex, Query, Rows
 from persistkit.browser.listing import Listing
 from persistkit.browser.preview import FIRST_BYTES, MORE_BYTES, WHOLE_BYTES, make_preview, needs_whole, window_of
-from persistkit.browser.text import human_size, visible
+from persistkit.browser.text import human_size, human_time, keys_and_size, visible
 from persistkit.errors import PersistenceError, ReadOnlyError
 
 __all__ = ["KeyBrowser"]
@@ -73,6 +73,7 @@ class KeyBrowser(anywidget.AnyWidget):
     marked = t.Tuple()
     query = t.Unicode("")
     match = t.Enum(["substring", "prefix", "glob"], "substring")
+    _first = t.Dict().tag(sync=True)  # the first rows: what stored widget state shows where no kernel answers
 
     def __init__(
         self,
@@ -155,6 +156,12 @@ class KeyBrowser(anywidget.AnyWidget):
                 self._asking = None
         return {**answer, "op": request.get("op"), "view": request.get("view"), "id": request.get("id")}, buffers
 
+    @t.observe("comm")
+    def _answer_beside_cells(self, _change: object) -> None:
+        # Without this ipykernel 7.4 lets the page wait for the running cell, once a cell or the listing sent anything.
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = None
+
     def _receive(self, _widget: object, content: object, _buffers: object) -> None:
         if isinstance(content, dict):
             with self._lock:  # sent in the order they were made: a page takes the newest for the truth
@@ -177,14 +184,14 @@ class KeyBrowser(anywidget.AnyWidget):
             return f"cannot be listed: {self._listing.error}"
         if self._listing.running and not self._listing.snapshot.revision:
             return "still listing"
-        return _summary_of(len(self._index), self._index.size_bytes)
+        return keys_and_size(len(self._index), self._index.size_bytes)
 
     def _state(self) -> Message:
         snapshot = self._listing.snapshot
         return {
             "revision": snapshot.revision,
             "total": len(snapshot.index),
-            "summary": _summary_of(len(snapshot.index), snapshot.index.size_bytes),
+            "summary": keys_and_size(len(snapshot.index), snapshot.index.size_bytes),
             "listing": self._listing.running,
             "listed": self._listing.listed,
             "problem": None if self._listing.error is None else visible(self._listing.error),
@@ -199,6 +206,7 @@ class KeyBrowser(anywidget.AnyWidget):
 
     def _listed(self) -> None:
         with self._lock:
+            self._first = self._page({})[0]
             self.send({"op": "state", **self._state()})
 
     def _tell(self, change: Message) -> None:
@@ -238,9 +246,8 @@ class KeyBrowser(anywidget.AnyWidget):
         return {**state, **found, "rows": shown, "empty": "" if shown else self._why_empty(state)}, []
 
     def _found(self, index: KeyIndex, rows: Rows, query: Query) -> str:
-        if not query.text and not query.folder:
-            return ""
-        return f"{len(rows):,} of {_summary_of(len(index), index.size_of(rows))}"
+        narrowed = query.text or query.folder
+        return f"{len(rows):,} of {keys_and_size(len(index), index.size_of(rows))}" if narrowed else ""
 
     def _why_empty(self, state: Message) -> str:
         if state["problem"]:
@@ -257,15 +264,16 @@ class KeyBrowser(anywidget.AnyWidget):
         entry = index.entry(row)
         text = entry.filename if entry.key is None else entry.key
         label = visible(text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…")
-        state = 0 if entry.key is None else 2 if entry.ambiguous else 1
-        return [row, label, human_size(entry.size), entry.size, _time_of(entry), state, int(entry.key in self._marks)]
+        known = 0 if entry.key is None else 2 if entry.ambiguous else 1
+        size, time = human_size(entry.size), human_time(entry.modified)
+        return [row, label, size, entry.size, time, known, int(entry.key in self._marks)]
 
     def _folders(self, request: Message) -> Answer:
         above = request.get("folder", "")
         level = self._index.level(above, following=int(request.get("following", 0)))
         folders = [
-            [folder.path, visible(folder.path[len(above) :]), f"{folder.keys:,}", _summary_of(folder.keys, folder.size)]
-            for folder in level.folders
+            [one.path, visible(one.path[len(above) :]), f"{one.keys:,}", keys_and_size(one.keys, one.size)]
+            for one in level.folders
         ]
         return {"folder": above, "folders": folders, "following": level.following}, []
 
@@ -301,7 +309,7 @@ class KeyBrowser(anywidget.AnyWidget):
     def _details(self, entry: Entry, row: int, size: int) -> Message:
         facts = [["Size", human_size(size), f"{size:,} bytes"], ["Hash", entry.filename[-20:-4], None]]
         if entry.modified is not None:
-            facts.insert(1, ["Modified", f"{_time_of(entry)} UTC", entry.modified.isoformat()])
+            facts.insert(1, ["Modified", f"{human_time(entry.modified)} UTC", entry.modified.isoformat()])
         return {
             "row": row,
             "key": entry.key,
@@ -383,14 +391,6 @@ class KeyBrowser(anywidget.AnyWidget):
     def _refresh(self, _request: Message) -> Answer:
         self.refresh()
         return self._state(), []
-
-
-def _summary_of(keys: int, size_bytes: int) -> str:
-    return f"{keys:,} {'key' if keys == 1 else 'keys'}, {human_size(size_bytes)}"
-
-
-def _time_of(entry: Entry) -> str:
-    return "" if entry.modified is None else f"{entry.modified:%Y-%m-%d %H:%M:%S}"
 
 
 def _too_large(size_bytes: int) -> str:

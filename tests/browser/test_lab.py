@@ -17,13 +17,11 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Locator, expect
 
-from persistkit import BlockingBackend, FilePersistenceBackend
+from persistkit import BlockingBackend, FilePersistenceBackend, open_backend
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 expect.set_options(timeout=30_000)  # a loaded machine answers late; a right answer ends the wait at once
 
-# In a cell of its own, run last: with a background loop in the kernel JupyterLab 4.6 was seen to send what widgets ask
-# behind the running cell, not beside it.
 WAITING = """
 import anyio
 
@@ -88,6 +86,9 @@ CELLS = [
     "composed.observe(show, 'selected')\n"
     "ipywidgets.link((composed, 'query'), (mirror, 'value'))\n"
     "ipywidgets.VBox([composed, mirror, read])",
+    "from persistkit import open_backend\n"
+    "display(KeyBrowser(open_backend('sqlite:///keys.db', create=True)))\n"
+    "while not Path('end').exists(): time.sleep(0.05)",
 ]
 
 
@@ -369,6 +370,24 @@ def test_a_second_process_is_seen_while_a_cell_runs(notebook: Notebook, server: 
     widget.get_by_label("Live view").select_option("off")
 
 
+def test_it_answers_while_the_cell_that_shows_it_runs(notebook: Notebook, server: Server) -> None:
+    """Over SQLite, whose calls need a background loop, it is painted, follows others and previews all the while."""
+    notebook.run(12, wait=False)
+    widget = notebook.cell(12).locator(".pk")
+    try:
+        expect(widget.get_by_text("Nothing is stored here yet.")).to_be_visible()
+        widget.get_by_label("Live view").select_option("auto")
+        for number in range(3):
+            with BlockingBackend(open_backend(f"sqlite:///{server.root / 'keys.db'}")) as outside:
+                outside.save(f"from:outside:{number}", b"1")
+            expect(rows(widget)).to_have_count(number + 1)
+        rows(widget).last.click()
+        expect(widget.locator(".pk-title")).to_have_text("from:outside:2")
+        expect(notebook.cell(12).locator(".jp-InputPrompt")).to_have_text("[*]:")
+    finally:
+        (server.root / "end").touch()
+
+
 def test_two_views_and_python_share_one_selection(notebook: Notebook) -> None:
     """A row chosen in one view is chosen in the other and observed in Python; a key set in Python is shown in both."""
     browser_in(notebook, 6)
@@ -468,6 +487,24 @@ def test_a_notebook_of_somebody_else_shows_a_table(server: Server, chrome: Brows
     nbformat.write(executed, path)  # type: ignore[no-untyped-call]
     notebook = Notebook(chrome, server, "elsewhere.ipynb")
     expect(notebook.cell(1).locator("td code")).to_have_text("run:1")
+    notebook.close()
+
+
+def test_stored_widget_state_shows_the_first_keys(server: Server, chrome: Browser) -> None:
+    """A trusted notebook stored with its widgets' state shows the keys in JupyterLab, whose kernel knows no browser."""
+    path = server.root / "stored.ipynb"
+    write_notebook(path, [SETUP, "browser_of({f'run:{n:02d}': b'12' for n in range(60)})"])
+    executed = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    NotebookClient(executed, timeout=150, store_widget_state=True, kernel_name="python3").execute()
+    nbformat.write(executed, path)  # type: ignore[no-untyped-call]
+    notebook = Notebook(chrome, server, "stored.ipynb")
+    notebook.page.evaluate(
+        "() => { for (const cell of window.jupyterapp.shell.currentWidget.content.widgets) cell.model.trusted = true; }"
+    )
+    widget = notebook.cell(1).locator(".pk")
+    expect(rows(widget)).to_have_count(50)
+    expect(widget.get_by_role("status")).to_contain_text("60 keys")
+    assert notebook.errors == []
     notebook.close()
 
 
