@@ -8,9 +8,7 @@ from io import BufferedReader, BufferedWriter
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Final, TypeVar
-
-import aiofiles.threadpool
+from typing import Any, Final, TypeVar
 
 from persistkit.backend import Entry, PersistenceBackend, Reader, Writer, raise_failures
 from persistkit.backends.check import Finding, check
@@ -243,7 +241,7 @@ class _StreamReader:
     def __init__(self, directory: Directory, key: str, file: BufferedReader, size: int) -> None:
         self._directory = directory
         self._key = key
-        self._file = aiofiles.threadpool.wrap(file)
+        self._file = _awaited(file)
         self.size = size
 
     async def read(self, size: int = -1) -> bytes:
@@ -258,12 +256,18 @@ class _StreamWriter:
     def __init__(self, directory: Directory, key: str, file: BufferedWriter) -> None:
         self._directory = directory
         self._key = key
-        self._file = aiofiles.threadpool.wrap(file)
+        self._file = _awaited(file)
 
     async def write(self, chunk: BytesLike) -> None:
         chunk = check_value(self._key, chunk)
         with self._directory.errors("save", self._key):
             await self._file.write(chunk)
+
+
+def _awaited(file: BufferedReader | BufferedWriter) -> Any:  # Any: aiofiles does not tell the type
+    from aiofiles.threadpool import wrap  # here, because few open a stream, and it imports tempfile and what that needs
+
+    return wrap(file)
 
 
 async def _collect(failures: dict[str, Exception], function: Callable[..., T], chunk: object) -> T | None:
