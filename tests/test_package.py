@@ -79,7 +79,7 @@ def test_imports_point_down_only() -> None:
 def test_backends_never_import_each_other() -> None:
     """An engine stands alone; the parts of one belong together; addresses and connections serve all that have some."""
     engines = [
-        {"file", "file_streams", "files", "directory", "claims", "check"},
+        {"file", "file_streams", "files", "hops", "directory", "claims", "check"},
         {"sql", "sql_engine", "sql_table"},
         {"objects", "object_names", "object_requests", "object_streams"},
     ]

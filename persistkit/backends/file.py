@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from io import BufferedReader, BufferedWriter
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Final, TypeVar
-
-import aiofiles.threadpool
+from typing import Any, Final, TypeVar
 
 from persistkit.backend import Entry, PersistenceBackend, Reader, Writer, raise_failures
 from persistkit.backends.check import Finding, check
 from persistkit.backends.directory import Directory
+from persistkit.backends.hops import carried_out, hop
 from persistkit.errors import BatchError
 from persistkit.filenames import filename_for
 from persistkit.operations import BytesLike, Items, check_key, check_value, in_parts, traced
@@ -105,11 +102,11 @@ class FilePersistenceBackend(PersistenceBackend):
 
     async def save(self, key: str, value: BytesLike) -> None:
         """Store ``value`` under ``key``: temp file, fsync, rename, fsync of the directory."""
-        await _hop(self._directory.save, key, value)
+        await hop(self._directory.save, key, value)
 
     async def load(self, key: str) -> bytes | None:
         """Return the value stored under ``key``, or None when there is none."""
-        return await _hop(self._directory.load, key)
+        return await hop(self._directory.load, key)
 
     async def load_filename(self, filename: str) -> bytes | None:
         """Return the value in the file ``filename``, for entries whose key is not known; None when there is none.
@@ -118,11 +115,11 @@ class FilePersistenceBackend(PersistenceBackend):
             StorageError: ``filename`` is not the name of a value in this directory, or not a regular file.
         """
         with traced("load_filename", filename):
-            return await _hop(self._directory.load_filename, filename)
+            return await hop(self._directory.load_filename, filename)
 
     async def delete(self, key: str) -> None:
         """Remove the value stored under ``key``; its claim, if it has one, stays."""
-        await _hop(self._directory.delete, key)
+        await hop(self._directory.delete, key)
 
     async def batch_save(self, items: Items) -> None:
         """Store every value, in chunks of 500 or 32 MiB: one thread hop and, with ``fsync``, one group each."""
@@ -152,26 +149,26 @@ class FilePersistenceBackend(PersistenceBackend):
 
     async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
         """Iterate over what is stored: one scan of the directory, then the files' sizes and times in chunks."""
-        listing = await _hop(self._directory.entries, prefix)
-        while page := await _hop(_page, listing):
+        listing = await hop(self._directory.entries, prefix)
+        while page := await hop(_page, listing):
             for entry in page:
                 yield entry
 
     async def list_keys(self, prefix: str = "") -> list[str]:
         """Return the known keys that start with ``prefix``, sorted: one scan of the directory, no stat."""
-        return await _hop(self._directory.list_keys, prefix)
+        return await hop(self._directory.list_keys, prefix)
 
     async def exists(self, key: str) -> bool:
         """Tell whether a value is stored under ``key``; the value is not read."""
-        return await _hop(self._directory.exists, key)
+        return await hop(self._directory.exists, key)
 
     async def key_count(self) -> int:
         """Return how many values are stored, those of unknown keys included: one scan of the directory."""
-        return await _hop(self._directory.key_count)
+        return await hop(self._directory.key_count)
 
     async def change_token(self) -> object:
         """Return a token of the directory's modification time, which every save and delete moves."""
-        return await _hop(self._directory.change_token)
+        return await hop(self._directory.change_token)
 
     async def check(self, *, repair: bool = False) -> list[Finding]:
         """Look for everything in the directory that is not a whole value under a known key.
@@ -186,7 +183,7 @@ class FilePersistenceBackend(PersistenceBackend):
             StorageError: the directory cannot be read, or a repair was refused.
         """
         with traced("check"):
-            return await _hop(check, self._directory, repair)
+            return await hop(check, self._directory, repair)
 
     def open_reader(self, key: str) -> AbstractAsyncContextManager[Reader | None]:
         """Open the value of ``key`` for reading in chunks, in constant memory; None when there is none."""
@@ -201,12 +198,12 @@ class FilePersistenceBackend(PersistenceBackend):
         # A list, because a cancelled hop gives no result back, and what it opened must be closed all the same.
         opened: list[tuple[BufferedReader, int]] = []
         try:
-            await _hop(self._open_for_reading, key, opened)
+            await hop(self._open_for_reading, key, opened)
             yield _StreamReader(self._directory, key, *opened[0]) if opened else None
         finally:
             for file, _ in opened:
                 with self._directory.errors("load", key):
-                    await _carried_out(file.close)
+                    await carried_out(file.close)
 
     def _open_for_reading(self, key: str, opened: list[tuple[BufferedReader, int]]) -> None:
         value = self._directory.open_value(key)
@@ -218,13 +215,13 @@ class FilePersistenceBackend(PersistenceBackend):
         temp = self._directory.new_temp()
         opened: list[BufferedWriter] = []
         try:
-            await _hop(self._open_for_writing, key, temp, opened)
+            await hop(self._open_for_writing, key, temp, opened)
             yield _StreamWriter(self._directory, key, opened[0])
             with self._directory.errors("save", key):
-                await _hop(opened[0].close)
-            await _hop(self._directory.publish, key, temp)
+                await hop(opened[0].close)
+            await hop(self._directory.publish, key, temp)
         finally:
-            await _carried_out(self._discard, temp, opened)
+            await carried_out(self._discard, temp, opened)
 
     def _open_for_writing(self, key: str, temp: str, opened: list[BufferedWriter]) -> None:
         with self._directory.errors("save", key):
@@ -244,7 +241,7 @@ class _StreamReader:
     def __init__(self, directory: Directory, key: str, file: BufferedReader, size: int) -> None:
         self._directory = directory
         self._key = key
-        self._file = aiofiles.threadpool.wrap(file)
+        self._file = _awaited(file)
         self.size = size
 
     async def read(self, size: int = -1) -> bytes:
@@ -259,7 +256,7 @@ class _StreamWriter:
     def __init__(self, directory: Directory, key: str, file: BufferedWriter) -> None:
         self._directory = directory
         self._key = key
-        self._file = aiofiles.threadpool.wrap(file)
+        self._file = _awaited(file)
 
     async def write(self, chunk: BytesLike) -> None:
         chunk = check_value(self._key, chunk)
@@ -267,57 +264,15 @@ class _StreamWriter:
             await self._file.write(chunk)
 
 
-async def _hop(function: Callable[..., T], *arguments: object) -> T:
-    """Run blocking work in one hop to a worker thread; a cancelled caller waits for it, unless it has not begun.
+def _awaited(file: BufferedReader | BufferedWriter) -> Any:  # Any: aiofiles does not tell the type
+    from aiofiles.threadpool import wrap  # here, because few open a stream, and it imports tempfile and what that needs
 
-    aiofiles' own wrapper gives the caller back at once when cancelled, and the work would go on behind its back.
-    """
-    begun = threading.Lock()
-
-    def work() -> T:
-        if not begun.acquire(blocking=False):
-            raise asyncio.CancelledError
-        return function(*arguments)
-
-    future = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        if begun.acquire(blocking=False):
-            future.cancel()
-        else:
-            await _ended(future)
-        raise
-
-
-async def _carried_out(function: Callable[..., object], *arguments: object) -> None:
-    """Run what must not be left undone in a worker thread: a cancelled caller waits even when it has not begun."""
-    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-    try:
-        await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await _ended(future)
-        raise
-
-
-async def _ended(future: asyncio.Future[T]) -> None:
-    from anyio import CancelScope  # here, because it takes a while to import and few are cancelled
-
-    # Shielded, because anyio's scopes cancel again and again, and waiting would keep a processor busy.
-    with CancelScope(shield=True):
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-    # Looked at, so that a failure nobody can receive any more is not reported as never retrieved.
-    if not future.cancelled():
-        future.exception()
+    return wrap(file)
 
 
 async def _collect(failures: dict[str, Exception], function: Callable[..., T], chunk: object) -> T | None:
     try:
-        return await _hop(function, chunk)
+        return await hop(function, chunk)
     except BatchError as error:
         failures.update(error.failures)
         return None

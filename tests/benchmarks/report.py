@@ -11,14 +11,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from contenders import PERSISTKIT, YARDSTICK
 from rounds import OPERATIONS, Block
 from targets import Target
 
 __all__ = ["plot", "tables", "targets_table", "write_json"]
 
 _PACKAGES = ("aiofiles", "anyio", "diskcache", "numpy", "obstore", "pandas", "py-key-value-aio", "zarr")
-_PLOTTED = OPERATIONS[:6]
-_COLUMNS_OF_PANELS = 2
+_PANELS = (
+    ("batches", "batch_save", "batch_load"),
+    ("one by one, no await", "save", "load"),
+    ("one by one, awaited", "await save", "await load"),
+)
+_COLOURS = {PERSISTKIT: "#1fa37a", YARDSTICK: "#3b8fd6"}
+_COLOUR_OF_PEERS = "#8a929b"
 _DARK = "#0d1117"
 
 
@@ -63,7 +69,7 @@ def write_json(path: Path, blocks: Sequence[Block], targets: Sequence[Target]) -
 
 
 def plot(path: Path, blocks: Sequence[Block]) -> None:
-    """Draw a panel a setting: contenders downwards, microseconds an item on a logarithmic axis.
+    """Draw a row a setting: bars of microseconds an item for batches, single operations, and awaited ones.
 
     A second picture beside it, ``<stem>-dark``, is for a dark page.
     """
@@ -80,51 +86,45 @@ def plot(path: Path, blocks: Sequence[Block]) -> None:
 
 def _plot(pyplot: Any, path: Path, blocks: Sequence[Block]) -> None:
     drawn = [block for block in blocks if block.kind == "operations"]
-    height = -(-len(drawn) // _COLUMNS_OF_PANELS)
-    figure, panels = pyplot.subplots(
-        height,
-        min(len(drawn), _COLUMNS_OF_PANELS),
-        figsize=(5.2 * min(len(drawn), _COLUMNS_OF_PANELS), 2.9 * height + 0.6),
-        squeeze=False,
-        layout="constrained",
-    )
-    for panel, block in zip(panels.flat, drawn, strict=False):
-        _draw(panel, block)
-    for panel in panels.flat[len(drawn) :]:
-        panel.remove()
-    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    names = {label.get_text() for panel in figure.axes for label in panel.get_yticklabels()}
+    names = list(dict.fromkeys(name for block in drawn for name in block.samples))
+    figure = pyplot.figure(figsize=(11, (0.5 * len(names) + 1.2) * len(drawn)), layout="constrained")
+    for part, block in zip(figure.subfigures(len(drawn), squeeze=False)[:, 0], drawn, strict=True):
+        part.set_facecolor("none")
+        part.suptitle(f"{block.title}: {block.unit}, less is better", fontsize=11)
+        for panel, (title, save, load) in zip(part.subplots(1, len(_PANELS)), _PANELS, strict=True):
+            panel.set_title(title, fontsize=11)
+            _draw(panel, block, save, load)
     # What the picture shows, in words, for those who cannot look at it.
     figure.savefig(path, dpi=144, format="png", metadata={"Description": ", ".join(sorted(names))})
     pyplot.close(figure)
 
 
-def _draw(panel: Any, block: Block) -> None:  # matplotlib's axes: its stubs type them as Any in arrays
-    names = list(block.samples)
-    colours = {"save": "#3b8fd6", "load": "#3b8fd6", "await save": "#d8692b", "await load": "#d8692b"}
-    for operation in _PLOTTED:
-        spots = [(block.median(name, operation), row) for row, name in enumerate(names)]
-        shown = [(found, row) for found, row in spots if found is not None]
-        colour = colours.get(operation, "#1fa37a")
-        saves = operation.endswith("save")
-        panel.plot(
-            [found for found, _ in shown],
-            [row for _, row in shown],
-            linestyle="none",
-            marker="o" if saves else "D",
-            markersize=6,
-            color=colour,
-            markerfacecolor=colour if saves else panel.get_facecolor(),
-            label=operation,
+def _draw(panel: Any, block: Block, save: str, load: str) -> None:  # matplotlib's stubs type axes as Any in arrays
+    names = [name for name in block.samples if _shown(block, name, save)]
+    names.sort(key=lambda name: _shown(block, name, save) + _shown(block, name, load))
+    for operation, offset, strength in ((save, -0.2, 1.0), (load, 0.2, 0.5)):
+        bars = panel.barh(
+            [row + offset for row in range(len(names))],
+            [_shown(block, name, operation) for name in names],
+            height=0.38,
+            color=[_COLOURS.get(name, _COLOUR_OF_PEERS) for name in names],
+            alpha=strength,
         )
-    panel.set_xscale("log")
+        panel.bar_label(bars, fmt=f"{{:,.0f}} {operation.rpartition(' ')[2].rpartition('_')[2]}", padding=3, fontsize=8)
     panel.set_yticks(range(len(names)), names)
+    for label in panel.get_yticklabels():
+        label.set_fontweight("bold" if label.get_text() == PERSISTKIT else "normal")
     panel.invert_yaxis()
-    panel.grid(axis="x", which="major", color="#8888", linewidth=0.6)
-    panel.set_axisbelow(True)
-    panel.set_title(block.title, fontsize=9)
-    panel.set_xlabel(block.unit, fontsize=9)
-    panel.spines[["top", "right"]].set_visible(False)
+    panel.margins(x=0.25)
+    panel.tick_params(axis="y", length=0)
+    panel.get_xaxis().set_visible(False)
+    panel.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def _shown(block: Block, name: str, operation: str) -> float:
+    if name == YARDSTICK:  # its batches are its single operations
+        operation = operation.removeprefix("batch_")
+    return block.median(name, operation) or 0.0
 
 
 def _operations(block: Block) -> list[str]:

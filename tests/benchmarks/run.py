@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"{error}: the benchmarks need persistkit with its extra `bench`: pip install '.[bench]'")
 
 _TMPFS = Path("/dev/shm")  # noqa: S108 - a memory disk is what is measured; each run makes its own folder in it
-_MAX_BYTES = 256 * 1024 * 1024
+_MAX_BYTES = 64 * 1024 * 1024
 # A sync of a disk takes milliseconds, a save without it microseconds.
 _FEWER_WITH_FSYNC = 10
 
@@ -36,7 +36,7 @@ def arguments_of(command: Sequence[str]) -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
-    add("--items", type=int, default=10_000, help="values a round, at most 256 MiB of them; with fsync a tenth")
+    add("--items", type=int, default=10_000, help="values a round, at most 64 MiB of them; with fsync a tenth")
     add("--rounds", type=int, default=7, help="rounds; the medians are taken over them (default 7)")
     add("--size", type=int, nargs="+", default=[1024, 1024 * 1024], metavar="BYTES", help="sizes of a value")
     add("--where", nargs="+", choices=["tmpfs", "disk"], default=["tmpfs", "disk"])
@@ -53,7 +53,7 @@ def arguments_of(command: Sequence[str]) -> argparse.Namespace:
     counts = [options.items, options.rounds, *options.size, *([options.listing] if options.listing is not None else [])]
     if min(counts) < 1:
         parser.error("--items, --rounds, --size and --listing take whole numbers from 1")
-    # Before anything is measured: a run takes a quarter of an hour.
+    # Before anything is measured: a run takes many minutes.
     folders = [options.disk_dir] if "disk" in options.where else []
     for folder in (*folders, *(path.parent for path in (options.json, options.plot) if path)):
         if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
@@ -95,7 +95,7 @@ async def measure(options: argparse.Namespace) -> list[Block]:
                 items = max(1, min(options.items // _FEWER_WITH_FSYNC, _MAX_BYTES // size_bytes))
                 blocks.append(await durable_block(where, size_bytes, items, folders[where], rounds, quiet=quiet))
         if options.imports:
-            blocks.append(import_block(rounds, quiet=quiet))
+            blocks.append(import_block(rounds, first, quiet=quiet))
     return blocks
 
 

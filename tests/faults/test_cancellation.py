@@ -139,7 +139,7 @@ def test_cancelling_at_any_moment(tmp_path: Path, ledger: Ledger, monkeypatch: p
     """Each operation, cancelled early or late: whole values, nothing left open or half, nothing afterwards."""
     kept = cancel_everything(tmp_path / "kept")
     # How most programs leave the event loop: a cancelled caller goes on at once, and the thread as well.
-    monkeypatch.setattr("persistkit.backends.file._hop", asyncio.to_thread)
+    monkeypatch.setattr("persistkit.backends.file.hop", asyncio.to_thread)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         control = cancel_everything(tmp_path / "control")

@@ -77,6 +77,6 @@ def test_one_loop_after_the_other(tmp_path: Path, ledger: Ledger, monkeypatch: p
         first.append(asyncio.get_running_loop())
         return await first[0].run_in_executor(None, function, *arguments)
 
-    monkeypatch.setattr("persistkit.backends.file._hop", bound)
+    monkeypatch.setattr("persistkit.backends.file.hop", bound)
     control = loop_after_loop(lambda: FilePersistenceBackend(tmp_path))
     ledger.record("event loops one after the other: one object serves them all", kept, control)
