@@ -97,6 +97,17 @@ class BlockingBackend:
                 trace.size_bytes = len(value)
             return value
 
+    def load_buffer(self, key: str) -> BytesLike | None:
+        """Return the value as ``load`` does; a large one perhaps in a writable buffer, the caller's own."""
+        if self._core is None:
+            return _run(self.backend.load, key)
+        check_key(key)
+        with traced("load", key) as trace:
+            value = self._core.load_buffer(key)
+            if trace is not None and value is not None:
+                trace.size_bytes = len(value)
+            return value
+
     def delete(self, key: str) -> None:
         """Remove the value stored under ``key``; no error when there is none."""
         if self._core is None:

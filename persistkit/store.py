@@ -123,7 +123,10 @@ class Store(MutableMapping[str, Any]):
     # The mapping
 
     def __getitem__(self, key: str) -> Any:
-        return _decoded(key, self.get_bytes(key))
+        data = self._blocking.load_buffer(key)
+        if data is None:
+            raise self._missing(key)
+        return _decoded(key, data)
 
     def __setitem__(self, key: str, value: object) -> None:
         self._check_writable(f"save {key!r}")
@@ -355,7 +358,7 @@ def _encoded(key: str, value: object) -> BytesLike:
         raise FormatError(f"store {key!r}: {error}") from error
 
 
-def _decoded(key: str, data: bytes) -> Any:
+def _decoded(key: str, data: BytesLike) -> Any:
     try:
         return decode(data)
     except FormatError as error:

@@ -115,6 +115,29 @@ def test_a_miss_lists_nothing(tmp_path: Path) -> None:
     assert "run/2: not in this store" in str(caught.value)
 
 
+def test_large_values_come_back_typed_and_are_the_callers_own(tmp_path: Path) -> None:
+    """A value of many megabytes is what it was, whatever its key, and no two loads of it share their memory."""
+    store = persistkit.open(tmp_path, create=True)
+    array = np.arange(1_000_000.0)
+    values = {
+        "array": array,
+        "session:1/step:2": array,
+        "text": "größe" * 1_000_000,
+        "bytes": bytes(5_000_000) + b"\xff",
+    }
+    store.update(values)
+    store["table"] = pd.DataFrame({"a": array})
+    loaded = persistkit.open(tmp_path, read_only=True)
+    for key in ("array", "session:1/step:2"):
+        first, second = loaded[key], loaded[key]
+        first[:] = 0
+        assert np.array_equal(second, array)
+    assert [loaded[key] for key in ("text", "bytes")] == [values["text"], values["bytes"]]
+    pd.testing.assert_frame_equal(loaded["table"], pd.DataFrame({"a": array}))
+    with pytest.raises(KeyError):
+        loaded["session:1/step:3"]
+
+
 def test_glob_crosses_separators_and_minds_case(store: Store) -> None:
     """``*`` matches across ``/`` and ``:``, and letters match only themselves."""
     store.update(dict.fromkeys(["run/1:a", "run/2:b", "Run/3"], 0))
