@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sized
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -335,8 +335,9 @@ class Store(MutableMapping[str, Any]):
         return MissingKeyError(key, partial(self._near, key))
 
     def _near(self, key: str) -> str | None:
-        keys = self._blocking.list_keys()
-        near = difflib.get_close_matches(key, keys, n=1) if len(keys) <= _SUGGEST_AMONG else []
+        some = list(islice(self._blocking.entries(), _SUGGEST_AMONG + 1))
+        keys = [entry.key for entry in some if entry.key is not None]
+        near = difflib.get_close_matches(key, keys, n=1) if len(some) <= _SUGGEST_AMONG else []
         return near[0] if near else None
 
 

@@ -345,10 +345,17 @@ def test_the_card_of_a_million_keys_is_as_small_as_that_of_ten() -> None:
     """A million entries are counted in one pass, and eight of them shown."""
     moment = datetime(2026, 3, 18, 10, 2, 4, tzinfo=UTC)
     some = [Entry(f"run:{n}", 1024, moment, f"run_{n}-{n:016x}.bin") for n in range(1_000)]
-    html = card("results", chain.from_iterable(repeat(some, 1_000)), 8)
+    html = card("results", chain.from_iterable(repeat(some, 1_000)), 8, seconds=600)
     assert len(html) < 3_000
     assert "1,000,000 keys, 976.6 MiB, newest change 2026-03-18 10:02:04 UTC" in html
     assert "… and 999,992 more" in html
+
+
+def test_the_card_of_a_store_without_end_comes_in_time_and_says_what_it_has_seen() -> None:
+    """Nobody waits for millions of keys to be counted: after its seconds the card is there, and says it is partial."""
+    html = card("results", repeat(Entry("run:1", 1024, None, "")), 8, seconds=0.01)
+    assert re.search(r"at least [\d,]+000 keys, .* counted for 0.01 seconds; len\(store\) counts all", html)
+    assert re.search(r"… and at least [\d,]+992 more", html)
 
 
 def test_the_card_escapes_whatever_a_key_or_an_address_holds() -> None:
