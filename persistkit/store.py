@@ -292,11 +292,13 @@ class Store(MutableMapping[str, Any]):
 
         Raises:
             TypeError: ``other`` is not a ``Store``.
+            ReadOnlyError: ``other`` was opened read only.
             ValueError: both are one store, or ``overwrite`` is something else.
         """
         from persistkit.transfer import copy_with_bar, progress_bar
 
         check_store(other, "copy_to")
+        other._check_writable("copy_to")
         # The bar is made in the caller's thread: a notebook shows it under the cell that asked.
         with progress_bar(shown=progress) as bar:
             report: CopyReport = self._blocking.call(
