@@ -19,8 +19,8 @@ _LOOK_EVERY = 1_000
 def card(address: str, entries: Iterable[Entry], rows: int, seconds: float = 2.0) -> str:
     """Return place, number of keys, total size, newest change and the first rows as HTML, everything escaped.
 
-    One pass in constant memory, so a store of a million keys gives a card of the same size; a pass that takes more
-    than so many ``seconds`` stops, and the card says so.
+    One pass in constant memory, so a store of a million keys gives a card of the same size; one that takes more
+    than so many ``seconds`` after the first entry stops, and the card says so.
     """
     tally = _Tally(seconds)
     first = nsmallest(rows, tally.counting(entries), key=lambda entry: (entry.key is None, entry.key or entry.filename))
@@ -69,11 +69,14 @@ class _Tally:
         self.stopped = False
 
     def counting(self, entries: Iterable[Entry]) -> Iterable[Entry]:
-        stop = monotonic() + self._seconds
+        stop = None
         for entry in entries:
-            if self.keys % _LOOK_EVERY == 0 and monotonic() > stop:
-                self.stopped = True
-                return
+            if self.keys % _LOOK_EVERY == 0:
+                # From the first entry on: a directory is scanned whole before it gives one.
+                stop = stop or monotonic() + self._seconds
+                if monotonic() > stop:
+                    self.stopped = True
+                    return
             self.keys += 1
             self.size += entry.size
             if entry.modified is not None and (
