@@ -400,11 +400,14 @@ def test_a_mistyped_path_is_an_error_that_says_so(tmp_path: Path) -> None:
         persistkit.open("rediss3://host")
 
 
-def test_file_urls_are_percent_decoded(tmp_path: Path) -> None:
-    """A ``file:`` URL leads to the same directory as its path, blanks and all."""
+def test_file_urls_are_percent_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ``file:`` URL, of one slash or three, leads to the same directory as its path, blanks and all."""
+    monkeypatch.chdir(tmp_path)
     place = tmp_path / "my results"
     persistkit.open(place, create=True)["k"] = 1
-    assert persistkit.open(place.as_uri())["k"] == 1
+    for url in (place.as_uri(), place.as_uri().replace("///", "/")):
+        assert persistkit.open(url, create=True)["k"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["my results"]
 
 
 def test_read_only_refuses_every_write_on_every_path(tmp_path: Path) -> None:
