@@ -92,8 +92,7 @@ class BlockingBackend:
             return _run(self.backend.load, key)
         check_key(key)
         with traced("load", key) as trace:
-            value = self._core.load(key)
-            if trace is not None and value is not None:
+            if (value := self._core.load(key)) is not None and trace is not None:
                 trace.size_bytes = len(value)
             return value
 
@@ -103,8 +102,7 @@ class BlockingBackend:
             return _run(self.backend.load, key)
         check_key(key)
         with traced("load", key) as trace:
-            value = self._core.load_buffer(key)
-            if trace is not None and value is not None:
+            if (value := self._core.load_buffer(key)) is not None and trace is not None:
                 trace.size_bytes = len(value)
             return value
 
