@@ -97,6 +97,7 @@ class BlockingCore(Protocol):
 
     def save(self, key: str, value: BytesLike) -> None: ...  # noqa: D102 - the namesake's docstring holds
     def load(self, key: str) -> bytes | None: ...  # noqa: D102
+    def load_buffer(self, key: str) -> BytesLike | None: ...  # noqa: D102 - as load; a large one may be no bytes
     def delete(self, key: str) -> None: ...  # noqa: D102
     def batch_save(self, items: dict[str, BytesLike]) -> None: ...  # noqa: D102
     def batch_load(self, keys: list[str]) -> list[bytes | None]: ...  # noqa: D102

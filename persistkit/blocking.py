@@ -92,8 +92,17 @@ class BlockingBackend:
             return _run(self.backend.load, key)
         check_key(key)
         with traced("load", key) as trace:
-            value = self._core.load(key)
-            if trace is not None and value is not None:
+            if (value := self._core.load(key)) is not None and trace is not None:
+                trace.size_bytes = len(value)
+            return value
+
+    def load_buffer(self, key: str) -> BytesLike | None:
+        """Return the value as ``load`` does; a large one perhaps in a writable buffer, the caller's own."""
+        if self._core is None:
+            return _run(self.backend.load, key)
+        check_key(key)
+        with traced("load", key) as trace:
+            if (value := self._core.load_buffer(key)) is not None and trace is not None:
                 trace.size_bytes = len(value)
             return value
 

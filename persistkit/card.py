@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from heapq import nsmallest
 from html import escape
+from time import monotonic
 
 from persistkit.backend import Entry
 from persistkit.browser.text import human_size, visible
@@ -12,14 +13,16 @@ from persistkit.browser.text import human_size, visible
 __all__ = ["card", "card_of_error"]
 
 _SHOWN_CHARACTERS = 80
+_LOOK_EVERY = 1_000
 
 
-def card(address: str, entries: Iterable[Entry], rows: int) -> str:
+def card(address: str, entries: Iterable[Entry], rows: int, seconds: float = 2.0) -> str:
     """Return place, number of keys, total size, newest change and the first rows as HTML, everything escaped.
 
-    One pass in constant memory, so a store of a million keys gives a card of the same size.
+    One pass in constant memory, so a store of a million keys gives a card of the same size; one that takes more
+    than so many ``seconds`` after the first entry stops, and the card says so.
     """
-    tally = _Tally()
+    tally = _Tally(seconds)
     first = nsmallest(rows, tally.counting(entries), key=lambda entry: (entry.key is None, entry.key or entry.filename))
     body = "".join(
         f'<tr><td style="text-align:left;overflow-wrap:anywhere">{_shown(entry)}</td>'
@@ -27,11 +30,17 @@ def card(address: str, entries: Iterable[Entry], rows: int) -> str:
         for entry in first
     )
     more = tally.keys - len(first)
-    rest = f'<div style="opacity:.7">… and {more:,} more</div>' if more > 0 else ""
+    least = "at least " if tally.stopped else ""
+    rest = f'<div style="opacity:.7">… and {least}{more:,} more</div>' if more > 0 else ""
     newest = _moment(tally.newest) if tally.newest is not None else "never"
     head = '<th style="text-align:left">key</th><th>size</th><th>modified</th>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     about = f"{tally.keys:,} {'key' if tally.keys == 1 else 'keys'}, {human_size(tally.size)}, newest change {newest}"
+    if tally.stopped:
+        about = (
+            f"at least {tally.keys:,} keys, {human_size(tally.size)}: counted for {seconds:g} seconds; "
+            "len(store) counts all, store.browse() shows them"
+        )
     return _framed(address, about, f"{table if first else ''}{rest}")
 
 
@@ -50,15 +59,24 @@ def _framed(address: str, about: str, body: str) -> str:
 
 
 class _Tally:
-    """What passes by, counted."""
+    """What passes by within so many seconds, counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self.keys = 0
         self.size = 0
         self.newest: Entry | None = None
+        self.stopped = False
 
     def counting(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+        stop = None
         for entry in entries:
+            if self.keys % _LOOK_EVERY == 0:
+                # From the first entry on: a directory is scanned whole before it gives one.
+                stop = stop or monotonic() + self._seconds
+                if monotonic() > stop:
+                    self.stopped = True
+                    return
             self.keys += 1
             self.size += entry.size
             if entry.modified is not None and (

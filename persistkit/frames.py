@@ -170,8 +170,10 @@ def values_frame(backend: BlockingBackend, keys: Sequence[str]) -> pd.DataFrame:
             value = decode_text(data) if data is not None else None
             if isinstance(value, dict):
                 row = flattened(value)
-                new = 0 if row.keys() <= columns.keys() else len(row.keys() - columns.keys())
-                _check_width(len(columns) + new, len(index) + 1, values + len(row))
+                new = () if row.keys() <= columns.keys() else row.keys() - columns.keys()
+                for name in new:
+                    _check_name(name)
+                _check_width(len(columns) + len(new), len(index) + 1, values + len(row))
                 _append(columns, row, len(index))
                 values += len(row)
                 index.append(key)
@@ -271,7 +273,7 @@ def flattened(value: dict[str, Any]) -> dict[str, Any]:
         >>> flattened({"loss": 1, "by": {"split": {"test": 2}}})
         {'loss': 1, 'by.split.test': 2}
     """
-    if dict not in map(type, value.values()) and max(map(len, value), default=0) <= _MOST_NAME:
+    if dict not in map(type, value.values()):
         return value
     flat: dict[str, Any] = {}
     _flatten(value, "", flat)
@@ -281,14 +283,18 @@ def flattened(value: dict[str, Any]) -> dict[str, Any]:
 def _flatten(value: dict[str, Any], prefix: str, flat: dict[str, Any]) -> None:
     for name, item in value.items():
         column = prefix + name
-        if len(column) > _MOST_NAME:
-            raise FormatError(f"the name of a column has {len(column):,} characters, more than {_MOST_NAME:,}")
+        _check_name(column)  # before it grows with every level
         if type(item) is dict and item:
             _flatten(item, f"{column}.", flat)
         elif column in flat:
             raise FormatError(f"two values for the column {column!r}: a dotted name and a nested object")
         else:
             flat[column] = item
+
+
+def _check_name(name: str) -> None:
+    if len(name) > _MOST_NAME:
+        raise FormatError(f"the name of a column has {len(name):,} characters, more than {_MOST_NAME:,}")
 
 
 def _append(columns: dict[str, list[Any]], row: dict[str, Any], above: int) -> None:

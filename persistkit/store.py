@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sized
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -123,7 +123,10 @@ class Store(MutableMapping[str, Any]):
     # The mapping
 
     def __getitem__(self, key: str) -> Any:
-        return _decoded(key, self.get_bytes(key))
+        data = self._blocking.load_buffer(key)
+        if data is None:
+            raise self._missing(key)
+        return _decoded(key, data)
 
     def __setitem__(self, key: str, value: object) -> None:
         self._check_writable(f"save {key!r}")
@@ -289,11 +292,13 @@ class Store(MutableMapping[str, Any]):
 
         Raises:
             TypeError: ``other`` is not a ``Store``.
+            ReadOnlyError: ``other`` was opened read only.
             ValueError: both are one store, or ``overwrite`` is something else.
         """
         from persistkit.transfer import copy_with_bar, progress_bar
 
         check_store(other, "copy_to")
+        other._check_writable("copy_to")
         # The bar is made in the caller's thread: a notebook shows it under the cell that asked.
         with progress_bar(shown=progress) as bar:
             report: CopyReport = self._blocking.call(
@@ -332,8 +337,9 @@ class Store(MutableMapping[str, Any]):
         return MissingKeyError(key, partial(self._near, key))
 
     def _near(self, key: str) -> str | None:
-        keys = self._blocking.list_keys()
-        near = difflib.get_close_matches(key, keys, n=1) if len(keys) <= _SUGGEST_AMONG else []
+        some = list(islice(self._blocking.entries(), _SUGGEST_AMONG + 1))
+        keys = [entry.key for entry in some if entry.key is not None]
+        near = difflib.get_close_matches(key, keys, n=1) if len(some) <= _SUGGEST_AMONG else []
         return near[0] if near else None
 
 
@@ -355,7 +361,7 @@ def _encoded(key: str, value: object) -> BytesLike:
         raise FormatError(f"store {key!r}: {error}") from error
 
 
-def _decoded(key: str, data: bytes) -> Any:
+def _decoded(key: str, data: BytesLike) -> Any:
     try:
         return decode(data)
     except FormatError as error:

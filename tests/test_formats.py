@@ -29,6 +29,10 @@ from persistkit.formats import decode, encode, format_of
 Point = namedtuple("Point", "x y")
 
 
+class Text(str):
+    """Text that is more than text."""
+
+
 class Level(IntEnum):
     """A number that is more than a number."""
 
@@ -121,6 +125,9 @@ REFUSED: list[tuple[object, str]] = [
     (table(a=pd.array([0], "timestamp[s][pyarrow]")), r"\$\.a: dtype"),
     (pd.DataFrame([[1]], columns=pd.Index([date(2026, 1, 1)], dtype=object)), r"\$\.columns: '2026-01-01' is date"),
     (pd.DataFrame([1, 2], index=pd.MultiIndex.from_arrays([[1, None], [1, 2]])), r"\$\.index"),
+    (pd.DataFrame([1, 2], index=pd.Index([{"a": 1}, None], dtype=object)), r"\$\.index"),
+    (pd.DataFrame([1], index=pd.RangeIndex(1, name=Text("x"))), r"\$\.index\.names: 'x' is Text"),
+    (pd.DataFrame([1], columns=pd.Index(["a"], name=Text("x"))), r"\$\.columns\.names: 'x' is Text"),
     (pd.DataFrame([1], index=pd.Index([1], name=date(2026, 1, 1))), r"\$\.index\.names"),
     (pd.Series([1], name=date(2026, 1, 1)), r"\$\.columns: .*date"),
     (pd.Series([1], name=pd.Timestamp("2026-01-01", tz="dateutil/Europe/Berlin")), "time zone"),
@@ -150,6 +157,7 @@ FRAMES = [
     table(),
     pd.DataFrame(columns=["a", "b"]),
     pd.DataFrame(index=[1, 2, 3]),
+    pd.DataFrame(index=pd.RangeIndex(1, 7, 2, name=("x", 1)), columns=pd.Index([], dtype=object, name=3)),
     table(a=[1, 2], b=["x", None], c=[1.5, np.nan], d=[True, False]),
     table(a=pd.Categorical(["x", "y"], categories=["z", "y", "x"], ordered=True)),
     table(a=pd.date_range("2026", periods=2, tz="Europe/Berlin"), b=pd.timedelta_range("1D", periods=2)),

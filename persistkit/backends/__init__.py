@@ -23,7 +23,8 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//|[^/\\]|$)")
+# Two letters at least: `C:/results` is a path.
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _TABLES: Final = ("persistkit.backends.sql", "SQLPersistenceBackend")
 _SERVERS: Final = ("persistkit.backends.redis", "RedisPersistenceBackend")
 _OBJECTS: Final = ("persistkit.backends.objects", "ObjectPersistenceBackend")

@@ -21,6 +21,8 @@ TEMP_PREFIX: Final = ".persistkit-"
 TEMP_SUFFIX: Final = ".tmp"
 
 _ONE_READ: Final = 1 << 30
+# From here on, fresh bytes cost three times what reading into large pages does: 66 ms of 20 for 100 MB.
+_LARGE: Final = 1 << 22
 # These tell of the process or the system that tried to open a file, and nothing of the file.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -133,18 +135,18 @@ class Files:
         if descriptor is None:
             return None
         try:
-            size = _regular_size(descriptor, name)
-            if size > _ONE_READ:
-                # The system reads no more than 2 GiB at once, and joining parts would hold the value twice.
-                return os.fdopen(descriptor, "rb", buffering=0, closefd=False).readall()
-            # One byte more than expected: a short answer is the end of the file, without a second call to see it.
-            value = os.read(descriptor, size + 1)
-            if len(value) == size:
-                return value
-            chunks = [value]
-            while chunk := os.read(descriptor, 1 << 20):
-                chunks.append(chunk)
-            return b"".join(chunks)
+            return _content(descriptor, _regular_size(descriptor, name))
+        finally:
+            os.close(descriptor)
+
+    def read_buffer(self, name: str) -> BytesLike | None:
+        """Return the content of a file as ``read`` does; a large one in a writable buffer nobody else has."""
+        opened = self.open_regular(name)
+        if opened is None:
+            return None
+        descriptor, size = opened
+        try:
+            return _in_buffer(descriptor, size) if _LARGE <= size <= _ONE_READ else _content(descriptor, size)
         finally:
             os.close(descriptor)
 
@@ -204,6 +206,33 @@ def _regular_size(descriptor: int, name: str) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, f"{name} is not a regular file")
     return status.st_size
+
+
+def _content(descriptor: int, size: int) -> bytes:
+    """Return the bytes of an open file of ``size`` bytes, or more if it has grown."""
+    if size > _ONE_READ:
+        # The system reads no more than 2 GiB at once, and joining parts would hold the value twice.
+        return os.fdopen(descriptor, "rb", buffering=0, closefd=False).readall()
+    # One byte more than expected: a short answer is the end of the file, without a second call to see it.
+    value = os.read(descriptor, size + 1)
+    if len(value) == size:
+        return value
+    chunks = [value]
+    while chunk := os.read(descriptor, 1 << 20):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _in_buffer(descriptor: int, size: int) -> BytesLike:
+    """Return the content of an open file in memory of NumPy's, which asks the system for large pages."""
+    import numpy as np
+
+    buffer = np.empty(size, np.uint8).data
+    raw = os.fdopen(descriptor, "rb", buffering=0, closefd=False)
+    if raw.readinto(buffer) == size and not raw.read(1):
+        return buffer
+    raw.seek(0)  # its size has changed meanwhile
+    return raw.readall()
 
 
 def _raw(descriptor: int, mode: str) -> FileIO:

@@ -110,6 +110,8 @@ class _Values:
         stored = self._values.get(key)
         return None if stored is None else stored[0]
 
+    load_buffer = load
+
     def delete(self, key: str) -> None:
         self._values.pop(key, None)
         self._changes += 1

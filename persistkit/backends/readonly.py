@@ -22,6 +22,7 @@ _CORE_READS: Final = frozenset(
         "key_count",
         "list_keys",
         "load",
+        "load_buffer",
         "load_filename",
         "open_reader",
     ]

@@ -2,7 +2,8 @@
 
 The law: what goes in comes back equal, or is refused with a ``FormatError`` naming the path to the culprit. Two
 exceptions, on purpose: tuples come back as lists, and a DatetimeIndex loses its frequency. NumPy scalars go in as
-their Python value, as the name of a Series and in ``attrs`` too. Nothing is ever pickled, neither written nor read.
+their Python value, as the name of a Series and in ``attrs`` too; the Decimals of a column come back with one number
+of digits (``1.5`` beside ``2.25`` as ``1.50``). Nothing is ever pickled, neither written nor read.
 
 JSON written by others reads as in Python's ``json``: the last of a repeated object key wins, and a number beyond
 what a float holds is infinite (``1e999``) or rounded. Such a value is refused when it is stored again.

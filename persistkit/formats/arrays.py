@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from persistkit.errors import FormatError
+from persistkit.operations import BytesLike
 
 __all__ = ["decode_array", "encode_array", "npy_header"]
 
@@ -46,8 +47,8 @@ def encode_array(value: object) -> memoryview:
     return buffer.getbuffer()
 
 
-def decode_array(data: bytes) -> np.ndarray[Any, Any]:
-    """Return the array of ``.npy`` bytes, writable.
+def decode_array(data: BytesLike) -> np.ndarray[Any, Any]:
+    """Return the array of ``.npy`` bytes, writable: a copy, or in the very buffer if that is writable.
 
     Raises:
         FormatError: the bytes are damaged, cut, or hold objects.
@@ -58,11 +59,13 @@ def decode_array(data: bytes) -> np.ndarray[Any, Any]:
         raise FormatError(f"damaged npy: the header speaks of {wanted:,} bytes, {len(data) - start:,} are there")
     if wanted == 0:
         return np.zeros(shape, dtype, order="F" if fortran else "C")
-    flat = np.frombuffer(data, dtype, offset=start).copy()
+    flat = np.frombuffer(data, dtype, offset=start)
+    if not flat.flags.behaved:
+        flat = flat.copy()
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def npy_header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
+def npy_header(data: BytesLike) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
     """Return dtype, whether columns come first, shape, and where the items start, all checked.
 
     Args:
@@ -79,13 +82,13 @@ def npy_header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
         raise FormatError(f"damaged npy: {str(error)[:300]}") from error
 
 
-def _checked_header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
+def _checked_header(data: BytesLike) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
     wide = data[6] > 1
     start = 12 if wide else 10
     end = start + int.from_bytes(data[8:start], "little")
     if data[6] not in (1, 2, 3) or end > len(data) or end - start > _MAX_HEADER:
         raise FormatError("damaged npy: no header this version of the format has")
-    fields = ast.literal_eval(data[start:end].decode("utf-8" if data[6] == 3 else "latin1").strip())
+    fields = ast.literal_eval(bytes(data[start:end]).decode("utf-8" if data[6] == 3 else "latin1").strip())
     if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
         raise FormatError("damaged npy: the header lacks dtype, order or shape")
     dtype = np.lib.format.descr_to_dtype(fields["descr"])

@@ -69,11 +69,11 @@ def encode(value: object) -> BytesLike:
     return _encode_json(value)
 
 
-def decode(data: bytes) -> Any:
+def decode(data: BytesLike) -> Any:
     r"""Return the value that ``data`` holds, its format told from its content.
 
     Parquet and npy by their first bytes; JSON when the whole of it parses; otherwise UTF-8 text as str; otherwise
-    bytes.
+    bytes. A writable buffer is given away: an array may keep it.
 
     Raises:
         FormatError: the content starts like JSON, Parquet or npy, and is damaged; or it is Parquet that would unpack
@@ -83,15 +83,16 @@ def decode(data: bytes) -> Any:
         >>> decode(b'{"loss":0.25}'), decode(b"[INFO] started"), decode(b"\xff\xd8\xff")
         ({'loss': 0.25}, '[INFO] started', b'\xff\xd8\xff')
     """
-    if data.startswith(_PARQUET):
+    start = bytes(data[: len(_NPY)])
+    if start.startswith(_PARQUET):
         from persistkit.formats.tables import decode_table
 
         return decode_table(data)
-    if data.startswith(_NPY):
+    if start == _NPY:
         from persistkit.formats.arrays import decode_array
 
         return decode_array(data)
-    return decode_text(data)
+    return decode_text(bytes(data))
 
 
 def decode_text(data: bytes) -> Any:

@@ -53,7 +53,9 @@ def plain(frame: pd.DataFrame, keep: Keep) -> tuple[pd.DataFrame, Recipe]:
     recipe: Recipe = {"cells": cells} if cells else {}
     if titles[levels:] != list(frame.columns) or not _is_plain_text(frame.columns):
         recipe["columns"] = _packed(frame.columns, "$.columns", keep)
-    if levels or not isinstance(frame.index.name, (str, type(None))):
+    if frame.columns.empty and type(frame.index) is pd.RangeIndex:  # a Parquet file has no rows without columns
+        recipe["index"] = _packed(frame.index, "$.index", keep)
+    elif levels or not _is_plain_name(frame.index.name):
         names = [_literal(name, "$.index.names") for name in frame.index.names]
         recipe["index"] = {"names": names, "levels": levels, "multi": isinstance(frame.index, pd.MultiIndex)}
     if not recipe:
@@ -88,7 +90,7 @@ def restored(table: Any, recipe: Recipe, open_kept: Open, *, labels: bool = True
     for place, title in enumerate(titles[: frame.shape[1]]):
         if title in cells and title not in arrow:
             frame.isetitem(place, _cooked(frame.iloc[:, place], cells[title], open_kept))
-    frame = _indexed(frame, recipe["index"]) if "index" in recipe else frame
+    frame = _indexed(frame, recipe["index"], open_kept) if "index" in recipe else frame
     if labels and "columns" in recipe:
         frame.columns = _unpacked(recipe["columns"], open_kept)
     return frame
@@ -105,7 +107,9 @@ def boxed_titles(recipe: Recipe) -> set[str]:
     return {title for title, cell in recipe.get("cells", {}).items() if cell.get("kind") in ("object", "text")}
 
 
-def _indexed(frame: pd.DataFrame, index: Recipe) -> pd.DataFrame:
+def _indexed(frame: pd.DataFrame, index: Recipe, open_kept: Open) -> pd.DataFrame:
+    if "range" in index:
+        return frame.reindex(_unpacked(index, open_kept))
     levels = index["levels"]
     if levels:
         parts = [frame.iloc[:, n] for n in range(levels)]
@@ -116,13 +120,17 @@ def _indexed(frame: pd.DataFrame, index: Recipe) -> pd.DataFrame:
 
 
 def _is_plain_text(labels: pd.Index[Any]) -> bool:
-    named = isinstance(labels.name, (str, type(None)))
+    named = _is_plain_name(labels.name)
     return type(labels) is pd.Index and labels.dtype == TEXT and named and labels.is_unique and not labels.hasnans
+
+
+def _is_plain_name(name: object) -> bool:
+    return name is None or type(name) is str
 
 
 def _stays(index: pd.Index[Any]) -> bool:
     """Tell whether Parquet keeps the index; of a RangeIndex at least the numbers."""
-    named = isinstance(index.name, (str, type(None)))
+    named = _is_plain_name(index.name)
     return type(index) is pd.RangeIndex or (index.nlevels == 1 and is_safe(index.dtype) and named)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from persistkit.errors import FormatError
 from persistkit.formats.pages import check_unpacked, most_unpacked
 from persistkit.formats.recipes import Recipe, arrow_titles, boxed_titles, is_safe, plain, restored
+from persistkit.operations import BytesLike
 
 __all__ = ["decode_table", "encode_table"]
 
@@ -46,7 +47,7 @@ def encode_table(value: object) -> memoryview:
     return buffer
 
 
-def decode_table(data: bytes) -> pd.DataFrame | pd.Series[Any]:
+def decode_table(data: BytesLike) -> pd.DataFrame | pd.Series[Any]:
     """Return the DataFrame or Series of Parquet bytes.
 
     Raises:
@@ -74,7 +75,7 @@ class _Opener:
         self._pa = pa
         self._pq = pq
 
-    def open(self, data: bytes, *, labels: bool = False) -> tuple[pd.DataFrame, Recipe]:
+    def open(self, data: BytesLike, *, labels: bool = False) -> tuple[pd.DataFrame, Recipe]:
         """Return the DataFrame of a value, and its recipe; ``labels`` cost more than other cells, to look them up."""
         file = self._pq.ParquetFile(self._pa.BufferReader(data))
         recipe = self.allow(file, data, labels=labels)
@@ -82,7 +83,7 @@ class _Opener:
         table.validate(full=True)
         return restored(table, recipe, self.kept), recipe
 
-    def allow(self, file: Any, data: bytes | memoryview, *, labels: bool = False) -> Recipe:
+    def allow(self, file: Any, data: BytesLike, *, labels: bool = False) -> Recipe:
         """Take what a value unpacks to from the allowance, and return its recipe."""
         recipe: Recipe = json.loads((file.schema_arrow.metadata or {}).get(_MARK, b"{}"))
         boxed = set(file.schema_arrow.names) if labels else boxed_titles(recipe)
@@ -141,7 +142,8 @@ def _written(table: Any, pa: Any, pq: Any) -> memoryview:
 
 def _bytes_of(table: Any, pq: Any, encodings: dict[str, Any]) -> memoryview:
     sink = io.BytesIO()  # grows faster than Arrow's own stream
-    pq.write_table(table, sink, write_statistics=False, **encodings)
+    # A page ends at 1 MiB; Arrow's own end at 20,000 rows makes six times as many, whose headers all are read.
+    pq.write_table(table, sink, write_statistics=False, max_rows_per_page=1 << 20, **encodings)
     return sink.getbuffer()
 
 
@@ -200,7 +202,7 @@ def _compare_column(before: pd.Series[Any], after: pd.Series[Any]) -> None:
     same = before.dtype == after.dtype and bool(before.array.equals(after.array))
     if same and before.dtype == object:
         for n, (cell, kept) in enumerate(zip(before.array, after.array, strict=True)):
-            if type(cell) is not type(kept) or isinstance(cell, (list, dict, np.ndarray)):
+            if not _same_cell(cell, kept):
                 raise FormatError(f"$.{before.name}[{n}]: a cell of type {type(cell).__name__} changes on the way")
     if not same or not _same_categories(before, after):
         raise FormatError(
@@ -225,4 +227,9 @@ def _same_index(after: pd.Index[Any], before: pd.Index[Any]) -> bool:
         )
     if after.dtype != before.dtype:
         return False
-    return before.dtype.kind != "O" or [type(label) for label in after] == [type(label) for label in before]
+    return before.dtype.kind != "O" or all(map(_same_cell, before, after))
+
+
+def _same_cell(before: object, after: object) -> bool:
+    """Tell whether one of two equal cells is the other in type too; of nested ones that cannot be seen."""
+    return type(before) is type(after) and not isinstance(before, (list, dict, np.ndarray))
