@@ -148,6 +148,10 @@ class Store(MutableMapping[str, Any]):
         """Return the known keys that start with ``prefix`` (literal text), sorted."""
         return self._blocking.list_keys(prefix)
 
+    def _ipython_key_completions_(self) -> list[str]:
+        """Offer the keys when a person presses Tab after ``store["`` in IPython or a notebook."""
+        return self.keys()
+
     def glob(self, pattern: str) -> list[str]:
         """Return the known keys that match ``pattern`` (``*``, ``?``, ``[...]``; ``*`` crosses ``/`` and ``:``)."""
         return [key for key in self._blocking.list_keys(_literal_start(pattern)) if fnmatchcase(key, pattern)]
