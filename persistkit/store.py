@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Never, Self
 
 from persistkit.backend import PersistenceBackend, check_backend
 from persistkit.backends import open_backend, shown_address
@@ -95,6 +95,15 @@ class Store(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Store({self.address!r}{', read_only=True' if self.read_only else ''})"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Never:
+            # The notebooks show both interfaces, and whoever comes from the other one is led back to it.
+            what = f"{type(self).__name__!r} object has no attribute {name!r}; it is used like a dict: store[key]"
+            if hasattr(PersistenceBackend, name):
+                what += f"; bytes go through await store.backend.{name}(...)"
+            raise AttributeError(what, name=name, obj=self)
 
     def __reduce__(self) -> tuple[object, ...]:
         # A worker opens the place anew; what the backend does not pickle (credentials) comes from its environment.

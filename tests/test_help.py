@@ -119,7 +119,9 @@ def test_tab_after_a_bracket_offers_the_keys() -> None:
     store.update({"run/1": 1, "run/2": 2, "other": 3})
     typed = 'store["ru'
     # The completer of %magics alone needs a whole running IPython.
-    completer = IPCompleter(namespace={"store": store}, use_jedi=False, disable_matchers=["IPCompleter.magic_matcher"])
+    completer = IPCompleter(  # type: ignore[no-untyped-call]
+        namespace={"store": store}, use_jedi=False, disable_matchers=["IPCompleter.magic_matcher"]
+    )
     with provisionalcompleter():
         offered = [completion.text for completion in completer.completions(typed, len(typed))]
     assert offered == ["run/1", "run/2"]
