@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from engines import free_port
+from engines import S3Server, free_port
 
 import persistkit
 from persistkit import agent_runtime
@@ -111,7 +111,11 @@ PLACES: dict[str, tuple[Mistake, type[Exception], str]] = {
         "postgresql://host:5432/database",
     ),
     "two slashes for SQLite": (lambda _: persistkit.open("sqlite://state.db"), ValueError, "sqlite:///state.db"),
-    "no slash for SQLite": (lambda _: persistkit.open("sqlite:state.db"), ValueError, "an address is sqlite:///state.db"),
+    "no slash for SQLite": (
+        lambda _: persistkit.open("sqlite:state.db"),
+        ValueError,
+        "an address is sqlite:///state.db",
+    ),
     "a mistyped scheme": (lambda _: persistkit.open("postgre://host/db"), StorageError, "did you mean 'postgres://'"),
     "an unknown scheme": (lambda _: persistkit.open("http://host/x"), StorageError, "write a path or one of file:"),
     "no bucket": (lambda _: persistkit.open("s3:bucket"), ValueError, "s3://bucket/prefix"),
@@ -285,6 +289,16 @@ def test_a_wrong_password_says_where_it_comes_from(valkey_address: str, monkeypa
     with pytest.raises(StorageError, match=r"pass password=\.\.\., or set REDISCLI_AUTH") as caught:
         persistkit.open(address)["run/1"]
     assert "s-7" not in str(caught.value)
+
+
+def test_a_bucket_that_is_not_there_and_a_wrong_secret_say_so(s3_server: S3Server) -> None:
+    """What a real server answers is told without its markup, with the next step."""
+    options: dict[str, Any] = dict(s3_server.options)
+    with pytest.raises(StorageError, match=r"404 Not Found; make the bucket first, or check its name$"):
+        persistkit.open("s3://no-such-bucket", **options)["run/1"]
+    options["secret_access_key"] = "s-7"
+    with pytest.raises(StorageError, match=r"403 Forbidden; look whether the credentials are right, and allow this$"):
+        persistkit.open(f"s3://{s3_server.bucket}", **options)["run/1"]
 
 
 def test_without_a_kernel_the_browser_says_to_run_the_cell(store: persistkit.Store) -> None:
