@@ -296,7 +296,7 @@ def test_a_bucket_that_is_not_there_and_a_wrong_secret_say_so(s3_server: S3Serve
     options: dict[str, Any] = dict(s3_server.options)
     with pytest.raises(StorageError, match=r"404 Not Found; make the bucket first, or check its name$"):
         persistkit.open("s3://no-such-bucket", **options)["run/1"]
-    options["secret_access_key"] = "s-7"
+    options |= CREDENTIALS
     with pytest.raises(StorageError, match=r"403 Forbidden; look whether the credentials are right, and allow this$"):
         persistkit.open(f"s3://{s3_server.bucket}", **options)["run/1"]
 
