@@ -44,7 +44,7 @@ def check_key(key: str) -> None:
         InvalidKeyError: ``key`` is not text, is longer than 1,024 UTF-8 bytes, or holds NUL or a lone surrogate.
     """
     if not isinstance(key, str):
-        raise InvalidKeyError(f"a key must be text, not {type(key).__name__}: {_shortened(key)}; write str(key)")
+        raise InvalidKeyError(f"a key must be text, not {type(key).__name__}: {_shortened(key)}; write {_as_text(key)}")
     if "\0" in key:
         raise InvalidKeyError(f"a key must not contain NUL: {_shortened(key)}")
     if key.isascii():
@@ -359,6 +359,10 @@ _WAYS_TO: Final = {
     "delete": ("batch_delete",),
     "entries": ("list_keys", "key_count"),
 }
+
+
+def _as_text(key: object) -> str:
+    return "key.decode()" if isinstance(key, bytes) else "str(key)"
 
 
 def _shortened(given: object, limit: int = 80) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain, islice
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Never, Self
 
 from persistkit.backend import PersistenceBackend, check_backend
 from persistkit.backends import open_backend, shown_address
@@ -96,6 +96,15 @@ class Store(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return f"Store({self.address!r}{', read_only=True' if self.read_only else ''})"
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Never:
+            # The notebooks show both interfaces, and whoever comes from the other one is led back to it.
+            what = f"{type(self).__name__!r} object has no attribute {name!r}; it is used like a dict: store[key]"
+            if hasattr(PersistenceBackend, name):
+                what += f"; bytes go through await store.backend.{name}(...)"
+            raise AttributeError(what, name=name, obj=self)
+
     def __reduce__(self) -> tuple[object, ...]:
         # A worker opens the place anew; what the backend does not pickle (credentials) comes from its environment.
         return partial(type(self), read_only=self.read_only, address=self.address), (self.backend,)
@@ -150,6 +159,10 @@ class Store(MutableMapping[str, Any]):
     def keys(self, prefix: str = "") -> list[str]:  # type: ignore[override]  # a list is what people index
         """Return the known keys that start with ``prefix`` (literal text), sorted."""
         return self._blocking.list_keys(prefix)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Offer the keys when a person presses Tab after ``store["`` in IPython or a notebook."""
+        return self.keys()
 
     def glob(self, pattern: str) -> list[str]:
         """Return the known keys that match ``pattern`` (``*``, ``?``, ``[...]``; ``*`` crosses ``/`` and ``:``)."""

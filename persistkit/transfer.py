@@ -114,7 +114,7 @@ async def copy_with_bar(
 ) -> CopyReport:
     """Copy as ``copy`` does, moving a bar that may belong to another thread. Any: tqdm has several bars."""
     if source is target:
-        raise ValueError("copy: source and target are one backend")
+        raise ValueError("copy: source and target are one backend; open another place to copy to")
     if overwrite not in ("error", "skip", "replace"):
         raise ValueError(f"copy: overwrite is 'error', 'skip' or 'replace', not {overwrite!r}")
     began = perf_counter()

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from engines import free_port
+from engines import S3Server, free_port
 
 import persistkit
 from persistkit import agent_runtime
@@ -71,6 +72,16 @@ PLACES: dict[str, tuple[Mistake, type[Exception], str]] = {
         "check the path, or pass create=True",
     ),
     "a file": (lambda _: persistkit.open("notes.txt"), StorageError, "open the directory that holds it"),
+    "a new store where a file is": (
+        lambda _: persistkit.open("notes.txt", create=True),
+        StorageError,
+        "open the directory that holds it",
+    ),
+    "a new store, read only": (
+        lambda _: persistkit.open("new", create=True, read_only=True),
+        ValueError,
+        "drop create=True",
+    ),
     "no path": (lambda _: persistkit.open(""), ValueError, r"write a path, such as 'results', or '\.'"),
     "no text": (lambda _: persistkit.open(None), TypeError, "an address is text or a path, such as 'results'"),  # type: ignore[arg-type]
     "a directory that is gone": (gone, StorageError, "check the path, or pass create=True"),
@@ -79,8 +90,32 @@ PLACES: dict[str, tuple[Mistake, type[Exception], str]] = {
         StorageError,
         "no such file; pass create=True",
     ),
+    "a directory for SQLite": (
+        lambda _: persistkit.open("sqlite:///results", create=True),
+        StorageError,
+        "this is a directory; name a file in it",
+    ),
+    "a SQLite file in no directory": (
+        lambda _: persistkit.open("sqlite:///nowhere/state.db", create=True),
+        StorageError,
+        "there is no directory '.*nowhere'; make it first",
+    ),
+    "a file that SQLite did not write": (
+        lambda _: persistkit.open("sqlite:///notes.txt")["run/1"],
+        StorageError,
+        "not a database; name another",
+    ),
+    "a port that is no number": (
+        lambda _: persistkit.open("postgresql://host:port/db"),
+        ValueError,
+        "postgresql://host:5432/database",
+    ),
     "two slashes for SQLite": (lambda _: persistkit.open("sqlite://state.db"), ValueError, "sqlite:///state.db"),
-    "no slash for SQLite": (lambda _: persistkit.open("sqlite:state.db"), ValueError, "write sqlite:///state.db"),
+    "no slash for SQLite": (
+        lambda _: persistkit.open("sqlite:state.db"),
+        ValueError,
+        "an address is sqlite:///state.db",
+    ),
     "a mistyped scheme": (lambda _: persistkit.open("postgre://host/db"), StorageError, "did you mean 'postgres://'"),
     "an unknown scheme": (lambda _: persistkit.open("http://host/x"), StorageError, "write a path or one of file:"),
     "no bucket": (lambda _: persistkit.open("s3:bucket"), ValueError, "s3://bucket/prefix"),
@@ -137,6 +172,7 @@ KEYS: dict[str, tuple[Mistake, type[Exception], str]] = {
     "a key that is not there": (lambda store: store["nothing like it"], KeyError, r"keys\(\) lists what is there"),
     "deleting what is not there": (lambda store: store.pop("rum/1"), KeyError, "did you mean 'run/1'"),
     "a number as a key": (lambda store: store[1], InvalidKeyError, r"write str\(key\)"),  # type: ignore[index]
+    "bytes as a key": (lambda store: store[b"run/1"], InvalidKeyError, r"write key\.decode\(\)"),  # type: ignore[index]
     "a key too long": (lambda store: store.update({"k" * 1025: 1}), InvalidKeyError, "1,024 UTF-8 bytes.*shorten it"),
     "one key for many": (lambda store: store.load_many("run/1"), TypeError, r"write \['run/1'\]"),
     "two keys of one name": (collision, KeyCollisionError, "choose another key"),
@@ -145,6 +181,13 @@ VALUES: dict[str, tuple[Mistake, type[Exception], str]] = {
     "a set": (lambda store: store.update(x={1, 2}), FormatError, r"'x'.*write sorted\(value\)"),
     "an object": (lambda store: store.update(x={"f": print}), FormatError, r"\$\.f.*turn it into text, numbers"),
     "not a number": (lambda store: store.update(x=[float("nan")]), FormatError, r"\$\[0\].*store None"),
+    "a path as a value": (lambda store: store.update(x={"file": Path("a")}), FormatError, r"write str\(value\)"),
+    "a time as a value": (lambda store: store.update(x=pd.Timestamp(0)), FormatError, r"write str\(value\)"),
+    "a column of many types": (
+        lambda store: store.update(x=pd.DataFrame({"mixed": [1, "a"]})),
+        FormatError,
+        "column mixed.*give a column one type of value",
+    ),
     "numbers as names": (lambda store: store.update(x={1: "a"}), FormatError, r"write str\(key\)"),
     "an array of objects": (
         lambda store: store.update(x=np.array([{}], dtype=object)),
@@ -181,6 +224,12 @@ OBJECTS: dict[str, tuple[Mistake, type[Exception], str]] = {
         TypeError,
         r"write persistkit\.open\('agent-state'\)",
     ),
+    "a backend's method on a store": (
+        lambda store: store.save("x", b"1"),  # type: ignore[attr-defined]
+        AttributeError,
+        r"like a dict: store\[key\].*await store\.backend\.save\(",
+    ),
+    "a copy onto itself": (lambda store: store.copy_to(store), ValueError, "open another place to copy to"),
     "memory for workers": (
         lambda _: pickle.dumps(persistkit.open("memory:")),
         TypeError,
@@ -240,6 +289,16 @@ def test_a_wrong_password_says_where_it_comes_from(valkey_address: str, monkeypa
     with pytest.raises(StorageError, match=r"pass password=\.\.\., or set REDISCLI_AUTH") as caught:
         persistkit.open(address)["run/1"]
     assert "s-7" not in str(caught.value)
+
+
+def test_a_bucket_that_is_not_there_and_a_wrong_secret_say_so(s3_server: S3Server) -> None:
+    """What a real server answers is told without its markup, with the next step."""
+    options: dict[str, Any] = dict(s3_server.options)
+    with pytest.raises(StorageError, match=r"404 Not Found; make the bucket first, or check its name$"):
+        persistkit.open("s3://no-such-bucket", **options)["run/1"]
+    options |= CREDENTIALS
+    with pytest.raises(StorageError, match=r"403 Forbidden; look whether the credentials are right, and allow this$"):
+        persistkit.open(f"s3://{s3_server.bucket}", **options)["run/1"]
 
 
 def test_without_a_kernel_the_browser_says_to_run_the_cell(store: persistkit.Store) -> None:

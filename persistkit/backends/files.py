@@ -187,7 +187,7 @@ class Files:
 
     def _reason(self, error: OSError) -> str:
         reason = error.strerror or str(error)
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
             if any(parent.is_file() for parent in (self.base_dir, *self.base_dir.parents)):
                 return (
                     "this is a file, or lies below one: not a directory; open the directory that holds it "

@@ -201,25 +201,28 @@ class Bucket:
             )
 
     def _refuse(self, tried: str, error: Exception) -> Never:
-        reason = hidden(str(error).strip().partition("\n")[0], self._secrets)
+        answer = str(error).strip()
+        reason = hidden(answer.partition("\n")[0].partition(": <?xml")[0], self._secrets)
         # A store may answer with what it was asked with, and a traceback tells the cause too.
         cause = error if hidden(str(error), self._secrets) == str(error) else None
-        unreachable = EHOSTUNREACH if _UNREACHABLE in reason else None
-        raise StorageError(f"{tried} in {self.place!r}: {reason}{_advice(reason)}", errno=unreachable) from cause
+        unreachable = EHOSTUNREACH if _UNREACHABLE in answer else None
+        raise StorageError(f"{tried} in {self.place!r}: {reason}{_advice(answer)}", errno=unreachable) from cause
 
 
-def _advice(reason: str) -> str:
-    """Return the next step for what a store most often refuses."""
+def _advice(answer: str) -> str:
+    """Return the next step for what a store most often answers."""
     # Where the keys of a cloud machine are asked for.
-    if "/latest/api/token" in reason or "/latest/meta-data" in reason:
+    if "/latest/api/token" in answer or "/latest/meta-data" in answer:
         return (
             "; no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass access_key_id and "
             "secret_access_key (they do not travel to workers), or skip_signature='true' for a public bucket"
         )
-    if _UNREACHABLE in reason:
+    if _UNREACHABLE in answer:
         return "; look whether the server is up and reachable, and the endpoint is right"
-    if "NoSuchBucket" in reason:
+    if "NoSuchBucket" in answer:
         return "; make the bucket first, or check its name"
+    if "403 Forbidden" in answer:
+        return "; look whether the credentials are right, and allow this"
     return ""
 
 

@@ -104,8 +104,15 @@ class SQLPersistenceBackend(PersistenceBackend):
         self._engines: PerLoop[SQLEngine] = PerLoop(self._open, SQLEngine.aclose)
 
     def _see_file(self) -> None:
-        if self._table.dialect == "sqlite" and not self._create and not Path(str(self._url.database)).is_file():
+        if self._table.dialect != "sqlite":
+            return
+        file = Path(str(self._url.database))
+        if not self._create and not file.exists():
             raise StorageError(f"open {self!r}: there is no such file; pass create=True to make it")
+        if file.is_dir():
+            raise StorageError(f"open {self!r}: this is a directory; name a file in it, or open the path as it is")
+        if not file.parent.is_dir():
+            raise StorageError(f"open {self!r}: there is no directory {str(file.parent)!r}; make it first")
 
     def __repr__(self) -> str:
         return f"SQLPersistenceBackend({self._shown()!r})"
@@ -272,7 +279,8 @@ class SQLPersistenceBackend(PersistenceBackend):
         if isinstance(error, TimeoutError):
             return f"no answer within {self._timeout_seconds:g} s; look whether the server is up and reachable"
         secrets = [value for name in self._url.query for value in self._url.normalized_query[name]]
-        return hidden(str(getattr(error, "orig", None) or error).strip(), [self._url.password, *secrets])
+        reason = hidden(str(getattr(error, "orig", None) or error).strip(), [self._url.password, *secrets])
+        return "the file is not a database; name another" if reason == "file is not a database" else reason
 
     def _open(self) -> SQLEngine:
         # SQLite would make an empty file in the place of one that is gone.
@@ -284,7 +292,7 @@ def _url(address: str) -> sa.URL:
     try:
         url = sa.make_url(address)
     except (sa.exc.ArgumentError, ValueError):
-        raise ValueError("the address is not a database's; write sqlite:///state.db or postgresql://...") from None
+        raise ValueError("an address is sqlite:///state.db or postgresql://host:5432/database") from None
     dialect = {"postgres": "postgresql"}.get(url.drivername, url.drivername).partition("+")[0]
     if dialect == "postgresql":
         server_url(address)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 from math import isfinite
+from os import PathLike
 from typing import Any, Final, Never
 
 from persistkit.errors import FormatError
@@ -308,6 +310,8 @@ def _advice(value: object) -> str:
         return "write value._asdict() or list(value)"
     if _is_array(value) or _is_pandas(value):
         return "store it under a key of its own"
+    if isinstance(value, (date, PathLike)):
+        return "write str(value)"
     return "turn it into text, numbers, lists and dicts first"
 
 

@@ -29,7 +29,8 @@ def encode_table(value: object) -> memoryview:
     """
     pa, pq = _pyarrow()
     if not isinstance(value, (pd.DataFrame, pd.Series)) or type(value) not in (pd.DataFrame, pd.Series):
-        raise FormatError(f"$: {type(value).__name__} is neither DataFrame nor Series; write pandas.DataFrame(value)")
+        way = "str" if pd.api.types.is_scalar(value) else "pandas.DataFrame"
+        raise FormatError(f"$: {type(value).__name__} is neither DataFrame nor Series; write {way}(value)")
     if not value.flags.allows_duplicate_labels:
         raise FormatError("$: the flag allows_duplicate_labels=False is not kept; set it after loading")
     try:
@@ -43,7 +44,7 @@ def encode_table(value: object) -> memoryview:
     except FormatError:
         raise
     except Exception as error:  # Arrow raises what it likes; whatever it is, nothing was stored
-        raise FormatError(f"$: Parquet does not take this table: {error}") from error
+        raise FormatError(f"$: Parquet does not take this table: {error}; give a column one type of value") from error
     return buffer
 
 
