@@ -8,9 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
-from anyio import CancelScope
-
-__all__ = ["PerLoop", "settled"]
+__all__ = ["PerLoop"]
 
 T = TypeVar("T")
 
@@ -79,21 +77,3 @@ class PerLoop(Generic[T]):
                 with self._lock:
                     self._clients.pop(asyncio.get_running_loop(), None)
                 await self._closed(client)
-
-
-async def settled(work: Awaitable[T]) -> T:
-    """Await ``work``; when cancelled, wait until it has ended, so that nothing changes afterwards."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        # Shielded, because anyio's scopes cancel again and again, and waiting would keep a processor busy.
-        with CancelScope(shield=True):
-            while not task.done():
-                try:
-                    await asyncio.wait([task])
-                except asyncio.CancelledError:
-                    continue
-        if not task.cancelled():
-            task.exception()
-        raise

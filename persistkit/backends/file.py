@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from io import BufferedReader, BufferedWriter
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from persistkit.backend import Entry, PersistenceBackend, Reader, Writer, raise_failures
+from persistkit.backends.cancellation import hop, settled
 from persistkit.backends.check import Finding, check
 from persistkit.backends.directory import Directory
-from persistkit.backends.hops import carried_out, hop
 from persistkit.errors import BatchError
 from persistkit.filenames import filename_for
 from persistkit.operations import BytesLike, Items, check_key, check_value, in_parts, traced
@@ -203,7 +204,7 @@ class FilePersistenceBackend(PersistenceBackend):
         finally:
             for file, _ in opened:
                 with self._directory.errors("load", key):
-                    await carried_out(file.close)
+                    await settled(asyncio.get_running_loop().run_in_executor(None, file.close))
 
     def _open_for_reading(self, key: str, opened: list[tuple[BufferedReader, int]]) -> None:
         value = self._directory.open_value(key)
@@ -221,7 +222,7 @@ class FilePersistenceBackend(PersistenceBackend):
                 await hop(opened[0].close)
             await hop(self._directory.publish, key, temp)
         finally:
-            await carried_out(self._discard, temp, opened)
+            await settled(asyncio.get_running_loop().run_in_executor(None, self._discard, temp, opened))
 
     def _open_for_writing(self, key: str, temp: str, opened: list[BufferedWriter]) -> None:
         with self._directory.errors("save", key):

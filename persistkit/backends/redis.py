@@ -15,7 +15,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from persistkit.backend import Entry, PersistenceBackend, raise_failures
 from persistkit.backends.addresses import hidden, server_url
-from persistkit.backends.connections import PerLoop, settled
+from persistkit.backends.cancellation import settled
+from persistkit.backends.connections import PerLoop
 from persistkit.errors import StorageError, ValueTooLargeError
 from persistkit.operations import BytesLike, Items, check_size, in_parts
 

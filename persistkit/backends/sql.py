@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from persistkit.backend import Entry, PersistenceBackend
 from persistkit.backends.addresses import hidden, server_url
-from persistkit.backends.connections import PerLoop, settled
+from persistkit.backends.cancellation import settled
+from persistkit.backends.connections import PerLoop
 from persistkit.errors import BatchError, StorageError
 from persistkit.operations import BytesLike, Items, check_size, in_parts
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from persistkit.backends.connections import settled
+from persistkit.backends.cancellation import settled
 from persistkit.backends.sql_table import SCHEMA_VERSION, SQLTable
 from persistkit.errors import StorageError
 

@@ -1,13 +1,13 @@
-"""Hops: blocking work in a worker thread, which a cancelled caller never leaves behind."""
+"""Cancellation: a caller that is cancelled waits for what it has begun, and never leaves it behind."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-__all__ = ["carried_out", "hop"]
+__all__ = ["hop", "settled"]
 
 T = TypeVar("T")
 
@@ -26,16 +26,16 @@ async def hop(function: Callable[..., T], *arguments: object) -> T:
         raise
 
 
-async def carried_out(function: Callable[..., object], *arguments: object) -> None:
-    """Run what must not be left undone in a worker thread: a cancelled caller waits even when it has not begun."""
-    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+async def settled(work: Awaitable[T]) -> T:
+    """Await ``work``; when cancelled, wait until it has ended, so that nothing changes afterwards."""
+    task = asyncio.ensure_future(work)
     try:
-        await asyncio.shield(future)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await _ended(future)
+        await _ended(task)
         # Looked at, so that a failure nobody can receive any more is not reported as never retrieved.
-        if not future.cancelled():
-            future.exception()
+        if not task.cancelled():
+            task.exception()
         raise
 
 
