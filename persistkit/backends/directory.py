@@ -251,7 +251,8 @@ class Directory(Files):
             before = os.stat(self.root).st_mtime_ns  # noqa: PTH116
             missed = files
             with os.scandir(self.root) as scan:
-                found = list(scan)
+                # Foreign names are let go at once: a million of them would take a quarter of a gigabyte.
+                found = [entry for entry in scan if entry.name.endswith((".bin", ".key"))]
             companions.update([entry.name for entry in found if entry.name.endswith(".key")])
             files = {e.name: e for e in found if is_filename(e.name) and e.is_file(follow_symlinks=False)}
             for name, entry in missed.items():
