@@ -116,7 +116,7 @@ def test_what_is_no_file_is_never_followed_and_stops_nothing(tmp_path: Path, led
     kept, control = Trials(), Trials()
     with Opener() as opener:
         for key in (key for key in keys if key.startswith("value/")):
-            control.add(*opener.broken("without_a_look", key, base, most_seconds=2))
+            control.add(*opener.broken("without_a_look", key, base, patience_seconds=2))
         for key in keys:
             kept.add(*opener.broken("in_odd_files", key, base))
     assert outside(base).read_bytes() == b"outside"
@@ -160,11 +160,11 @@ def test_a_million_strangers_cost_bounded_memory(tmp_path: Path, ledger: Ledger)
     require_kernel("tmpfs", *namespace, mount)
     kept, control = Trials(), Trials()
     with Opener(*namespace, f'{mount} && exec "$0" "$@"') as opener:
-        assert opener.broken("full_of_strangers", str(STRANGERS), tmp_path, most_seconds=500) == []
-        limits = {"most_seconds": 500, "most_mebibytes": 600}
-        kept.add(*opener.broken("in_strangers", "good", tmp_path, **limits))
-        control.add(*opener.broken("strangers_held", "all", tmp_path, **limits))
-    ledger.record("a million foreign files cost bounded memory: 600 MB, each one reported by check", kept, control)
+        opened = partial(opener.broken, base=tmp_path, most_seconds=200, patience_seconds=600)
+        assert opened("full_of_strangers", str(STRANGERS)) == []
+        kept.add(*opened("in_strangers", "good"))
+        control.add(*opened("strangers_held", "all"))
+    ledger.record("a million foreign files cost bounded memory: 500 MB, each one reported by check", kept, control)
 
 
 def churn(base: str, seconds: float) -> None:
