@@ -202,7 +202,7 @@ async def test_a_server_that_does_not_answer_is_an_error_in_time(
 
 
 async def written(backend: PersistenceBackend, acknowledged: dict[str, bytes], hasty: bool) -> None:
-    """Save one value after the other and note what was acknowledged; the control notes each before it saves the last."""
+    """Save one value after the other and note what was acknowledged; the control is always one ahead."""
     held: dict[str, bytes] = {}
     for number in range(100_000):
         new = {f"run/{number}": os.urandom(16) * 64}
