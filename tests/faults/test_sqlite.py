@@ -20,6 +20,7 @@ from persistkit.backends import open_backend
 from persistkit.errors import StorageError
 
 from .ledger import Ledger, Trials
+from .test_cancellation import MILLISECONDS
 
 HOLD = """
 import sqlite3, sys
@@ -154,7 +155,6 @@ OPERATIONS: dict[str, Callable[[PersistenceBackend], Awaitable[object]]] = {
     "list_keys": lambda backend: backend.list_keys(),
     "change_token": lambda backend: backend.change_token(),
 }
-MILLISECONDS = (0, 1, 5, 50)
 LOCKED_SECONDS = 0.02
 
 
