@@ -66,12 +66,19 @@ async def spooled_writer(
     key: str, save: Callable[[str, bytes], Awaitable[None]], limit_bytes: int | None
 ) -> AsyncIterator[SpooledWriter]:
     """Spool the chunks written in the block, and ``save`` them as one value when it ends well."""
-    import aiofiles.tempfile
+    from tempfile import SpooledTemporaryFile
 
-    async with aiofiles.tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
+    from aiofiles.tempfile.temptypes import AsyncSpooledTemporaryFile
+
+    # Made here and not in a thread, which would leave it open behind a caller that is cancelled meanwhile.
+    file: Any = SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - closed below, in a thread when on disk
+    spool: Any = AsyncSpooledTemporaryFile(file, None, None)
+    try:
         writer = SpooledWriter(key, spool, limit_bytes)
         yield writer
         await save(key, await writer.value())
+    finally:
+        await spool.close()
 
 
 @contextmanager

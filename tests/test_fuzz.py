@@ -9,6 +9,9 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,11 +23,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 
-from persistkit import BlockingBackend, MemoryPersistenceBackend
+from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
 from persistkit.browser import KeyBrowser
 from persistkit.browser.preview import make_preview
 from persistkit.errors import FormatError
-from persistkit.filenames import alternatives, filename_for, keys_for
+from persistkit.filenames import alternatives, claim_name_for, filename_for, keys_for
 from persistkit.formats import decode, encode, format_of
 
 Message = dict[str, Any]  # JSON of the page
@@ -138,6 +141,36 @@ def test_every_key_of_a_name_is_among_its_readings(key: str) -> None:
     assert {filename_for(other) for other in same} == {name}
     (reading,) = keys_for([name])
     assert not reading.complete or set(reading.keys) == same
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(TEN + "aé", max_size=6) | st.just("k" * 300),
+            st.none() | st.binary(max_size=4),
+            st.none() | st.binary(max_size=8) | st.text(TEN + "aé", max_size=6).map(str.encode),
+        ),
+        max_size=8,
+    )
+)
+def test_any_companions_give_true_keys_only(files: list[tuple[str, bytes | None, bytes | None]]) -> None:
+    """Whatever a companion says, each key listed belongs to its file and loads it, and a repair leaves every value."""
+    with TemporaryDirectory() as folder:
+        for key, value, companion in files:
+            name = filename_for(key)
+            for path, content in ((name, value), (claim_name_for(name), companion)):
+                if content is not None:
+                    Path(folder, path).write_bytes(content)
+        backend = FilePersistenceBackend(folder, fsync=False)
+        core, stored = backend.blocking_core, {path.name: path.read_bytes() for path in Path(folder).glob("*.bin")}
+        BlockingBackend(backend).call(partial(backend.check, repair=True))
+        entries = list(core.entries())
+        assert {entry.filename: core.load_filename(entry.filename) for entry in entries} == stored
+        assert core.list_keys() == sorted(entry.key for entry in entries if entry.key is not None)
+        for entry in entries:
+            if entry.key is not None:
+                assert filename_for(entry.key) == entry.filename
+                assert core.load(entry.key) == stored[entry.filename]
 
 
 OPERATIONS = ["page", "folders", "select", "preview", "download", "mark", "delete", "poll", "refresh"]

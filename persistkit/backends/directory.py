@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from io import BufferedReader
+from threading import Event
 from time import time_ns
 from typing import Final, TypeVar
 
@@ -127,7 +128,8 @@ class Directory(Files):
         """Store every value, made durable as one group; see ``FilePersistenceBackend.batch_save``."""
         failures: dict[str, Exception] = {}
         if self.fsync and len(items) > 1:
-            self._save_group(items, failures)
+            stop = Event()
+            _undisturbed(lambda: self._save_group(items, failures, stop), stop)
         else:
             self._attempt(items, lambda key: self.save(key, items[key]), failures)
         raise_failures("batch_save", len(items), failures)
@@ -158,17 +160,22 @@ class Directory(Files):
             except PersistenceError as error:
                 failures[key] = error
 
-    def _save_group(self, items: dict[str, BytesLike], failures: dict[str, Exception]) -> None:
-        """Write and sync all temp files, several at a time, rename them all, sync the directory once."""
+    def _save_group(self, items: dict[str, BytesLike], failures: dict[str, Exception], stop: Event) -> None:
+        """Write and sync all temp files, several at a time, rename them all, sync the directory once.
+
+        What has not begun when ``stop`` is set is left out.
+        """
         temps: dict[str, str] = {}
 
         def write(key: str) -> None:
-            with self.errors("save", key):
-                temps[key] = self.write_temp(items[key])
+            if not stop.is_set():
+                with self.errors("save", key):
+                    temps[key] = self.write_temp(items[key])
 
         def publish(key: str) -> None:
-            with self.errors("save", key), self._claimed(key) as name:
-                self.replace(name, temps.pop(key))
+            if not stop.is_set():
+                with self.errors("save", key), self._claimed(key) as name:
+                    self.replace(name, temps.pop(key))
 
         try:
             self._at_once(list(items), write, failures)
@@ -183,16 +190,10 @@ class Directory(Files):
         waiting = iter(keys)  # shared, so that each key is taken once, by whichever thread is free
         others: list[Future[None]] = []
         with ThreadPoolExecutor(_SYNC_WORKERS, "persistkit-sync") as pool:
-            try:
-                # No thread starts while the interpreter ends, or where there are too many: this one works anyway.
-                with suppress(RuntimeError):
-                    others.extend(pool.submit(self._attempt, waiting, work, failures) for _ in keys[1:_SYNC_WORKERS])
-                self._attempt(waiting, work, failures)
-            except BaseException:
-                for _ in waiting:  # interrupted: what was not begun is dropped
-                    pass
-                _wait_for(others)
-                raise
+            # No thread starts while the interpreter ends, or where there are too many: this one works anyway.
+            with suppress(RuntimeError):
+                others.extend(pool.submit(self._attempt, waiting, work, failures) for _ in keys[1:_SYNC_WORKERS])
+            self._attempt(waiting, work, failures)
         for other in others:
             other.result()
 
@@ -260,7 +261,8 @@ class Directory(Files):
             before = os.stat(self.root).st_mtime_ns  # noqa: PTH116
             missed = files
             with os.scandir(self.root) as scan:
-                found = list(scan)
+                # Foreign names are let go at once: a million of them would take a quarter of a gigabyte.
+                found = [entry for entry in scan if entry.name.endswith((".bin", ".key"))]
             companions.update([entry.name for entry in found if entry.name.endswith(".key")])
             files = {e.name: e for e in found if is_filename(e.name) and e.is_file(follow_symlinks=False)}
             for name, entry in missed.items():
@@ -384,8 +386,21 @@ class Directory(Files):
             yield name
 
 
-def _wait_for(others: list[Future[None]]) -> None:
-    """Wait for the threads, however often the user interrupts: what they still write would be left behind."""
-    while any(not other.done() for other in others):
-        with suppress(KeyboardInterrupt):
-            wait(others)
+def _undisturbed(work: Callable[[], None], stop: Event) -> None:
+    """Carry ``work`` out in a thread, where no interrupt reaches it; one sets ``stop``, and is raised at the end."""
+    pool = ThreadPoolExecutor(1, "persistkit-batch")
+    try:
+        working = pool.submit(work)
+    except RuntimeError:  # no thread starts while the interpreter ends, or where there are too many
+        work()
+        return
+    try:
+        working.result()
+    except KeyboardInterrupt:
+        stop.set()
+        while not working.done():  # however often the user interrupts: what it still writes would be left behind
+            with suppress(KeyboardInterrupt):
+                wait([working])
+        raise
+    finally:
+        pool.shutdown(wait=False)

@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
+from threading import Event
 
 from persistkit import FilePersistenceBackend
+from persistkit.backend import raise_failures
 from persistkit.backends.directory import Directory
 from persistkit.backends.files import sync_path
 from persistkit.filenames import claim_name_for, filename_for, needs_claim, place_for
@@ -19,6 +21,7 @@ __all__ = [
     "Copying",
     "Deaf",
     "Directory",
+    "Disturbed",
     "Forgetful",
     "InPlace",
     "Late",
@@ -48,6 +51,16 @@ class Copying(Directory):
         if os.path.exists(self.path_of(name)):
             os.close(os.open(self.path_of(name), os.O_WRONLY | os.O_TRUNC))
         return super().unlink(name)
+
+
+class Disturbed(Copying):
+    """Works on a batch where an interrupt reaches it."""
+
+    def batch_save(self, items: dict[str, BytesLike]) -> None:
+        """Save, in this thread."""
+        failures: dict[str, Exception] = {}
+        self._save_group(items, failures, Event())
+        raise_failures("batch_save", len(items), failures)
 
 
 class InPlace(Directory):

@@ -1,7 +1,8 @@
 """Opens values of strangers, each in a process of its own, and measures it: a program, told what to open by its input.
 
-Each line of input is JSON, ``[way, key, path of a directory, most seconds]``; each line of output tells the outcome,
-the seconds and the mebibytes the process had at most.
+A way of opening yields after each of its steps. Each line of input is JSON, ``[way, key, path of a directory, patience
+in seconds]``; each line of output tells the last step's outcome, the seconds of the processor that the longest step
+took, and the megabytes that the process had at most.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
+from itertools import product
 
 import ipywidgets  # type: ignore[import-untyped]  # noqa: F401 - here and not in each process: what is imported once is not measured
 import numpy as np
@@ -36,43 +38,43 @@ TRUE_KEYS = ["good", "hard link", "sparse", "beside?>", "future", "past"]
 _KINDS = (None, "json", "text", "hex", "image", "table")
 
 
-def in_store(key: str, base: str) -> str:
+def in_store(key: str, base: str) -> Iterator[str]:
     """Load the value, name its format, and show the store."""
     with persistkit.open(base, read_only=True) as store:
-        store.format_of(key)
+        yield str(store.format_of(key))
         assert len(store._repr_html_()) < _MESSAGE_CHARACTERS
+        yield "shown"
         store.to_frame(prefix=key, formats=True)
+        yield "listed"
         try:
-            return type(store[key]).__name__
+            yield type(store[key]).__name__
         except FormatError as error:
-            return "FormatError" if len(str(error)) < _ERROR_CHARACTERS else "violation: a long message"
+            yield "FormatError" if len(str(error)) < _ERROR_CHARACTERS else "violation: a long message"
 
 
-def in_table(key: str, base: str) -> str:
+def in_table(key: str, base: str) -> Iterator[str]:
     """Make a table of the content."""
     with persistkit.open(base, read_only=True) as store:
         frame = store.values_frame(key)
         repr(frame)
-        return f"{len(frame)} row"
+        yield f"{len(frame)} row"
 
 
-def in_browser(key: str, base: str) -> str:
+def in_browser(key: str, base: str) -> Iterator[str]:
     """Show the value in the browser, in each way there is, the first bytes and more."""
     browser = KeyBrowser(FilePersistenceBackend(base))
     assert browser.wait(timeout_seconds=30)
     row = next(row for row in browser.handle({"op": "page", "limit": 250})[0]["rows"] if row[1] == key)[0]
-    shown = []
-    for kind in _KINDS:
-        for more in (False, True):
-            request = {"op": "preview", "row": row, "revision": 1, "kind": kind, "more": more}
-            answer, _ = browser.handle(request)
-            assert len(json.dumps(answer, allow_nan=False)) < _MESSAGE_CHARACTERS
-            shown.append(str(answer["preview"]["kind"] if "preview" in answer else answer["error"]))
-    assert set(shown) <= {"json", "text", "hex", "image", "table"}, shown
-    return shown[0]
+    for kind, more in product(_KINDS, (False, True)):
+        request = {"op": "preview", "row": row, "revision": 1, "kind": kind, "more": more}
+        answer, _ = browser.handle(request)
+        assert len(json.dumps(answer, allow_nan=False)) < _MESSAGE_CHARACTERS
+        shown = str(answer["preview"]["kind"] if "preview" in answer else answer["error"])
+        assert shown in _KINDS, shown
+        yield shown
 
 
-def in_directory(_key: str, base: str) -> str:
+def in_directory(_key: str, base: str) -> Iterator[str]:
     """List, frame, check and show a directory, and look at every entry: nothing hangs, only true keys are listed."""
     with persistkit.open(base, create=True, fsync=False) as store:
         backend = store.backend
@@ -91,10 +93,10 @@ def in_directory(_key: str, base: str) -> str:
         for row in rows:
             answer, _ = browser.handle({"op": "preview", "row": row[0], "revision": 1})
             assert "preview" in answer or answer["error"], answer
-        return f"{len(keys)} keys, {len(findings)} findings, {len(rows)} rows"
+        yield f"{len(keys)} keys, {len(findings)} findings, {len(rows)} rows"
 
 
-def in_odd_files(key: str, base: str) -> str:
+def in_odd_files(key: str, base: str) -> Iterator[str]:
     """Do everything to one key under which something lies that is no value: an error or an answer, at once."""
     backend = BlockingBackend(FilePersistenceBackend(base, fsync=False))
     answers = []
@@ -114,7 +116,7 @@ def in_odd_files(key: str, base: str) -> str:
             answers.append(answer if isinstance(answer, (bool, int)) else type(answer).__name__)
         except (StorageError, KeyCollisionError, BatchError) as error:
             answers.append(type(error).__name__)
-    return " ".join(map(str, answers))
+    yield " ".join(map(str, answers))
 
 
 def never_from_outside(answer: object) -> object:
@@ -133,7 +135,7 @@ def _read_to_the_end(backend: BlockingBackend, key: str) -> int:
         return size
 
 
-def full_of_strangers(count: str, base: str) -> str:
+def full_of_strangers(count: str, base: str) -> Iterator[str]:
     """Fill a directory with so many foreign files, one in ten of a value's shape."""
     directory = os.open(base, os.O_RDONLY)
     for number in range(int(count)):
@@ -141,10 +143,10 @@ def full_of_strangers(count: str, base: str) -> str:
             f"notes-{number:07}.txt" if number % 10 else f"a_{number}_b-{number * 7919 * 1000003 % 2**64:016x}.bin"
         )
         os.mknod(strange, 0o600, dir_fd=directory)
-    return count
+    yield count
 
 
-def in_strangers(key: str, base: str) -> str:
+def in_strangers(key: str, base: str) -> Iterator[str]:
     """Find the one value among strangers, in each way."""
     with persistkit.open(base, fsync=False) as store:
         backend = store.backend
@@ -162,7 +164,7 @@ def in_strangers(key: str, base: str) -> str:
             started = time.perf_counter()
             assert work()
             took.append(f"{time.perf_counter() - started:.1f} s")
-        return f"load, list, frame, check, browser: {', '.join(took)}"
+        yield f"load, list, frame, check, browser: {', '.join(took)}"
 
 
 def _listed(backend: FilePersistenceBackend, key: str) -> bool:
@@ -172,12 +174,12 @@ def _listed(backend: FilePersistenceBackend, key: str) -> bool:
     return "preview" in browser.handle({"op": "preview", "row": row[0], "revision": 1})[0]
 
 
-def strangers_held(_key: str, base: str) -> str:
+def strangers_held(_key: str, base: str) -> Iterator[str]:
     """The control: hold what the system says of each file."""
-    return str(len([(entry.name, entry.stat()) for entry in os.scandir(base)]))
+    yield str(len([(entry.name, entry.stat()) for entry in os.scandir(base)]))
 
 
-def without_care(key: str, base: str) -> str:
+def without_care(key: str, base: str) -> Iterator[str]:
     """The control: open the value as everybody does."""
     data = BlockingBackend(FilePersistenceBackend(base)).load(key) or b""
     if data.startswith(b"PAR1"):
@@ -186,17 +188,17 @@ def without_care(key: str, base: str) -> str:
         value = np.load(BytesIO(data))
     else:
         value = pd.json_normalize(json.loads(data))
-    return str(value)
+    yield str(value)
 
 
-def without_a_look(key: str, base: str) -> str:
+def without_a_look(key: str, base: str) -> Iterator[str]:
     """The control: read a file as everybody does."""
     content = FilePersistenceBackend(base).path_for(key).read_bytes()
     never_from_outside(content)
-    return str(len(content))
+    yield str(len(content))
 
 
-WAYS: dict[str, Callable[[str, str], str]] = {
+WAYS: dict[str, Callable[[str, str], Iterator[str]]] = {
     way.__name__: way
     for way in (
         in_store, in_table, in_browser, in_directory, in_odd_files, in_strangers,
@@ -205,34 +207,39 @@ WAYS: dict[str, Callable[[str, str], str]] = {
 }  # fmt: skip
 
 
-def child(way: str, key: str, base: str, most_seconds: int, answer: int) -> None:
-    """Open one value and write the outcome."""
+def child(way: str, key: str, base: str, patience_seconds: int, answer: int) -> None:
+    """Open one value, and write the outcome and the seconds of the longest step."""
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.alarm(most_seconds)
+    signal.alarm(patience_seconds)
+    outcome, longest, began = "violation: nothing was done", 0.0, time.process_time()
     try:
-        outcome = WAYS[way](key, base)
+        for step in WAYS[way](key, base):
+            outcome = step
+            longest, began = max(longest, time.process_time() - began), time.process_time()
     except BaseException as error:
         outcome = f"violation: {type(error).__name__}: {str(error)[:300]}"
-    os.write(answer, outcome.encode(errors="replace"))
+        longest = max(longest, time.process_time() - began)
+    os.write(answer, json.dumps([outcome, longest]).encode())
     os._exit(0)
 
 
-def measured(way: str, key: str, base: str, most_seconds: int) -> tuple[str, float, float]:
-    """Open one value in a process of its own; outcome, seconds, mebibytes."""
+def measured(way: str, key: str, base: str, patience_seconds: int) -> tuple[str, float, float]:
+    """Open one value in a process of its own; outcome, seconds of the processor, megabytes."""
     reading, writing = os.pipe()
-    started = time.perf_counter()
     process = os.fork()
     if process == 0:
-        child(way, key, base, most_seconds, writing)
+        child(way, key, base, patience_seconds, writing)
     os.close(writing)
     with os.fdopen(reading, "rb") as answers:
-        outcome = answers.read().decode(errors="replace")
+        answer = answers.read()
     _, status, usage = os.wait4(process, 0)
-    seconds = time.perf_counter() - started
-    if os.WIFSIGNALED(status):
-        outcome = f"violation: killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return outcome or f"violation: exit {status}", seconds, usage.ru_maxrss / 1024
+    megabytes = usage.ru_maxrss * 1024 / 1e6
+    if status:
+        ended = os.waitstatus_to_exitcode(status)
+        return f"violation: ended with {ended}", usage.ru_utime + usage.ru_stime, megabytes
+    outcome, seconds = json.loads(answer)
+    return outcome, seconds, megabytes
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-from persistkit import FilePersistenceBackend
-from persistkit.backends.file import FilePersistenceBackend as Files
+from persistkit import FilePersistenceBackend as Files
 from persistkit.errors import BatchError, KeyCollisionError
 from persistkit.filenames import needs_claim
 
@@ -24,14 +23,14 @@ SHARED = ["shared/plain", "shared/?>", "shared/>_", "shared/" + "y" * 260, "shar
 SIZES = [0, 1, 100, 4_096, 70_000, 300_000]
 
 
-def own_key(owner: int, number: int) -> str:
-    """Return a key that only this process changes."""
-    return f"p{owner}/{OWN[number % len(OWN)]}"
+def own_keys(owner: int) -> list[str]:
+    """Return the keys that only this process changes."""
+    return [f"p{owner}/{own}" for own in OWN]
 
 
 def all_keys(processes: int) -> set[str]:
     """Return every key that any process may save."""
-    return {own_key(owner, number) for owner in range(processes) for number in range(len(OWN))} | set(SHARED)
+    return {key for owner in range(processes) for key in own_keys(owner)} | set(SHARED)
 
 
 def value_of(key: str, number: int, size: int) -> bytes:
@@ -40,12 +39,14 @@ def value_of(key: str, number: int, size: int) -> bytes:
     return sha256(body).digest() + body
 
 
-def read(key: str, value: bytes) -> int:
-    """Return the number of a value.
+def read(key: str, value: bytes | None) -> int | None:
+    """Return the number of a value, None where there is none.
 
     Raises:
         ValueError: it is torn, or another key's.
     """
+    if value is None:
+        return None
     if sha256(value[32:]).digest() != value[:32]:
         raise ValueError(f"torn: {key[:40]!r}, {len(value):,} bytes")
     found, number, _ = value[32:].split(b"\0", 2)
@@ -68,12 +69,27 @@ class TornFiles(Files):
                 file.flush()
 
 
+class HastyFiles(Files):
+    """The control: says that a value is saved, and writes it with the next one."""
+
+    _held: tuple[str, bytes] | None = None
+
+    async def save(self, key: str, value: bytes | bytearray | memoryview) -> None:
+        """Write the value before, and hold this one."""
+        if self._held is not None:
+            await super().save(*self._held)
+        self._held = key, bytes(value)
+
+
+FILES = {"kept": Files, "torn": TornFiles, "hasty": HastyFiles}
+
+
 class Soaker:
     """One process's work."""
 
-    def __init__(self, backend: FilePersistenceBackend, owner: int, processes: int, start: int) -> None:
+    def __init__(self, backend: Files, owner: int, processes: int, start: int) -> None:
         self._backend = backend
-        self._owner = owner
+        self._own = own_keys(owner)
         self._keys = all_keys(processes)
         self._number = start
         self._dice = random.Random(start)
@@ -96,7 +112,7 @@ class Soaker:
 
     def _next(self) -> tuple[str, bytes]:
         self._number += 1
-        key = own_key(self._owner, self._dice.randrange(len(OWN)))
+        key = self._dice.choice(self._own)
         return key, value_of(key, self._number, self._dice.choice(SIZES))
 
     async def save(self) -> None:
@@ -152,14 +168,10 @@ class Soaker:
         """Load every key: whole, and its own."""
         keys = sorted(self._keys)
         for key, value in zip(keys, await self._backend.batch_load(keys), strict=True):
-            self._judge(key, value)
-
-    def _judge(self, key: str, value: bytes | None) -> None:
-        try:
-            if value is not None:
+            try:
                 read(key, value)
-        except ValueError as error:
-            tell("wrong", str(error))
+            except ValueError as error:
+                tell("wrong", str(error))
 
     async def list(self) -> None:
         """List: only true keys."""
@@ -183,5 +195,4 @@ def tell(*words: object) -> None:
 
 if __name__ == "__main__":
     base, kind, owner, processes, start = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
-    made = FilePersistenceBackend if kind == "kept" else TornFiles
-    asyncio.run(Soaker(made(Path(base)), owner, processes, start).run())
+    asyncio.run(Soaker(FILES[kind](Path(base)), owner, processes, start).run())

@@ -57,6 +57,7 @@ OPERATIONS: dict[str, Callable[[FilePersistenceBackend], Awaitable[object]]] = {
     "batch_delete": lambda backend: backend.batch_delete(KEYS),
     "open_writer": write_stream,
     "load": lambda backend: backend.load(KEY),
+    "load_filename": lambda backend: backend.load_filename(filename_for(KEY)),
     "batch_load": lambda backend: backend.batch_load(KEYS),
     "open_reader": read_stream,
     "list_keys": lambda backend: backend.list_keys(),

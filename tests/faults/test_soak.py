@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from persistkit import FilePersistenceBackend
+from persistkit import BlockingBackend, FilePersistenceBackend
 
 from .ledger import Ledger, Trials
-from .soak import SHARED, all_keys, own_key, read
+from .soak import SHARED, all_keys, own_keys, read
 
 PROCESSES = 4
 SOAK_SECONDS = 60
-BY_ITSELF = "a process died by itself"
 HOUR_AGO = time.time() - 3700
 
 
@@ -58,109 +58,100 @@ class Life:
 class Account:
     """What may stand under each own key of one process: what was acknowledged last, or what was begun after it."""
 
-    def __init__(self) -> None:
-        self.possible: dict[str, set[int | None]] = {}
+    def __init__(self, owner: int) -> None:
+        self._possible: dict[str, set[int | None]] = {key: {None} for key in own_keys(owner)}
         self.last = 0
         self.acknowledged = 0
-        self.wrong: list[str] = []
 
-    def take(self, events: list[list[str]]) -> None:
-        """Go through what one life said."""
+    def take(self, events: list[list[str]]) -> list[str]:
+        """Go through what one life said; return what it saw that was wrong."""
         for event in events:
             if event[0] == "wrong":
-                self.wrong.append(event[1])
                 continue
             begun, operation, key, number = event
             outcome = int(number) if operation == "save" else None
             self.last = max(self.last, int(number))
             if begun == "begin":
-                self.possible.setdefault(key, {None}).add(outcome)
+                self._possible[key].add(outcome)
             else:
-                self.possible[key] = {outcome}
+                self._possible[key] = {outcome}
                 self.acknowledged += 1
+        return [event[1] for event in events if event[0] == "wrong"]
+
+    def judge(self, backend: BlockingBackend) -> list[str]:
+        """Look under each key while its owner is dead; return what is torn or lost. What is there holds now."""
+        wrong = []
+        for key, possible in self._possible.items():
+            try:
+                found = read(key, backend.load(key))
+            except ValueError as error:
+                wrong.append(str(error))
+                continue
+            if found not in possible:
+                wrong.append(f"lost: {key[:40]!r} is {found}, not one of {possible}")
+            self._possible[key] = {found}
+        return wrong
 
 
 def soaked(base: Path, kind: str, seconds: float) -> Trials:
-    """Run the processes on ``base`` for a time, killing one after the other; judge what they said and left.
+    """Run the processes on ``base`` for a time, killing one after the other; judge what each said and left.
 
-    The control runs until one of its processes has seen something wrong, and no longer than the others.
+    A control runs until something wrong was found, and no longer than persistkit.
     """
-    accounts = [Account() for _ in range(PROCESSES)]
+    base.mkdir()
+    backend = BlockingBackend(FilePersistenceBackend(base))
+    trials, generator = Trials(), random.Random(3)
+    accounts = [Account(owner) for owner in range(PROCESSES)]
     lives = [Life(base, kind, owner, 0) for owner in range(PROCESSES)]
+
+    def end(owner: int) -> None:
+        life, account = lives[owner], accounts[owner]
+        assert not life.died, "a process died by itself"
+        life.kill()
+        trials.add(*account.take(life.events), *account.judge(backend))
+
+    deadline = time.monotonic() + seconds
     try:
-        trials = killed_at_random(base, kind, seconds, accounts, lives)
+        while time.monotonic() < deadline and not (trials.broken and kind != "kept"):
+            time.sleep(generator.uniform(0.1, 0.7))
+            owner = generator.randrange(PROCESSES)
+            if lives[owner].events or lives[owner].died:
+                end(owner)
+                lives[owner] = Life(base, kind, owner, accounts[owner].last)
+        for owner in range(PROCESSES):
+            end(owner)
     finally:
-        died = [life.died for life in lives]
         for life in lives:
             life.kill()
-    print(f"{kind}: {trials.count} kills, {sum(account.acknowledged for account in accounts):,} acknowledged changes")
-    for account, life, by_itself in zip(accounts, lives, died, strict=True):
-        account.take(life.events)
-        idle = ["a process did nothing"] * (account.acknowledged == 0)
-        trials.add(*account.wrong, *idle, *[BY_ITSELF] * by_itself)
-    trials += asyncio.run(left(base, accounts))
+    acknowledged = [account.acknowledged for account in accounts]
+    print(f"{kind}: {trials.count} kills, {sum(acknowledged):,} acknowledged changes, wrong: {trials.violations[:3]}")
+    if kind == "kept":
+        assert all(acknowledged), "a process did nothing"
+        trials.add(*left(base, backend))
     return trials
 
 
-def killed_at_random(base: Path, kind: str, seconds: float, accounts: list[Account], lives: list[Life]) -> Trials:
-    """Kill one process after the other and start it again; each kill is a trial."""
-    trials, generator = Trials(), random.Random(3)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        time.sleep(generator.uniform(0.1, 0.7))
-        if kind == "control" and any(account.wrong for account in accounts):
-            break
-        owner = generator.randrange(PROCESSES)
-        died = lives[owner].died
-        if not lives[owner].events and not died:
-            continue
-        trials.add(*[BY_ITSELF] * died)
-        lives[owner].kill()
-        accounts[owner].take(lives[owner].events)
-        lives[owner] = Life(base, kind, owner, accounts[owner].last)
-    return trials
-
-
-async def left(base: Path, accounts: list[Account]) -> Trials:
-    """Judge what is left: each key by what its owner was told, then the listing and the directory after a repair."""
-    trials = Trials()
-    backend = FilePersistenceBackend(base)
-    for owner, account in enumerate(accounts):
-        for key in sorted({own_key(owner, number) for number in range(20)}):
-            try:
-                value = await backend.load(key)
-                number = None if value is None else read(key, value)
-            except ValueError as error:
-                trials.add(str(error))
-                continue
-            possible = account.possible.get(key, {None})
-            trials.add(*[f"lost: {key[:40]!r} is {number}, not one of {possible}"] * (number not in possible))
+def left(base: Path, backend: BlockingBackend) -> Iterator[str]:
+    """Give what is wrong with the shared keys, then with the listing and the directory after a repair."""
     for key in SHARED:
-        trials.add(*torn(key, await backend.load(key)))
+        try:
+            read(key, backend.load(key))
+        except ValueError as error:
+            yield str(error)
     for path in base.iterdir():
         os.utime(path, (HOUR_AGO, HOUR_AGO))
-    await backend.check(repair=True)
-    trials.add(*[f"left: {finding.problem} {finding.filename[:60]!r}" for finding in await backend.check()])
-    trials.add(*[f"listed {key[:60]!r}" for key in set(await backend.list_keys()) - all_keys(PROCESSES)])
-    return trials
-
-
-def torn(key: str, value: bytes | None) -> list[str]:
-    """Return what is wrong with a value that anybody may have saved last."""
-    try:
-        if value is not None:
-            read(key, value)
-    except ValueError as error:
-        return [str(error)]
-    return []
+    files = FilePersistenceBackend(base)
+    backend.call(partial(files.check, repair=True))
+    for finding in backend.call(files.check):
+        yield f"left: {finding.problem} {finding.filename[:60]!r}"
+    for key in set(backend.list_keys()) - all_keys(PROCESSES):
+        yield f"listed {key[:60]!r}"
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_a_soak_tears_nothing_and_loses_nothing(tmp_path: Path, times: int, ledger: Ledger) -> None:
     """Four processes under random kills: nothing torn, nothing acknowledged lost, only true keys listed."""
-    for folder in ("kept", "control"):
-        (tmp_path / folder).mkdir()
-    control = soaked(tmp_path / "control", "control", SOAK_SECONDS)
+    controls = [soaked(tmp_path / kind, kind, SOAK_SECONDS) for kind in ("torn", "hasty")]
     kept = soaked(tmp_path / "kept", "kept", SOAK_SECONDS * times)
-    ledger.record("a soak of four processes under random kills: nothing torn, lost or falsely listed", kept, control)
+    ledger.record("a soak of four processes under random kills: nothing torn, lost or falsely listed", kept, *controls)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 
-from persistkit import BlockingBackend
+from persistkit import BlockingBackend, PersistenceBackend
 from persistkit.backends import open_backend
 from persistkit.errors import StorageError
 
 from .ledger import Ledger, Trials
+from .test_cancellation import MILLISECONDS
 
 HOLD = """
 import sqlite3, sys
@@ -36,7 +41,7 @@ while True:
     number += 1
     body = os.urandom(16) * 256
     if hasty:
-        print(number, flush=True)
+        print(number + 1, flush=True)
     backend.save(f"run/{number}", sha256(body).digest() + body)
     if not hasty:
         print(number, flush=True)
@@ -120,3 +125,80 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path, times: in
     kept = killed_writers(tmp_path / "kept", 4 * times, "careful")
     control = killed_writers(tmp_path / "control", 2, "hasty")
     ledger.record("SQLite: a killed writer loses nothing acknowledged and tears nothing", kept, control)
+
+
+async def write_stream(backend: PersistenceBackend) -> None:
+    """Write a value in chunks."""
+    async with backend.open_writer("key") as writer:
+        for letter in (b"n", b"e", b"w"):
+            await writer.write(letter)
+
+
+async def read_stream(backend: PersistenceBackend) -> None:
+    """Read a value in chunks."""
+    async with backend.open_reader("key") as reader:
+        while reader is not None and await reader.read(1):
+            pass
+
+
+OPERATIONS: dict[str, Callable[[PersistenceBackend], Awaitable[object]]] = {
+    "save": lambda backend: backend.save("key", b"new"),
+    "delete": lambda backend: backend.delete("key"),
+    "batch_save": lambda backend: backend.batch_save({"key": b"new", "other": b"new"}),
+    "batch_delete": lambda backend: backend.batch_delete(["key", "other"]),
+    "open_writer": write_stream,
+    "load": lambda backend: backend.load("key"),
+    "batch_load": lambda backend: backend.batch_load(["key", "other"]),
+    "open_reader": read_stream,
+    "exists": lambda backend: backend.exists("key"),
+    "key_count": lambda backend: backend.key_count(),
+    "list_keys": lambda backend: backend.list_keys(),
+    "change_token": lambda backend: backend.change_token(),
+}
+LOCKED_SECONDS = 0.02
+
+
+async def going_on(work: Awaitable[object]) -> object:
+    """The control: let the work go on behind a caller that was cancelled."""
+    return await asyncio.shield(work)
+
+
+async def cancel_at(milliseconds: int, operation: str, base: Path, how: Callable[..., Awaitable[object]]) -> list[str]:
+    """Cancel an operation that a short lock holds up; return what that broke."""
+    database = base / "state.db"
+    async with open_backend(f"sqlite:///{database}", create=True) as backend:
+        await backend.batch_save({"key": b"old", "kept": b"kept"})
+        with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            rows = partial(connection.execute, "SELECT key, value FROM persistkit ORDER BY key")
+            connection.execute("BEGIN IMMEDIATE")
+            asyncio.get_running_loop().call_later(LOCKED_SECONDS, connection.execute, "ROLLBACK")
+            task = asyncio.ensure_future(how(OPERATIONS[operation](backend)))
+            await asyncio.sleep(milliseconds / 1000)
+            task.cancel()
+            await asyncio.wait([task])
+            seen = rows().fetchall()
+            await asyncio.sleep(2 * LOCKED_SECONDS)
+            await backend.save("next", b"next")
+            left = [row for row in rows().fetchall() if row[0] != b"next"]
+    values = {bytes(value) for _, value in left}
+    return ["the rows changed after the cancellation"] * (seen != left) + [f"torn: {values}"] * (
+        not values <= {b"old", b"new", b"kept"} or (b"kept", b"kept") not in left
+    )
+
+
+async def cancel_everything(folder: Path, how: Callable[..., Awaitable[object]]) -> Trials:
+    """Cancel every operation at every moment."""
+    trials = Trials()
+    for operation, milliseconds in product(OPERATIONS, MILLISECONDS):
+        base = folder / f"{operation} {milliseconds}"
+        base.mkdir(parents=True)
+        wrong = await cancel_at(milliseconds, operation, base, how)
+        trials.add(*(f"{operation} at {milliseconds} ms: {text}" for text in wrong))
+    return trials
+
+
+async def test_cancelling_at_any_moment(tmp_path: Path, ledger: Ledger) -> None:
+    """Each operation, cancelled while it waits for a lock or works: whole values, and nothing changes afterwards."""
+    kept = await cancel_everything(tmp_path / "kept", asyncio.ensure_future)
+    control = await cancel_everything(tmp_path / "control", going_on)
+    ledger.record("SQLite: cancelled at 0, 1, 5, 50 ms, every operation: whole, and nothing afterwards", kept, control)

@@ -11,7 +11,7 @@ import pytest
 
 from persistkit.backends.directory import Directory
 
-from .broken import Copying, Deaf, Forgetful, Late, WithoutDirectorySync, WithoutFileSync
+from .broken import Copying, Deaf, Disturbed, Forgetful, Late, WithoutDirectorySync, WithoutFileSync
 from .deeds import CLAIMED, DEEDS, NEW, Deed, judge
 from .ledger import Ledger, Trials
 from .requirements import require, require_kernel
@@ -77,7 +77,7 @@ def test_killed_before_any_system_call(deed: Deed, tmp_path: Path, traced: Trace
 def test_interrupted_at_any_system_call(deed: Deed, tmp_path: Path, traced: Tracer, ledger: Ledger) -> None:
     """Ctrl-C, or a notebook's interrupt, during each call in turn: the old value or the new one, nothing left."""
     kept = break_each_call(deed, Directory, tmp_path, traced, ["signal=INT:when={}"])
-    broken = Forgetful if deed.name == "stream" else Copying
+    broken = {"stream": Forgetful, "batch": Disturbed}.get(deed.name, Copying)
     control = break_each_call(deed, broken, tmp_path, traced, ["signal=INT:when={}"])
     ledger.record("interrupted (SIGINT) at any system call: old or new, whole, nothing left", kept, control)
 
