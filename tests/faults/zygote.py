@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,12 @@ def _carry_out(messages: Messages, deed: int, kind: str, base: str) -> None:
         backend = backend_of(getattr(broken, kind), base)
         messages.send({"pid": os.getpid()})
         messages.receive()
-        messages.send({"outcome": perform(DEEDS[deed], backend, runner).as_json()})
+        outcome = perform(DEEDS[deed], backend, runner)
+        if outcome.error == KeyboardInterrupt.__name__:
+            # As asyncio.run does: an interrupt that comes twice leaves the deed's task amidst its cleaning up.
+            with suppress(KeyboardInterrupt):
+                runner.close()
+        messages.send({"outcome": outcome.as_json()})
         # What is left to do belongs to Python, not to the deed.
         os._exit(0)
 
