@@ -22,7 +22,7 @@ from persistkit.backends.addresses import bucket_url, hidden
 from persistkit.backends.object_streams import PART_BYTES
 from persistkit.errors import StorageError
 
-__all__ = ["Bucket"]
+__all__ = ["UNANSWERED", "Bucket"]
 
 
 def __dir__() -> list[str]:
@@ -30,6 +30,9 @@ def __dir__() -> list[str]:
 
 
 T = TypeVar("T")
+
+# Errors of a store that does not answer: it is not asked again for the same batch.
+UNANSWERED: Final = frozenset({EHOSTUNREACH, ETIMEDOUT})
 
 _SCHEMES: Final = ("s3", "gs", "az")
 _VARIABLES: Final = ("AWS_", "GOOGLE_", "AZURE_")
@@ -144,7 +147,11 @@ class Bucket:
         """Remove a thousand objects by one request; False when some could not be, whichever."""
         try:
             await self._ask(tried, partial(obstore.delete_async, self._store, list(names)))
-        except (FileNotFoundError, StorageError):
+        except FileNotFoundError:
+            return False
+        except StorageError as error:
+            if error.errno in UNANSWERED:
+                raise
             return False
         return True
 

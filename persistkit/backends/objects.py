@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
-from errno import EHOSTUNREACH, ETIMEDOUT
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -18,7 +17,7 @@ from persistkit.operations import BytesLike, check_key
 
 try:
     from persistkit.backends.object_names import NamedKey, key_in, object_name, read_names, readings_of
-    from persistkit.backends.object_requests import Bucket
+    from persistkit.backends.object_requests import UNANSWERED, Bucket
     from persistkit.backends.object_streams import PART_BYTES, ObjectReader, ObjectWriter
 except ImportError as error:
     raise ImportError('object stores need one more package: pip install "persistkit[s3]"') from error
@@ -122,11 +121,15 @@ class ObjectPersistenceBackend(PersistenceBackend):
         failures: dict[str, Exception] = {}
         plain = iter([key for key in pending if not needs_claim(key)])
         alone = [key for key in pending if needs_claim(key)]
-        while part := list(islice(plain, _DELETED_AT_ONCE)):
-            names = [object_name(filename_for(key)) for key in part]
-            if not await self._bucket.remove_all(f"delete {len(part):,} keys", names):
-                # One answer for a thousand keys: asked again one by one, each tells its own.
-                alone += part
+        try:
+            while part := list(islice(plain, _DELETED_AT_ONCE)):
+                names = [object_name(filename_for(key)) for key in part]
+                if not await self._bucket.remove_all(f"delete {len(part):,} keys", names):
+                    # One answer for a thousand keys: asked again one by one, each tells its own.
+                    alone += part
+        except StorageError as error:  # nothing answers: every other request would wait for it again
+            failures.update(dict.fromkeys([*part, *plain, *alone], error))
+            alone = []
         try:
             await self._attempt("batch_delete", alone, self.delete)
         except PersistenceError as error:
@@ -200,7 +203,7 @@ class ObjectPersistenceBackend(PersistenceBackend):
             try:
                 await work(key)
             except StorageError as error:
-                if error.errno in (EHOSTUNREACH, ETIMEDOUT):
+                if error.errno in UNANSWERED:
                     dead = error
                 raise
 
