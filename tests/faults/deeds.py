@@ -15,7 +15,7 @@ from persistkit.backends.directory import Directory
 from persistkit.errors import BatchError, PersistenceError
 from persistkit.filenames import claim_name_for, filename_for, needs_claim
 
-from .broken import Blind, Clumsy, Copying, Deaf, Forgetful, Late
+from .broken import Blind, Clumsy, Copying, Deaf, Forgetful, Hopeful, Late
 
 OLD, NEW = b"old " * 100, b"new value " * 2_400
 KEY, OTHER, CLAIMED, TWIN = "session:1", "session:2", "a?>", "a>_"
@@ -82,7 +82,9 @@ def perform(deed: Deed, backend: FilePersistenceBackend, runner: asyncio.Runner)
     return Outcome()
 
 
-def judge(deed: Deed, base: Path, outcome: Outcome | None, errno: int | None = None, *, temps: bool) -> list[str]:
+def judge(
+    deed: Deed, base: Path, outcome: Outcome | None, errno: int | None = None, *, temps: bool, told: bool = False
+) -> list[str]:
     """Return how the directory, or the answer, breaks the promise.
 
     Args:
@@ -91,9 +93,11 @@ def judge(deed: Deed, base: Path, outcome: Outcome | None, errno: int | None = N
         outcome: the answer; None when the process died.
         errno: the error that was injected.
         temps: temp files may be left, because the process died or could not remove them.
+        told: the answer must be the error: nothing that was done says that a failed sync has worked.
     """
     return [
         *_judge_answer(outcome, errno),
+        *["the error was not told"] * (told and outcome is not None and outcome.error is None),
         *_judge_values(deed, base, outcome),
         *_judge_names(deed, base, temps=temps),
         *_judge_next_calls(deed, base),
@@ -221,7 +225,11 @@ DEEDS = [
         "save", {KEY: None}, {KEY: NEW}, lambda b, _: b.blocking_core.save(KEY, NEW), (Copying, Deaf, Forgetful, Clumsy)
     ),
     Deed(
-        "save", {KEY: OLD}, {KEY: NEW}, lambda b, _: b.blocking_core.save(KEY, NEW), (Copying, Deaf, Forgetful, Clumsy)
+        "save",
+        {KEY: OLD},
+        {KEY: NEW},
+        lambda b, _: b.blocking_core.save(KEY, NEW),
+        (Copying, Deaf, Forgetful, Clumsy, Hopeful),
     ),
     Deed("delete", {KEY: OLD}, {KEY: None}, lambda b, _: b.blocking_core.delete(KEY), (Copying, Deaf)),
     Deed(

@@ -100,13 +100,13 @@ def fail_each_call(deed: Deed, kind: type[Directory], folder: Path, runner: asyn
     trials = Trials()
     numbers = count()
 
-    def attempt(calls: Calls, error: int | None, *, temps: bool) -> list[str]:
+    def attempt(calls: Calls, error: int | None, *, temps: bool, told: bool = False) -> list[str]:
         base = folder / f"{kind.__name__}{next(numbers)}"
         deed.prepare(base)
         backend = backend_of(kind, base)
         with calls.in_place():
             outcome = perform(deed, backend, runner)
-        return judge(deed, base, outcome, error, temps=temps)
+        return judge(deed, base, outcome, error, temps=temps, told=told)
 
     recorded = Calls()
     assert attempt(recorded, None, temps=False) == []
@@ -114,7 +114,8 @@ def fail_each_call(deed: Deed, kind: type[Directory], folder: Path, runner: asyn
         for at in range(1, made + 1):
             for mode, error in [*ways, *((mode, next(others)) for mode in modes[1:])]:
                 calls = Calls(name, at, error, mode)
-                violations = attempt(calls, error, temps=name == "unlink" or mode == MODES[2])
+                temps = name == "unlink" or mode == MODES[2]
+                violations = attempt(calls, error, temps=temps, told=name == "fsync")
                 trials.add(*(f"{name} {at} fails {mode}: {text}" for text in violations))
                 assert calls.hit
     return trials

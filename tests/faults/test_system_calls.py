@@ -11,7 +11,7 @@ import pytest
 
 from persistkit.backends.directory import Directory
 
-from .broken import Copying, Deaf, Disturbed, Forgetful, Late, WithoutDirectorySync, WithoutFileSync
+from .broken import Copying, Deaf, Disturbed, Forgetful, Hopeful, Late, WithoutDirectorySync, WithoutFileSync
 from .deeds import CLAIMED, DEEDS, NEW, Deed, judge
 from .ledger import Ledger, Trials
 from .requirements import require, require_kernel
@@ -41,7 +41,8 @@ def break_each_call(deed: Deed, kind: type[Directory], folder: Path, traced: Tra
         run = traced.run(deed, kind, base, f"{call}:{way.format(number)}")
         if run.injected:
             error = getattr(errno, way.split(":")[0].removeprefix("error="), None)
-            violations = judge(deed, base, run.outcome, error, temps=run.outcome is None or "unlink" in call)
+            temps, told = run.outcome is None or "unlink" in call, error is not None and call == "fsync"
+            violations = judge(deed, base, run.outcome, error, temps=temps, told=told)
             trials.add(*(f"{call} {way.format(number)}: {violation}" for violation in violations))
 
     deed.prepare(base := next(bases))
@@ -59,7 +60,7 @@ def test_when_any_system_call_fails(deed: Deed, tmp_path: Path, traced: Tracer, 
     errors = ERRORS if deed in WRITES else ("EIO", "EMFILE")
     ways = [f"error={error}:when={{}}{more}" for error in errors for more in ("", "+")]
     kept = break_each_call(deed, Directory, tmp_path, traced, ways)
-    broken = (Copying, Deaf) if deed in WRITES else deed.broken
+    broken = (Copying, Deaf, *({Hopeful} & set(deed.broken))) if deed in WRITES else deed.broken
     controls = [break_each_call(deed, kind, tmp_path, traced, ["error=EIO:when={}"]) for kind in broken]
     ledger.record(f"any system call fails in a {deed.name}: old or new, whole, and the reason told", kept, *controls)
 
