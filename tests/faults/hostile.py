@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import struct
 import zlib
 from base64 import b64encode
@@ -17,12 +19,14 @@ from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 from . import parquet as pq
 
 MEBI = 1024 * 1024
+# How a process ends that unpickled what it should only have looked at.
+PICKLED_END = 70
 _DENSE = {"use_dictionary": False, "column_encoding": "DELTA_BINARY_PACKED"}
 
 
 def hostile_values() -> dict[str, bytes]:
     """Return every hostile value by name."""
-    return {**_json(), **_npy(), **_lying_parquet(), **_parquet_bombs(), **_images()}
+    return {**_json(), **_npy(), **_pickles(), **_lying_parquet(), **_parquet_bombs(), **_images()}
 
 
 def _json() -> dict[str, bytes]:
@@ -79,6 +83,19 @@ def _npy() -> dict[str, bytes]:
         "npy fields within fields": _described("[('a', " * 60 + "'<f8'" + ")]" * 60, "(1,)"),
         "npy times that are none": _described("'<M8[-9999999999D]'", "(8,)"),
     }
+
+
+class _Ends:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (PICKLED_END,)
+
+
+def _pickles() -> dict[str, bytes]:
+    ends = pickle.dumps(_Ends(), protocol=2)
+    objects = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n"
+    return {"npy objects that run code": _header(objects, ends), "pickle that runs code": ends}
 
 
 def _packed(content: bytes) -> bytes:

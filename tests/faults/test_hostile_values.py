@@ -15,7 +15,12 @@ from .opener import Opener
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 PROMISE = "a hostile value is a FormatError or a bounded preview, within 2 s of the processor and 500 MB"
-CONTROLLED = ["json arrays 100,000 deep", "npy a shape of 10**18", "parquet a text of 60 KB a million times"]
+CONTROLLED = [
+    "json arrays 100,000 deep",
+    "npy a shape of 10**18",
+    "npy objects that run code",
+    "parquet a text of 60 KB a million times",
+]
 
 
 @pytest.fixture(scope="module")
