@@ -15,11 +15,14 @@ from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
+import pytest
+
 from persistkit import BlockingBackend, PersistenceBackend
 from persistkit.backends import open_backend
 from persistkit.errors import StorageError
 
 from .ledger import Ledger, Trials
+from .requirements import require, require_kernel
 from .test_cancellation import MILLISECONDS
 
 HOLD = """
@@ -116,6 +119,52 @@ def killed_writers(base: Path, rounds: int, how: str) -> Trials:
             backend.save("after", b"after")
         trials.add(*wrong)
     return trials
+
+
+SYNC = """
+import os, sys
+from persistkit import BlockingBackend
+from persistkit.backends import open_backend
+database = open_backend(sys.argv[1], create=True)
+backend = BlockingBackend(database)
+
+async def hurry():
+    async with database._session("hurry") as session:
+        await session.rows("PRAGMA synchronous=OFF")
+
+backend.save("first", b"made")
+if sys.argv[2] == "hasty":
+    backend.call(hurry)
+for number in range(5):
+    os.write(1, b"begun")
+    backend.save(f"run/{number}", b"value")
+    os.write(1, b"acknowledged")
+"""
+
+
+def unsynced_saves(base: Path, how: str) -> Trials:
+    """Count the saves that are acknowledged although nothing was synced since they had begun."""
+    log = base / "strace"
+    traced = ["strace", "-f", "-o", str(log), "-e", "trace=write,?fsync,?fdatasync"]
+    program = [sys.executable, "-c", SYNC, f"sqlite:///{base}/state.db", how]
+    subprocess.run([*traced, *program], check=True, capture_output=True)
+    trials = Trials()
+    for part in log.read_text().split('write(1, "begun"')[1:]:
+        saving = part.partition('write(1, "acknowledged"')[0]
+        trials.add(*["acknowledged before a sync"] * ("sync(" not in saving))
+    return trials
+
+
+@pytest.mark.faults
+def test_a_save_is_synced_before_it_is_acknowledged(tmp_path: Path, ledger: Ledger) -> None:
+    """Between the beginning of a save and its answer SQLite syncs its log: what is acknowledged survives the power."""
+    require("strace")
+    require_kernel("to trace a process", "strace", "-o", "/dev/null", "true")
+    for folder in ("kept", "control"):
+        (tmp_path / folder).mkdir()
+    kept = unsynced_saves(tmp_path / "kept", "careful")
+    control = unsynced_saves(tmp_path / "control", "hasty")
+    ledger.record("SQLite: the log is synced before a save is acknowledged", kept, control)
 
 
 def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path, times: int, ledger: Ledger) -> None:
