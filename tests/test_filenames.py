@@ -264,7 +264,6 @@ def test_claims_are_needed_where_the_name_is_not_enough(key: str, needed: bool) 
     assert needed or reading == Reading(filename_for(key), (key,), complete=True)
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(key_text | long_text, max_size=12))
 def test_names_give_their_keys_or_say_that_they_do_not(keys: list[str]) -> None:
     """A complete reading holds the key and its alternatives and nothing else; an unclaimed key is read completely."""
@@ -278,7 +277,7 @@ def test_names_give_their_keys_or_say_that_they_do_not(keys: list[str]) -> None:
             assert reading.keys == () or len(alternatives(key)) == MAX_ALTERNATIVES
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=settings.default.max_examples // 3)  # each takes a tenth of a second
 @given(st.lists(key_text.filter(lambda key: not needs_claim(key)), min_size=1), st.randoms(use_true_random=False))
 def test_unclaimed_keys_are_found_in_any_company(keys: list[str], generator: random.Random) -> None:
     """Hopeless and hard names in the same listing take nothing from keys that need no claim, in any order."""
