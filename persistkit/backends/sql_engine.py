@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from os import dup
 from selectors import EVENT_READ, DefaultSelector
 from socket import SHUT_RDWR, socket
@@ -96,10 +96,12 @@ class SQLEngine:
 
     async def _prepare(self) -> None:
         """Make the tables, or see that they are there and of a version this code knows."""
-        async with self._preparing:
-            if self._prepared:
-                return
+        async with AsyncExitStack() as held:
+            # The turn is a part of the wait: else each of many first callers would wait anew for a server that hangs.
             async with asyncio.timeout(self._wait_seconds):
+                await held.enter_async_context(self._preparing)
+                if self._prepared:
+                    return
                 connection = await self._pool.connect()
             try:
                 driver: Any = (await connection.get_raw_connection()).driver_connection  # Any: either driver's
