@@ -277,7 +277,7 @@ def test_names_give_their_keys_or_say_that_they_do_not(keys: list[str]) -> None:
             assert reading.keys == () or len(alternatives(key)) == MAX_ALTERNATIVES
 
 
-@settings(max_examples=settings.default.max_examples // 3)  # each takes a tenth of a second
+@settings(max_examples=settings().max_examples // 3)  # each takes a tenth of a second
 @given(st.lists(key_text.filter(lambda key: not needs_claim(key)), min_size=1), st.randoms(use_true_random=False))
 def test_unclaimed_keys_are_found_in_any_company(keys: list[str], generator: random.Random) -> None:
     """Hopeless and hard names in the same listing take nothing from keys that need no claim, in any order."""
