@@ -315,4 +315,4 @@ def _without_password(address: str) -> tuple[str, str | None]:
     credentials, at, host = url.netloc.rpartition("@")
     user = credentials.partition(":")[0]
     netloc = f"{user}{at}{host}" if user else host
-    return urlunsplit(url._replace(netloc=netloc, query=urlencode(queries))), password
+    return urlunsplit(url._replace(netloc=netloc, query=urlencode(queries), fragment="")), password

@@ -129,6 +129,8 @@ class SQLPersistenceBackend(PersistenceBackend):
         self._point_at(sa.make_url(address), create, table, timeout_seconds)
 
     def _shown(self) -> str:
+        if self._table.dialect == "sqlite":
+            return f"sqlite:///{self._url.database}"
         # The query may hold a password too.
         url = sa.URL.create(
             self._table.dialect, self._url.username, None, self._url.host, self._url.port, self._url.database
@@ -279,7 +281,8 @@ class SQLPersistenceBackend(PersistenceBackend):
     def _reason(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
             return f"no answer within {self._timeout_seconds:g} s; look whether the server is up and reachable"
-        secrets = [value for name in self._url.query for value in self._url.normalized_query[name]]
+        query = self._url.normalized_query
+        secrets = [value for name in query if "password" in name for value in query[name]]
         reason = hidden(str(getattr(error, "orig", None) or error).strip(), [self._url.password, *secrets])
         return "the file is not a database; name another" if reason == "file is not a database" else reason
 
@@ -300,11 +303,13 @@ def _url(address: str) -> sa.URL:
         return url.set(drivername="postgresql+psycopg")
     if dialect != "sqlite":
         raise ValueError(f"an address begins with sqlite:/// or postgresql://, not {url.drivername}://")
-    if url.database in {None, "", ":memory:"}:
+    # As it is: SQLAlchemy 2.1 would take %20 in it for a space, and 2.0 does not.
+    path = address.partition(":///")[2]
+    if path in {"", ":memory:"}:
         raise ValueError("a SQLite address names a file, sqlite:///state.db; for values in memory open memory:")
-    if url.query:
+    if "?" in address:
         raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
-    return url.set(drivername="sqlite+aiosqlite", database=str(Path(str(url.database)).expanduser().absolute()))
+    return url.set(drivername="sqlite+aiosqlite", database=str(Path(path).expanduser().absolute()))
 
 
 def _row(key: str, value: BytesLike) -> tuple[bytes, int, int, bytes]:
