@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from datetime import datetime
+from errno import EHOSTUNREACH, ETIMEDOUT
 from os import PathLike
 from types import TracebackType
 from typing import ClassVar, NamedTuple, Protocol, Self
@@ -193,7 +194,8 @@ class PersistenceBackend(ABC):
     async def batch_save(self, items: Items) -> None:
         """Store every value of ``items``, a mapping or an iterable of pairs; the last of a repeated key wins.
 
-        All keys and values are checked before the first is stored. Then every item is attempted.
+        All keys and values are checked before the first is stored. Then every item is attempted, unless the storage
+        stops answering: what is left then fails alike, without being tried, and the batch does not wait for each.
 
         Raises:
             InvalidKeyError: one of the keys cannot be a key; nothing was stored.
@@ -322,9 +324,14 @@ class PersistenceBackend(ABC):
         """Run ``work`` on every key, at most ``max_concurrency`` at once, and raise one error for all failures."""
         failures: dict[str, Exception] = {}
         waiting = iter(keys)
+        dead: StorageError | None = None
 
         async def drain() -> None:
+            nonlocal dead
             for key in waiting:
+                if dead is not None:
+                    failures[key] = StorageError(f"{operation} {key!r}: not tried, because of: {dead}")
+                    continue
                 try:
                     await work(key)
                 except asyncio.CancelledError as error:
@@ -335,6 +342,9 @@ class PersistenceBackend(ABC):
                     failures[key].__cause__ = error
                 except Exception as error:
                     failures[key] = error
+                    # Otherwise a batch to a dead server would wait for each of its keys.
+                    if isinstance(error, StorageError) and error.errno in (EHOSTUNREACH, ETIMEDOUT):
+                        dead = error
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(self.max_concurrency, len(keys))):

@@ -250,4 +250,6 @@ def test_a_sqlite_path_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_an_address_without_a_host_is_shown_whole() -> None:
     """Two slashes and the database stay, and what follows # is not shown."""
     assert shown_address("postgresql:///state?host=/run/sock") == "postgresql:///state"
-    assert repr(persistkit.open("redis://host/0#s3cret").backend).startswith("RedisPersistenceBackend('redis://host/0',")
+    assert repr(persistkit.open("redis://host/0#s3cret").backend).startswith(
+        "RedisPersistenceBackend('redis://host/0',"
+    )

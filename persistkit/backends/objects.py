@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
-from errno import EHOSTUNREACH, ETIMEDOUT
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -48,7 +47,6 @@ class ObjectPersistenceBackend(PersistenceBackend):
     * Two keys never share a value: keys whose name could be another's hold a *claim*, the companion ``.key``, made by
       a conditional put, which the store must offer (S3, Google Cloud, Azure, SeaweedFS and MinIO do).
     * A request that was cancelled or got no answer may still land, old or new, whole.
-    * When the store stops answering in the middle of a batch, what is left of it fails alike, without being tried.
     * Readers and writers stream in constant memory. A reader whose object is replaced meanwhile raises.
     * Listing asks for every object under the prefix, whatever the key's prefix, and holds their names in memory.
 
@@ -188,23 +186,6 @@ class ObjectPersistenceBackend(PersistenceBackend):
         rest = await writer.finish()
         if rest is not None:
             await self._bucket.put(f"save {key!r}", name, rest)
-
-    async def _attempt(self, operation: str, keys: list[str], work: Callable[[str], Awaitable[None]]) -> None:
-        # Otherwise a batch to a dead endpoint would wait for each of its keys.
-        dead: StorageError | None = None
-
-        async def work_while_alive(key: str) -> None:
-            nonlocal dead
-            if dead is not None:
-                raise StorageError(f"{operation} {key!r}: not tried, because of: {dead}", errno=dead.errno)
-            try:
-                await work(key)
-            except StorageError as error:
-                if error.errno in (EHOSTUNREACH, ETIMEDOUT):
-                    dead = error
-                raise
-
-        await super()._attempt(operation, keys, work_while_alive)
 
     async def _claim(self, key: str) -> None:
         """Make the companion that says the name is this key's, unless another key has it."""

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from errno import ETIMEDOUT
 from functools import partial
 from itertools import islice
 from operator import methodcaller
@@ -143,6 +144,8 @@ class RedisPersistenceBackend(PersistenceBackend):
         loaded: dict[str, bytes | None] = {}
         failures: dict[str, Exception] = {}
         while part := list(islice(asked, _PAGE)):
+            if _failed_alike(part, failures):
+                continue
             names = [self._name(key) for key in part]
             try:
                 values = await self._ask(f"load {len(part):,} keys", methodcaller("mget", names))
@@ -235,6 +238,9 @@ class RedisPersistenceBackend(PersistenceBackend):
     async def _change_each(
         self, verb: str, commands: dict[str, tuple[Any, ...]], failures: dict[str, Exception]
     ) -> None:
+        if _failed_alike(commands, failures):
+            return
+
         async def work(client: Redis) -> list[Any]:
             async with client.pipeline(transaction=False) as pipeline:
                 for command in commands.values():
@@ -268,7 +274,8 @@ class RedisPersistenceBackend(PersistenceBackend):
         except (RedisTimeoutError, TimeoutError) as error:
             raise StorageError(
                 f"{tried} in {self!r}: no answer within {self._timeout_seconds:g} s; "
-                "look whether the server is up and reachable"
+                "look whether the server is up and reachable",
+                errno=ETIMEDOUT,
             ) from error
         except (RedisError, OSError) as error:
             reason = hidden(str(error).rstrip("."), [self._password])
@@ -291,6 +298,15 @@ class RedisPersistenceBackend(PersistenceBackend):
             **options,
         )
         return Redis.from_pool(pool)
+
+
+def _failed_alike(keys: Iterable[str], failures: dict[str, Exception]) -> bool:
+    """Tell whether the part before had no answer; then these keys fail too, instead of waiting for it again."""
+    last = next(reversed(failures.values()), None)
+    if not isinstance(last, StorageError) or last.errno != ETIMEDOUT:
+        return False
+    failures.update(dict.fromkeys(keys, last))
+    return True
 
 
 def _advice(error: Exception) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from errno import ETIMEDOUT
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -276,7 +277,8 @@ class SQLPersistenceBackend(PersistenceBackend):
         except engine.errors as error:
             if isinstance(error, StorageError):
                 raise
-            raise StorageError(f"{tried} in {self!r}: {self._reason(error)}") from error
+            late = ETIMEDOUT if isinstance(error, TimeoutError) else None
+            raise StorageError(f"{tried} in {self!r}: {self._reason(error)}", errno=late) from error
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
