@@ -115,7 +115,7 @@ async def test_every_key_of_the_reference_is_stored_under_its_name(s3_server: S3
 
 async def test_control_characters_are_escaped_and_told_apart(s3_server: S3Server) -> None:
     """A key with control characters and one that spells their escape are two keys, listed as they were saved."""
-    keys = ["line\nfeed", "line%0Afeed", "del\x7f", "percent%41", "100%"]
+    keys = ["line\nfeed", "line%0Afeed", "del\x7f", "percent%41", "100%", "none\uffff", "none\ufffe", "none%EF%BF%BF"]
     async with backend_on(s3_server, s3_server.new_prefix()) as backend:
         await backend.batch_save({key: key.encode() for key in keys})
         assert await backend.list_keys() == sorted(keys)

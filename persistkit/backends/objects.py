@@ -37,8 +37,8 @@ class ObjectPersistenceBackend(PersistenceBackend):
     """One object a key, named as the file would be: ``<prefix>/<sanitized key>-<djb2 hash>.bin``.
 
     A directory of ``FilePersistenceBackend`` copied to a bucket, companions included, is a working store, and the
-    other way round. Control characters, which object stores refuse, are written ``%0A``; the hash tells the two
-    readings apart.
+    other way round. Control characters, which object stores refuse, are written ``%0A``, and so are
+    U+FFFE and U+FFFF; the hash tells the two readings apart.
 
     Promises, beyond ``PersistenceBackend``:
 
