@@ -253,3 +253,11 @@ def test_an_address_without_a_host_is_shown_whole() -> None:
     assert repr(persistkit.open("redis://host/0#s3cret").backend).startswith(
         "RedisPersistenceBackend('redis://host/0',"
     )
+
+
+@pytest.mark.parametrize("address", ["sqlite:///state.db", "postgresql://host", "redis://host", "s3://bucket"])
+@pytest.mark.parametrize(("timeout", "kind"), [(0, ValueError), (float("inf"), ValueError), (None, TypeError)])
+def test_a_time_to_wait_has_an_end(address: str, timeout: Any, kind: type[Exception]) -> None:
+    """What is no time to wait is refused when the backend is made, not by the engine later."""
+    with pytest.raises(kind, match="timeout_seconds"):
+        open_backend(address, create=True, timeout_seconds=timeout)

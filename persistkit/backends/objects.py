@@ -13,7 +13,7 @@ from typing import Any, Final
 from persistkit.backend import Entry, PersistenceBackend, Reader, Writer, raise_failures
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import claim_name_for, filename_for, is_filename, keys_for, needs_claim
-from persistkit.operations import BytesLike, check_key
+from persistkit.operations import BytesLike, check_key, check_timeout
 
 try:
     from persistkit.backends.object_names import NamedKey, key_in, object_name, read_names, readings_of
@@ -61,7 +61,7 @@ class ObjectPersistenceBackend(PersistenceBackend):
             pickled.
 
     Raises:
-        ValueError: the address or an option is unknown.
+        ValueError: the address or an option is unknown, or the timeout is not above zero.
 
     Example:
         >>> import asyncio
@@ -74,6 +74,7 @@ class ObjectPersistenceBackend(PersistenceBackend):
 
     def __init__(self, address: Any, *, timeout_seconds: float = 30.0, **options: str) -> None:
         # Any: an address or any of obstore's seven store classes, which share no base class.
+        check_timeout(timeout_seconds)
         self.max_value_bytes = PART_BYTES * _PARTS
         self._address = address
         self._timeout_seconds = timeout_seconds

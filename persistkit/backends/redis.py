@@ -19,7 +19,7 @@ from persistkit.backends.addresses import hidden, server_url
 from persistkit.backends.cancellation import settled
 from persistkit.backends.connections import PerLoop
 from persistkit.errors import StorageError, ValueTooLargeError
-from persistkit.operations import BytesLike, Items, check_size, in_parts
+from persistkit.operations import BytesLike, Items, check_size, check_timeout, in_parts
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis
@@ -67,7 +67,8 @@ class RedisPersistenceBackend(PersistenceBackend):
         timeout_seconds: how long one request may take, with connecting and at most two new tries.
 
     Raises:
-        ValueError: the address has another scheme, no host, or an option that is unknown.
+        ValueError: the address has another scheme, no host, or an option that is unknown; or the timeout is not above
+            zero.
 
     Example:
         >>> RedisPersistenceBackend("valkey://me:secret@localhost:6379/0", namespace="runs:")
@@ -82,6 +83,7 @@ class RedisPersistenceBackend(PersistenceBackend):
         password: str | None = None,
         timeout_seconds: float = 30.0,
     ) -> None:
+        check_timeout(timeout_seconds)
         self.max_value_bytes = 512 * 1024 * 1024
         self.namespace = namespace
         self._address, in_address = _without_password(address)

@@ -18,7 +18,7 @@ from persistkit.backends.addresses import hidden, server_url
 from persistkit.backends.cancellation import settled
 from persistkit.backends.connections import PerLoop
 from persistkit.errors import BatchError, StorageError
-from persistkit.operations import BytesLike, Items, check_size, in_parts
+from persistkit.operations import BytesLike, Items, check_size, check_timeout, in_parts
 
 _MISSING: Final = 'SQL databases need more packages: pip install "persistkit[sql]"'
 
@@ -72,7 +72,8 @@ class SQLPersistenceBackend(PersistenceBackend):
     Raises:
         ImportError: the packages of the extra ``sql`` are not installed.
         StorageError: the SQLite file does not exist, and ``create`` is False.
-        ValueError: the address is neither SQLite's nor PostgreSQL's, or the table's name is not a plain word.
+        ValueError: the address is neither SQLite's nor PostgreSQL's, the table's name is not a plain word, or the
+            timeout is not above zero.
 
     Example:
         >>> import asyncio, tempfile
@@ -90,6 +91,7 @@ class SQLPersistenceBackend(PersistenceBackend):
     ) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
             raise ValueError(f"a table's name is at most 51 letters, digits and underscores, not {table!r}")
+        check_timeout(timeout_seconds)
         self._point_at(_url(address), create, table, timeout_seconds)
         self._see_file()
 
