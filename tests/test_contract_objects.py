@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import obstore
 import pytest
@@ -55,7 +56,7 @@ class TestS3(BackendContract):
         if await backend.load(key) is None:
             return None
         name = filename_for(key)
-        escaped = "".join(f"%{ord(letter):02X}" if letter < " " or letter == "\x7f" else letter for letter in name)
+        escaped = "".join(quote(letter) if letter < " " or letter in "\x7f\ufffe\uffff" else letter for letter in name)
         store = self.server.client(self.prefix)
         return bytes(await (await obstore.get_async(store, escaped)).bytes_async())
 
