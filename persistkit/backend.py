@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from datetime import datetime
+from errno import EHOSTUNREACH, ETIMEDOUT
 from os import PathLike
 from types import TracebackType
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import ClassVar, Final, NamedTuple, Protocol, Self
 
 from persistkit.errors import BatchError, ListingNotSupportedError, StorageError
 from persistkit.filenames import filename_for
@@ -21,6 +22,10 @@ __all__ = ["BlockingCore", "Entry", "PersistenceBackend", "Reader", "Writer"]
 
 def __dir__() -> list[str]:
     return __all__
+
+
+# With these a StorageError tells that the server did not answer: asking it for the next key would wait as long.
+UNANSWERED: Final = frozenset({EHOSTUNREACH, ETIMEDOUT})
 
 
 class Entry(NamedTuple):
@@ -193,7 +198,8 @@ class PersistenceBackend(ABC):
     async def batch_save(self, items: Items) -> None:
         """Store every value of ``items``, a mapping or an iterable of pairs; the last of a repeated key wins.
 
-        All keys and values are checked before the first is stored. Then every item is attempted.
+        All keys and values are checked before the first is stored. Then every item is attempted, unless the storage
+        stops answering: what is left then fails alike, without being tried, and the batch does not wait for each.
 
         Raises:
             InvalidKeyError: one of the keys cannot be a key; nothing was stored.
@@ -322,9 +328,14 @@ class PersistenceBackend(ABC):
         """Run ``work`` on every key, at most ``max_concurrency`` at once, and raise one error for all failures."""
         failures: dict[str, Exception] = {}
         waiting = iter(keys)
+        dead: StorageError | None = None
 
         async def drain() -> None:
+            nonlocal dead
             for key in waiting:
+                if dead is not None:
+                    failures[key] = StorageError(f"{operation} {key!r}: not tried, because of: {dead}")
+                    continue
                 try:
                     await work(key)
                 except asyncio.CancelledError as error:
@@ -335,6 +346,9 @@ class PersistenceBackend(ABC):
                     failures[key].__cause__ = error
                 except Exception as error:
                     failures[key] = error
+                    # Otherwise a batch to a dead server would wait for each of its keys.
+                    if isinstance(error, StorageError) and error.errno in UNANSWERED:
+                        dead = error
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(self.max_concurrency, len(keys))):

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import wraps
+from math import inf
 from typing import Any, Final, TypeAlias
 
 from persistkit.errors import InvalidKeyError, ValueTooLargeError
@@ -21,6 +22,7 @@ __all__ = [
     "check_keys",
     "check_prefix",
     "check_size",
+    "check_timeout",
     "check_value",
     "collect_items",
     "drop_bypasses",
@@ -111,6 +113,21 @@ def check_size(key: str, size_bytes: int, limit_bytes: int | None) -> None:
         raise ValueTooLargeError(
             f"save {_shortened(key)}: a value of {size_bytes:,} bytes is above the {limit_bytes:,} this backend takes; "
             "split it over several keys, or keep it in files or an object store"
+        )
+
+
+def check_timeout(timeout_seconds: float) -> None:
+    """Refuse a time to wait that is none.
+
+    Raises:
+        TypeError: ``timeout_seconds`` is not a number.
+        ValueError: ``timeout_seconds`` is not above zero, or has no end.
+    """
+    if not isinstance(timeout_seconds, (int, float)):
+        raise TypeError(f"timeout_seconds is a number of seconds, such as 30, not {timeout_seconds!r}")
+    if not 0 < timeout_seconds < inf:
+        raise ValueError(
+            f"timeout_seconds is above zero and has an end, not {timeout_seconds:g}; write 3600 for an hour"
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from persistkit.backend import Entry, PersistenceBackend
+from persistkit.backend import Entry, PersistenceBackend, check_backend
 from persistkit.errors import BatchError, PersistenceError, StorageError
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ async def copy(
         progress: show a bar while it runs.
 
     Raises:
+        TypeError: one of them is no backend.
         ValueError: source and target are one backend, or ``overwrite`` is something else.
         ListingNotSupportedError: the source cannot list.
         StorageError: the source's listing broke off.
@@ -113,6 +114,8 @@ async def copy_with_bar(
     source: PersistenceBackend, target: PersistenceBackend, prefix: str, overwrite: Overwrite, verify: bool, bar: Any
 ) -> CopyReport:
     """Copy as ``copy`` does, moving a bar that may belong to another thread. Any: tqdm has several bars."""
+    check_backend(source, "copy")
+    check_backend(target, "copy")
     if source is target:
         raise ValueError("copy: source and target are one backend; open another place to copy to")
     if overwrite not in ("error", "skip", "replace"):
@@ -133,6 +136,7 @@ async def compare(left: PersistenceBackend, right: PersistenceBackend, *, prefix
     backends give no row. A value of unknown key is compared by its filename and size, and its ``key`` is missing.
 
     Raises:
+        TypeError: one of them is no backend.
         ListingNotSupportedError: one of them cannot list.
         StorageError: one of them refused, is gone or did not answer.
 
@@ -147,6 +151,8 @@ async def compare(left: PersistenceBackend, right: PersistenceBackend, *, prefix
     """
     import pandas as pd
 
+    check_backend(left, "compare")
+    check_backend(right, "compare")
     sizes = [{_identity(entry): entry.size async for entry in side.entries(prefix)} for side in (left, right)]
     status: dict[tuple[bool, str], str] = {}
     alike: list[Entry] = []

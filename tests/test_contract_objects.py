@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import obstore
 import pytest
@@ -55,7 +56,7 @@ class TestS3(BackendContract):
         if await backend.load(key) is None:
             return None
         name = filename_for(key)
-        escaped = "".join(f"%{ord(letter):02X}" if letter < " " or letter == "\x7f" else letter for letter in name)
+        escaped = "".join(quote(letter) if letter < " " or letter in "\x7f\ufffe\uffff" else letter for letter in name)
         store = self.server.client(self.prefix)
         return bytes(await (await obstore.get_async(store, escaped)).bytes_async())
 
@@ -115,7 +116,7 @@ async def test_every_key_of_the_reference_is_stored_under_its_name(s3_server: S3
 
 async def test_control_characters_are_escaped_and_told_apart(s3_server: S3Server) -> None:
     """A key with control characters and one that spells their escape are two keys, listed as they were saved."""
-    keys = ["line\nfeed", "line%0Afeed", "del\x7f", "percent%41", "100%"]
+    keys = ["line\nfeed", "line%0Afeed", "del\x7f", "percent%41", "100%", "none\uffff", "none\ufffe", "none%EF%BF%BF"]
     async with backend_on(s3_server, s3_server.new_prefix()) as backend:
         await backend.batch_save({key: key.encode() for key in keys})
         assert await backend.list_keys() == sorted(keys)

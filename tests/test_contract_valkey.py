@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
+import socket
 import time
 from collections.abc import Iterator
 
@@ -131,6 +132,24 @@ async def test_a_server_that_hangs_is_an_error_within_the_timeout(valkey_address
             os.kill(information["process_id"], signal.SIGCONT)
         assert time.monotonic() - began < 3
         assert await backend.load("key") in {b"old", b"new"}
+
+
+async def test_a_batch_to_a_server_that_hangs_waits_once() -> None:
+    """A batch of several pipelines waits for the timeout once, not once for each of them, and names every key."""
+    keys = [f"key:{number}" for number in range(5000)]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        async with RedisPersistenceBackend(address, timeout_seconds=1) as backend:
+            for call in (
+                lambda: backend.batch_save(dict.fromkeys(keys, b"value")),
+                lambda: backend.batch_load(keys),
+                lambda: backend.batch_delete(keys),
+            ):
+                began = time.monotonic()
+                with pytest.raises(BatchError, match="no answer within 1 s") as caught:
+                    await call()
+                assert time.monotonic() - began < 4
+                assert set(caught.value.failures) == set(keys)
 
 
 @pytest.mark.parametrize("address", ["redis://", "http://host", "nonsense"])

@@ -18,7 +18,7 @@ import pytest
 from engines import S3Server, free_port
 
 import persistkit
-from persistkit import agent_runtime
+from persistkit import agent_runtime, transfer
 from persistkit.errors import (
     FormatError,
     InvalidKeyError,
@@ -219,6 +219,16 @@ OBJECTS: dict[str, tuple[Mistake, type[Exception], str]] = {
     "a path for Store": (lambda _: persistkit.Store("results"), TypeError, r"write persistkit\.open\('results'\)"),  # type: ignore[arg-type]
     "a path to copy to": (lambda store: store.copy_to("other"), TypeError, r"write persistkit\.open\('other'\)"),  # type: ignore[arg-type]
     "a path to compare": (lambda store: store.compare("other"), TypeError, r"write persistkit\.open\('other'\)"),  # type: ignore[arg-type]
+    "a store for a copy": (
+        lambda store: asyncio.run(transfer.copy(store, store.backend, progress=False)),  # type: ignore[arg-type]
+        TypeError,
+        r"the backend of this Store: \.backend",
+    ),
+    "a store to compare": (
+        lambda store: asyncio.run(transfer.compare(store.backend, store)),  # type: ignore[arg-type]
+        TypeError,
+        r"the backend of this Store: \.backend",
+    ),
     "a path for the sessions": (
         lambda _: agent_runtime.sessions_frame("agent-state"),  # type: ignore[arg-type]
         TypeError,

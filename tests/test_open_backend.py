@@ -193,3 +193,71 @@ async def test_a_store_that_answers_with_the_credentials_is_not_quoted(monkeypat
         with pytest.raises(StorageError, match="s3://bucket/x") as caught:
             await backend.load("key")
     assert "AKIAS3CRET" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("value", ["test-key\n", None, b"test-key"])
+def test_an_option_that_is_no_plain_text_is_named(value: Any) -> None:
+    """A credential with the end of its line, or none at all, is told at once; obstore panics with the first."""
+    with pytest.raises((TypeError, ValueError), match="'access_key_id'") as caught:
+        open_backend("s3://bucket/x", region="us-east-1", access_key_id=value)
+    assert "test-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
+async def test_the_endpoint_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Each of the engine's variables is asked, plain HTTP included, and none of them may hold a password."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\nETag: 1\r\n"
+                     b"Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n\r\nvalue")  # fmt: skip
+        await writer.drain()
+        writer.close()
+
+    options: Any = {"region": "us-east-1", "skip_signature": "true", "timeout_seconds": 5}
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        monkeypatch.setenv(name, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert await open_backend("s3://bucket/x", **options).load("key") == b"value"
+    monkeypatch.setenv(name, "http://me:s3cret@host")
+    with pytest.raises(ValueError, match="endpoint") as caught:
+        open_backend("s3://bucket/x", **options)
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_only_what_is_secret_is_hidden_in_an_error(tmp_path: Path) -> None:
+    """The place of a socket that is not there is told; an option that is no password is no secret."""
+    backend = open_backend(f"postgresql://me:s3cret@/state?host={tmp_path}&connect_timeout=5")
+    with pytest.raises(StorageError, match=str(tmp_path)) as caught:
+        await backend.load("key")
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_sqlite_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    """No character of it is decoded, with any SQLAlchemy, and what is shown opens the same file again."""
+    folder = tmp_path / "für 100%25"
+    folder.mkdir()
+    with persistkit.open(f"sqlite:///{folder}/a%20b#1.db", create=True) as store:
+        store["run/1"] = 1
+        again = pickle.loads(pickle.dumps(store))  # noqa: S301 - made here
+    assert (folder / "a%20b#1.db").is_file()
+    assert list(again) == ["run/1"]
+    again.close()
+    assert repr(store.backend) == f"SQLPersistenceBackend('sqlite:///{folder}/a%20b#1.db')"
+    with pytest.raises(ValueError, match="options"):
+        open_backend("sqlite:///what?is.db", create=True)
+
+
+def test_an_address_without_a_host_is_shown_whole() -> None:
+    """Two slashes and the database stay, and what follows # is not shown."""
+    assert shown_address("postgresql:///state?host=/run/sock") == "postgresql:///state"
+    assert repr(persistkit.open("redis://host/0#s3cret").backend).startswith(
+        "RedisPersistenceBackend('redis://host/0',"
+    )
+
+
+@pytest.mark.parametrize("address", ["sqlite:///state.db", "postgresql://host", "redis://host", "s3://bucket"])
+@pytest.mark.parametrize(("timeout", "kind"), [(0, ValueError), (float("inf"), ValueError), (None, TypeError)])
+def test_a_time_to_wait_has_an_end(address: str, timeout: Any, kind: type[Exception]) -> None:
+    """What is no time to wait is refused when the backend is made, not by the engine later."""
+    with pytest.raises(kind, match="timeout_seconds"):
+        open_backend(address, create=True, timeout_seconds=timeout)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from persistkit import FilePersistenceBackend, MemoryPersistenceBackend, PersistenceBackend
+from persistkit.backends.redis import RedisPersistenceBackend
 from persistkit.backends.sql import SQLPersistenceBackend
 from persistkit.errors import StorageError
 from persistkit.operations import BytesLike
@@ -152,3 +155,17 @@ async def test_what_cannot_be_a_copy_is_refused() -> None:
         await copy(source, source, progress=False)
     with pytest.raises(ValueError, match="'replace'"):
         await copy(source, MemoryPersistenceBackend(), overwrite="yes", progress=False)  # type: ignore[arg-type]
+
+
+async def test_a_target_that_does_not_answer_is_waited_for_once_a_batch() -> None:
+    """Somebody listens and says nothing: no key of a batch waits again, and each of them is in the report."""
+    source = MemoryPersistenceBackend()
+    await source.batch_save({f"run:{number}": b"done" for number in range(1000)})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        target = RedisPersistenceBackend(f"valkey://127.0.0.1:{port}/0", timeout_seconds=1)
+        began = time.monotonic()
+        report = await copy(source, target, overwrite="skip", progress=False)
+        assert time.monotonic() - began < 9
+        await target.aclose()
+    assert set(report.failures) == set(await source.list_keys())

@@ -99,7 +99,7 @@ def shown_address(address: str | PathLike[str]) -> str:
         return urlunsplit(bucket_url(text))
     url = server_url(text)
     user, at, host = url.netloc.rpartition("@")
-    return urlunsplit(url._replace(netloc=user.partition(":")[0] + at + host, query="", fragment=""))
+    return f"{url.scheme}://{user.partition(':')[0]}{at}{host}{url.path}"
 
 
 def _opened(address: str | PathLike[str], create: bool, options: dict[str, Any]) -> PersistenceBackend:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
+from urllib.parse import quote, unquote
 
 from persistkit.filenames import filename_for, keys_for
 
@@ -17,8 +18,9 @@ def __dir__() -> list[str]:
 
 NamedKey = tuple[str, str | None, bool]
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_ESCAPED: Final = re.compile(r"%(0[0-9A-F]|1[0-9A-F]|7F)")
+# The last two are no characters of XML, in which S3 tells a listing.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
+_ESCAPED: Final = re.compile(r"%(0[0-9A-F]|1[0-9A-F]|7F|EF%BF%B[EF])")
 
 
 def object_name(filename: str) -> str:
@@ -28,7 +30,7 @@ def object_name(filename: str) -> str:
         >>> object_name("line\nfeed-0000000000000000.bin")
         'line%0Afeed-0000000000000000.bin'
     """
-    return _CONTROL.sub(lambda found: f"%{ord(found[0]):02X}", filename)
+    return _CONTROL.sub(lambda found: quote(found[0]), filename)
 
 
 def readings_of(name: str) -> tuple[str, str]:
@@ -64,4 +66,4 @@ def read_names(names: Sequence[str], claimed: Mapping[str, str]) -> dict[str, Na
 
 
 def _unescaped(name: str) -> str:
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)
+    return _ESCAPED.sub(lambda found: unquote(found[0]), name)

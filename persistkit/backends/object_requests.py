@@ -18,11 +18,12 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import from_url
 
+from persistkit.backend import UNANSWERED
 from persistkit.backends.addresses import bucket_url, hidden
 from persistkit.backends.object_streams import PART_BYTES
 from persistkit.errors import StorageError
 
-__all__ = ["UNANSWERED", "Bucket"]
+__all__ = ["Bucket"]
 
 
 def __dir__() -> list[str]:
@@ -31,11 +32,9 @@ def __dir__() -> list[str]:
 
 T = TypeVar("T")
 
-# Errors of a store that does not answer: it is not asked again for the same batch.
-UNANSWERED: Final = frozenset({EHOSTUNREACH, ETIMEDOUT})
-
 _SCHEMES: Final = ("s3", "gs", "az")
 _VARIABLES: Final = ("AWS_", "GOOGLE_", "AZURE_")
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _FAREWELL_SECONDS: Final = 0.02
 _PAGE: Final = 1_000
 _PARTS_AT_ONCE: Final = 3
@@ -64,7 +63,7 @@ class Bucket:
         self.place = urlunsplit(_url(address)) if isinstance(address, str) else type(address).__name__
         self.public_options = {name: value for name, value in options.items() if not _SECRET.search(name)}
         named = {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)} | options
-        self._secrets = [value for name, value in named.items() if _SECRET.search(name)]
+        self._secrets = [str(value) for name, value in named.items() if _SECRET.search(name)]
         self._timeout_seconds = timeout_seconds
         self._store: Any = _opened(address, timeout_seconds, options) if isinstance(address, str) else address
         self._seen = False
@@ -240,18 +239,32 @@ def _url(address: str) -> SplitResult:
     return url
 
 
+def _check_options(place: str, options: dict[str, str]) -> None:
+    """Refuse what obstore would answer without the option's name, or with a panic at the first request."""
+    for name, value in options.items():
+        if not isinstance(value, (str, bool)):
+            raise TypeError(f"open {place!r}: the option {name!r} is text, not {type(value).__name__}; leave it out")
+        if place.startswith("s3:") and not str(value).isprintable():
+            raise ValueError(
+                f"open {place!r}: the option {name!r} holds a character that is not printable, such as the end of a "
+                "line it was read with; write .strip()"
+            )
+
+
 def _opened(address: str, timeout_seconds: float, options: dict[str, str]) -> Any:
     place = urlunsplit(_url(address))
     open_url: Any = from_url  # Any: its stub wants one of three typed dictionaries, by the scheme
-    named = [value for name, value in options.items() if "endpoint" in name.lower()]
-    endpoint = next(iter(named), os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT", ""))
-    if "@" in endpoint:
-        raise ValueError(
-            f"open {place!r}: credentials do not belong in the endpoint; give them by options of their own"
-        )
-    # obstore would panic with the first request.
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise ValueError(f"an endpoint begins with http:// or https://, not {endpoint!r}; write https://{endpoint}")
+    _check_options(place, options)
+    endpoints = [value for name, value in options.items() if "endpoint" in name.lower() and value]
+    endpoints = endpoints or [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
+    for endpoint in endpoints:
+        if "@" in endpoint:
+            raise ValueError(
+                f"open {place!r}: credentials do not belong in the endpoint; give them by options of their own"
+            )
+        # obstore would panic with the first request.
+        if not endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"an endpoint begins with http:// or https://, not {endpoint!r}; write https://{endpoint}")
     try:
         return open_url(
             place.rstrip("/"),
@@ -259,7 +272,7 @@ def _opened(address: str, timeout_seconds: float, options: dict[str, str]) -> An
             client_options={
                 "timeout": timedelta(seconds=timeout_seconds),
                 "connect_timeout": timedelta(seconds=timeout_seconds),
-                "allow_http": endpoint.startswith("http://"),
+                "allow_http": any(endpoint.startswith("http://") for endpoint in endpoints),
             },
             # obstore's own defaults try for three minutes.
             retry_config={

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -13,11 +13,11 @@ from typing import Any, Final
 from persistkit.backend import Entry, PersistenceBackend, Reader, Writer, raise_failures
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
 from persistkit.filenames import claim_name_for, filename_for, is_filename, keys_for, needs_claim
-from persistkit.operations import BytesLike, check_key
+from persistkit.operations import BytesLike, check_key, check_timeout
 
 try:
     from persistkit.backends.object_names import NamedKey, key_in, object_name, read_names, readings_of
-    from persistkit.backends.object_requests import UNANSWERED, Bucket
+    from persistkit.backends.object_requests import Bucket
     from persistkit.backends.object_streams import PART_BYTES, ObjectReader, ObjectWriter
 except ImportError as error:
     raise ImportError('object stores need one more package: pip install "persistkit[s3]"') from error
@@ -37,8 +37,8 @@ class ObjectPersistenceBackend(PersistenceBackend):
     """One object a key, named as the file would be: ``<prefix>/<sanitized key>-<djb2 hash>.bin``.
 
     A directory of ``FilePersistenceBackend`` copied to a bucket, companions included, is a working store, and the
-    other way round. Control characters, which object stores refuse, are written ``%0A``; the hash tells the two
-    readings apart.
+    other way round. Control characters, which object stores refuse, are written ``%0A``, and so are
+    U+FFFE and U+FFFF; the hash tells the two readings apart.
 
     Promises, beyond ``PersistenceBackend``:
 
@@ -47,7 +47,6 @@ class ObjectPersistenceBackend(PersistenceBackend):
     * Two keys never share a value: keys whose name could be another's hold a *claim*, the companion ``.key``, made by
       a conditional put, which the store must offer (S3, Google Cloud, Azure, SeaweedFS and MinIO do).
     * A request that was cancelled or got no answer may still land, old or new, whole.
-    * When the store stops answering in the middle of a batch, what is left of it fails alike, without being tried.
     * Readers and writers stream in constant memory. A reader whose object is replaced meanwhile raises.
     * Listing asks for every object under the prefix, whatever the key's prefix, and holds their names in memory.
 
@@ -62,7 +61,7 @@ class ObjectPersistenceBackend(PersistenceBackend):
             pickled.
 
     Raises:
-        ValueError: the address or an option is unknown.
+        ValueError: the address or an option is unknown, or the timeout is not above zero.
 
     Example:
         >>> import asyncio
@@ -75,6 +74,7 @@ class ObjectPersistenceBackend(PersistenceBackend):
 
     def __init__(self, address: Any, *, timeout_seconds: float = 30.0, **options: str) -> None:
         # Any: an address or any of obstore's seven store classes, which share no base class.
+        check_timeout(timeout_seconds)
         self.max_value_bytes = PART_BYTES * _PARTS
         self._address = address
         self._timeout_seconds = timeout_seconds
@@ -191,23 +191,6 @@ class ObjectPersistenceBackend(PersistenceBackend):
         rest = await writer.finish()
         if rest is not None:
             await self._bucket.put(f"save {key!r}", name, rest)
-
-    async def _attempt(self, operation: str, keys: list[str], work: Callable[[str], Awaitable[None]]) -> None:
-        # Otherwise a batch to a dead endpoint would wait for each of its keys.
-        dead: StorageError | None = None
-
-        async def work_while_alive(key: str) -> None:
-            nonlocal dead
-            if dead is not None:
-                raise StorageError(f"{operation} {key!r}: not tried, because of: {dead}", errno=dead.errno)
-            try:
-                await work(key)
-            except StorageError as error:
-                if error.errno in UNANSWERED:
-                    dead = error
-                raise
-
-        await super()._attempt(operation, keys, work_while_alive)
 
     async def _claim(self, key: str) -> None:
         """Make the companion that says the name is this key's, unless another key has it."""

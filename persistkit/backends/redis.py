@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from errno import ETIMEDOUT
 from functools import partial
 from itertools import islice
 from operator import methodcaller
@@ -18,7 +19,7 @@ from persistkit.backends.addresses import hidden, server_url
 from persistkit.backends.cancellation import settled
 from persistkit.backends.connections import PerLoop
 from persistkit.errors import StorageError, ValueTooLargeError
-from persistkit.operations import BytesLike, Items, check_size, in_parts
+from persistkit.operations import BytesLike, Items, check_size, check_timeout, in_parts
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis
@@ -66,7 +67,8 @@ class RedisPersistenceBackend(PersistenceBackend):
         timeout_seconds: how long one request may take, with connecting and at most two new tries.
 
     Raises:
-        ValueError: the address has another scheme, no host, or an option that is unknown.
+        ValueError: the address has another scheme, no host, or an option that is unknown; or the timeout is not above
+            zero.
 
     Example:
         >>> RedisPersistenceBackend("valkey://me:secret@localhost:6379/0", namespace="runs:")
@@ -81,6 +83,7 @@ class RedisPersistenceBackend(PersistenceBackend):
         password: str | None = None,
         timeout_seconds: float = 30.0,
     ) -> None:
+        check_timeout(timeout_seconds)
         self.max_value_bytes = 512 * 1024 * 1024
         self.namespace = namespace
         self._address, in_address = _without_password(address)
@@ -143,6 +146,8 @@ class RedisPersistenceBackend(PersistenceBackend):
         loaded: dict[str, bytes | None] = {}
         failures: dict[str, Exception] = {}
         while part := list(islice(asked, _PAGE)):
+            if _failed_alike(part, failures):
+                continue
             names = [self._name(key) for key in part]
             try:
                 values = await self._ask(f"load {len(part):,} keys", methodcaller("mget", names))
@@ -235,6 +240,9 @@ class RedisPersistenceBackend(PersistenceBackend):
     async def _change_each(
         self, verb: str, commands: dict[str, tuple[Any, ...]], failures: dict[str, Exception]
     ) -> None:
+        if _failed_alike(commands, failures):
+            return
+
         async def work(client: Redis) -> list[Any]:
             async with client.pipeline(transaction=False) as pipeline:
                 for command in commands.values():
@@ -268,7 +276,8 @@ class RedisPersistenceBackend(PersistenceBackend):
         except (RedisTimeoutError, TimeoutError) as error:
             raise StorageError(
                 f"{tried} in {self!r}: no answer within {self._timeout_seconds:g} s; "
-                "look whether the server is up and reachable"
+                "look whether the server is up and reachable",
+                errno=ETIMEDOUT,
             ) from error
         except (RedisError, OSError) as error:
             reason = hidden(str(error).rstrip("."), [self._password])
@@ -293,6 +302,15 @@ class RedisPersistenceBackend(PersistenceBackend):
         return Redis.from_pool(pool)
 
 
+def _failed_alike(keys: Iterable[str], failures: dict[str, Exception]) -> bool:
+    """Tell whether the part before had no answer; then these keys fail too, instead of waiting for it again."""
+    last = next(reversed(failures.values()), None)
+    if not isinstance(last, StorageError) or last.errno != ETIMEDOUT:
+        return False
+    failures.update(dict.fromkeys(keys, last))
+    return True
+
+
 def _advice(error: Exception) -> str:
     """Return the next step for what a server most often refuses."""
     if isinstance(error, AuthenticationError):
@@ -315,4 +333,4 @@ def _without_password(address: str) -> tuple[str, str | None]:
     credentials, at, host = url.netloc.rpartition("@")
     user = credentials.partition(":")[0]
     netloc = f"{user}{at}{host}" if user else host
-    return urlunsplit(url._replace(netloc=netloc, query=urlencode(queries))), password
+    return urlunsplit(url._replace(netloc=netloc, query=urlencode(queries), fragment="")), password

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from errno import ETIMEDOUT
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from persistkit.backends.addresses import hidden, server_url
 from persistkit.backends.cancellation import settled
 from persistkit.backends.connections import PerLoop
 from persistkit.errors import BatchError, StorageError
-from persistkit.operations import BytesLike, Items, check_size, in_parts
+from persistkit.operations import BytesLike, Items, check_size, check_timeout, in_parts
 
 _MISSING: Final = 'SQL databases need more packages: pip install "persistkit[sql]"'
 
@@ -71,7 +72,8 @@ class SQLPersistenceBackend(PersistenceBackend):
     Raises:
         ImportError: the packages of the extra ``sql`` are not installed.
         StorageError: the SQLite file does not exist, and ``create`` is False.
-        ValueError: the address is neither SQLite's nor PostgreSQL's, or the table's name is not a plain word.
+        ValueError: the address is neither SQLite's nor PostgreSQL's, the table's name is not a plain word, or the
+            timeout is not above zero.
 
     Example:
         >>> import asyncio, tempfile
@@ -89,6 +91,7 @@ class SQLPersistenceBackend(PersistenceBackend):
     ) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
             raise ValueError(f"a table's name is at most 51 letters, digits and underscores, not {table!r}")
+        check_timeout(timeout_seconds)
         self._point_at(_url(address), create, table, timeout_seconds)
         self._see_file()
 
@@ -129,6 +132,8 @@ class SQLPersistenceBackend(PersistenceBackend):
         self._point_at(sa.make_url(address), create, table, timeout_seconds)
 
     def _shown(self) -> str:
+        if self._table.dialect == "sqlite":
+            return f"sqlite:///{self._url.database}"
         # The query may hold a password too.
         url = sa.URL.create(
             self._table.dialect, self._url.username, None, self._url.host, self._url.port, self._url.database
@@ -274,12 +279,14 @@ class SQLPersistenceBackend(PersistenceBackend):
         except engine.errors as error:
             if isinstance(error, StorageError):
                 raise
-            raise StorageError(f"{tried} in {self!r}: {self._reason(error)}") from error
+            late = ETIMEDOUT if isinstance(error, TimeoutError) else None
+            raise StorageError(f"{tried} in {self!r}: {self._reason(error)}", errno=late) from error
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
             return f"no answer within {self._timeout_seconds:g} s; look whether the server is up and reachable"
-        secrets = [value for name in self._url.query for value in self._url.normalized_query[name]]
+        query = self._url.normalized_query
+        secrets = [value for name in query if "password" in name for value in query[name]]
         reason = hidden(str(getattr(error, "orig", None) or error).strip(), [self._url.password, *secrets])
         return "the file is not a database; name another" if reason == "file is not a database" else reason
 
@@ -300,11 +307,13 @@ def _url(address: str) -> sa.URL:
         return url.set(drivername="postgresql+psycopg")
     if dialect != "sqlite":
         raise ValueError(f"an address begins with sqlite:/// or postgresql://, not {url.drivername}://")
-    if url.database in {None, "", ":memory:"}:
+    # As it is: SQLAlchemy 2.1 would take %20 in it for a space, and 2.0 does not.
+    path = address.partition(":///")[2]
+    if path in {"", ":memory:"}:
         raise ValueError("a SQLite address names a file, sqlite:///state.db; for values in memory open memory:")
-    if url.query:
+    if "?" in address:
         raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
-    return url.set(drivername="sqlite+aiosqlite", database=str(Path(str(url.database)).expanduser().absolute()))
+    return url.set(drivername="sqlite+aiosqlite", database=str(Path(path).expanduser().absolute()))
 
 
 def _row(key: str, value: BytesLike) -> tuple[bytes, int, int, bytes]:

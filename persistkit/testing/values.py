@@ -38,7 +38,7 @@ _KEYS: Final = {
     "newline": "line 1\nline 2\r\n\t\x01\x1b\x7f",
     "percent": "100%25%2F%00",
     "filename": "a-000000000002b606.bin",
-    "unicode": "日本語/メモ 🦀 é",
+    "unicode": "日本語/メモ 🦀 é \uffff",
     "longest": "k" * 1024,
     "longest-unicode": "é" * 512,
 }
