@@ -18,6 +18,7 @@ __all__ = [
     "BytesLike",
     "Items",
     "Trace",
+    "as_pair",
     "check_key",
     "check_keys",
     "check_prefix",
@@ -131,15 +132,28 @@ def check_timeout(timeout_seconds: float) -> None:
         )
 
 
+def as_pair(item: Any) -> tuple[str, Any]:
+    """Return an item of a batch, whatever was given for one, as key and value.
+
+    Raises:
+        TypeError: ``item`` is no pair.
+    """
+    try:
+        key, value = item
+    except (TypeError, ValueError):
+        raise TypeError(f"a batch is a dict, or pairs of key and value, not {_shortened(item)}") from None
+    return key, value
+
+
 def collect_items(items: Items) -> dict[str, BytesLike]:
     """Return the items of a batch by key, all checked; the last of a repeated key wins.
 
     Raises:
         InvalidKeyError: one of the keys cannot be a key.
-        TypeError: one of the values is not bytes-like.
+        TypeError: one of the values is not bytes-like, or an item is no pair.
     """
     collected: dict[str, BytesLike] = {}
-    for key, value in items.items() if isinstance(items, Mapping) else items:
+    for key, value in items.items() if isinstance(items, Mapping) else map(as_pair, items):
         check_key(key)
         collected[key] = check_value(key, value)
     return collected

@@ -17,7 +17,7 @@ from persistkit.backends.readonly import ReadOnlyBackend, refusal
 from persistkit.blocking import BlockingBackend
 from persistkit.errors import FormatError, MissingKeyError, PersistenceError
 from persistkit.formats import decode, encode, format_of
-from persistkit.operations import BytesLike, check_keys
+from persistkit.operations import BytesLike, as_pair, check_keys
 from persistkit.progress import Progress
 
 if TYPE_CHECKING:
@@ -165,7 +165,13 @@ class Store(MutableMapping[str, Any]):
         return self.keys()
 
     def glob(self, pattern: str) -> list[str]:
-        """Return the known keys that match ``pattern`` (``*``, ``?``, ``[...]``; ``*`` crosses ``/`` and ``:``)."""
+        """Return the known keys that match ``pattern`` (``*``, ``?``, ``[...]``; ``*`` crosses ``/`` and ``:``).
+
+        Raises:
+            TypeError: ``pattern`` is not text.
+        """
+        if not isinstance(pattern, str):
+            raise TypeError(f"a pattern is one text, such as 'run/*', not {type(pattern).__name__}: {pattern!r}")
         return [key for key in self._blocking.list_keys(_literal_start(pattern)) if fnmatchcase(key, pattern)]
 
     def pop(self, key: str, *default: Any) -> Any:
@@ -388,4 +394,4 @@ def _literal_start(pattern: str) -> str:
 def _pairs(other: Any) -> Iterable[tuple[str, Any]]:  # Any: whatever dict.update takes
     if isinstance(other, Mapping):
         return other.items()
-    return ((key, other[key]) for key in other.keys()) if hasattr(other, "keys") else other  # noqa: SIM118
+    return ((key, other[key]) for key in other.keys()) if hasattr(other, "keys") else map(as_pair, other)  # noqa: SIM118

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from persistkit.filenames import filename_for, keys_for
 
-__all__ = ["NamedKey", "key_in", "object_name", "read_names", "readings_of"]
+__all__ = ["NamedKey", "filenames_of", "key_in", "object_name", "read_names"]
 
 
 def __dir__() -> list[str]:
@@ -33,7 +33,7 @@ def object_name(filename: str) -> str:
     return _CONTROL.sub(lambda found: quote(found[0]), filename)
 
 
-def readings_of(name: str) -> tuple[str, str]:
+def filenames_of(name: str) -> tuple[str, str]:
     """Return the two filenames an object's name may stand for: as it is, and with its escapes undone."""
     return name, _unescaped(name)
 

@@ -16,7 +16,7 @@ from persistkit.filenames import claim_name_for, filename_for, is_filename, keys
 from persistkit.operations import BytesLike, check_key, check_timeout
 
 try:
-    from persistkit.backends.object_names import NamedKey, key_in, object_name, read_names, readings_of
+    from persistkit.backends.object_names import NamedKey, filenames_of, key_in, object_name, read_names
     from persistkit.backends.object_requests import Bucket
     from persistkit.backends.object_streams import PART_BYTES, ObjectReader, ObjectWriter
 except ImportError as error:
@@ -227,7 +227,7 @@ class ObjectPersistenceBackend(PersistenceBackend):
 
         async def read_claim(name: str) -> None:
             content = await self._bucket.get("list", claim_name_for(name))
-            for filename in readings_of(name):
+            for filename in filenames_of(name):
                 key = key_in(content, filename)
                 if key is not None:
                     claimed[name] = key
