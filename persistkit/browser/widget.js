@@ -123,9 +123,9 @@ function hexDump(view, start) {
 }
 
 function dataTable(table) {
-  const side = (i) => (table.numeric[i] ? "td.num" : "td");
-  const head = table.columns.map((name, i) => h(table.numeric[i] ? "th.num" : "th", { scope: "col" }, name, h("span.dtype", {}, table.kinds[i] || "")));
-  const rows = table.rows.map((row, n) => h("tr", {}, h("th.rownum", { scope: "row" }, String(n)), ...row.map((cell, i) => h(side(i), {}, cell))));
+  const side = (tag, i) => (table.numeric[i] ? `${tag}.num` : tag);
+  const head = table.columns.map((name, i) => h(side("th", i), { scope: "col" }, name, h("span.dtype", {}, table.kinds[i] || "")));
+  const rows = table.rows.map((row, n) => h("tr", {}, h("th.rownum", { scope: "row" }, String(n)), ...row.map((cell, i) => h(side("td", i), {}, cell))));
   return h("div", {}, h("div.caption", {}, table.summary),
     h("table.data", {}, h("thead", {}, h("tr", {}, h("th"), ...head)), h("tbody", {}, ...rows)));
 }
@@ -158,7 +158,8 @@ class View {
   close() {
     window.removeEventListener("keydown", this.guard, true);
     clearInterval(this.poller);
-    for (const name of ["listing", "choosing"]) clearTimeout(this[name]);
+    clearTimeout(this.listing);
+    clearTimeout(this.choosing);
     this.watcher.disconnect();
     this.line.close();
     this.urls.forEach((url) => URL.revokeObjectURL(url));
@@ -168,11 +169,10 @@ class View {
   /** Draw; the focus stays in the view also where the element that had it is taken away. */
   keepFocus(draw) {
     const before = document.activeElement;
-    const place = this.preview.contains(before) ? this.preview : this;
-    const inside = this.root.contains(before);
+    const place = this.preview.contains(before) ? this.preview : this.root.contains(before) && this;
     draw();
     const now = document.activeElement;
-    if (inside && (!this.root.contains(now) || !now.offsetParent || now.disabled)) place.focus({ preventScroll: true });
+    if (place && (!this.root.contains(now) || !now.offsetParent || now.disabled)) place.focus({ preventScroll: true });
   }
 
   /** Focus the row of the keyboard, or where there is none the search. */
@@ -243,7 +243,6 @@ class View {
   }
 
   hear(message) {
-    if (message.op !== "state") return;
     const { revision, selected } = this.state;
     const others = message.by !== this.line.view;
     const asked = others && (this.search.value !== message.query || this.match.value !== message.match);
