@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from persistkit.browser.index import KeyIndex
-from persistkit.browser.text import human_size, human_time, visible
+from persistkit.browser.text import human_size, human_time, label_of
 
 __all__ = ["static_table"]
 
@@ -23,10 +23,8 @@ def static_table(index: KeyIndex, summary: str) -> str:
     lines = []
     for row in range(min(len(index), _ROWS)):
         entry = index.entry(row)
-        key = visible(entry.filename if entry.key is None else entry.key)
-        shown = key if len(key) <= _KEY_CHARACTERS else f"{key[: _KEY_CHARACTERS - 1]}…"
         lines.append(
-            f'<tr><td style="{cell}left"><code>{escape(shown)}</code></td>'
+            f'<tr><td style="{cell}left"><code>{escape(label_of(entry, _KEY_CHARACTERS))}</code></td>'
             f'<td style="{cell}right" title="{entry.size:,} bytes">{human_size(entry.size)}</td>'
             f'<td style="{cell}left">{human_time(entry.modified)}</td></tr>'
         )

@@ -6,7 +6,9 @@ import re
 from datetime import datetime
 from typing import Final
 
-__all__ = ["human_size", "human_time", "keys_and_size", "visible"]
+from persistkit.backend import Entry
+
+__all__ = ["human_size", "human_time", "keys_and_size", "label_of", "visible"]
 
 # C0 and C1 controls, bidirectional overrides and marks, zero width characters, lone surrogates.
 _HIDDEN: Final = re.compile(
@@ -58,6 +60,12 @@ def visible(text: str, *, lines: bool = False) -> str:
     if not lines:
         text = text.replace("\n", "␊").replace("\t", "␉")
     return _HIDDEN.sub(_written_out, text.replace("\r\n", "\n") if lines else text)
+
+
+def label_of(entry: Entry, longest: int) -> str:
+    """Return an entry's key, or its filename where that is unknown, ``visible`` and cut to ``longest`` characters."""
+    text = visible(entry.filename if entry.key is None else entry.key)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _written_out(match: re.Match[str]) -> str:

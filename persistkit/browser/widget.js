@@ -40,12 +40,12 @@ async function copyText(text) {
 
 /** Requests and answers of one view; of several questions of one kind only the newest answer counts. */
 class Line {
-  constructor(model, onBroadcast, onWaiting) {
+  constructor(model, around, onBroadcast, onWaiting) {
     this.model = model;
     this.view = Math.floor(Math.random() * 2 ** 31);
     this.next = 1;
     this.open = new Map();
-    this.listener = (message, buffers) => {
+    this.listener = (message, buffers) => around(() => {
       if (message.view === undefined) return onBroadcast(message);
       const asked = message.view === this.view ? this.open.get(message.id) : undefined;
       if (!asked) return;
@@ -53,8 +53,8 @@ class Line {
       clearTimeout(asked.timer);
       asked.done();
       if (![...this.open.values()].some((other) => other.late)) onWaiting(false);
-      if (asked.newest()) asked.draw(message, buffers);
-    };
+      if (this.latest[asked.kind] === message.id) asked.draw(message, buffers);
+    });
     this.onWaiting = onWaiting;
     this.latest = {};
     model.on("msg:custom", this.listener);
@@ -65,7 +65,7 @@ class Line {
     const id = this.next++;
     const kind = op === "preview" ? "select" : op;
     this.latest[kind] = id;
-    const asked = { draw, done, newest: () => this.latest[kind] === id, late: false };
+    const asked = { draw, done, kind, late: false };
     asked.timer = setTimeout(() => {
       asked.late = true;
       this.onWaiting(true);
@@ -90,10 +90,9 @@ function jsonTree(node, name, depth = 0) {
     const left = kind !== "literal" && rest > 0 ? h("span.dim", {}, ` … ${count(rest)} more characters`) : null;
     return h("div.leaf", {}, label, h(`span.${kind}`, {}, text), left);
   }
-  const [open, close] = kind === "object" ? "{}" : "[]";
-  const counted = kind === "object" ? plural(value, "member") : plural(value, "item");
+  const [open, close, one] = kind === "object" ? ["{", "}", "member"] : ["[", "]", "item"];
   if (value === 0) return h("div.leaf", {}, label, h("span.dim", {}, open + close));
-  const summary = h("summary", {}, label, h("span.dim", {}, `${open} ${counted} ${close}`));
+  const summary = h("summary", {}, label, h("span.dim", {}, `${open} ${plural(value, one)} ${close}`));
   const inner = h("div.inner");
   const details = h("details", {}, summary, inner);
   const fill = () => {
@@ -115,8 +114,7 @@ function jsonTree(node, name, depth = 0) {
 function hexDump(view, start) {
   const lines = [];
   for (let at = 0; at < view.byteLength; at += 16) {
-    const bytes = [];
-    for (let i = at; i < Math.min(at + 16, view.byteLength); i += 1) bytes.push(view.getUint8(i));
+    const bytes = [...new Uint8Array(view.buffer, view.byteOffset + at, Math.min(16, view.byteLength - at))];
     const hex = bytes.map((b) => b.toString(16).padStart(2, "0"));
     const text = bytes.map((b) => (b > 31 && b < 127 ? String.fromCharCode(b) : "·")).join("");
     lines.push(`${(start + at).toString(16).padStart(8, "0")}  ${hex.slice(0, 8).join(" ").padEnd(23)}  ${hex.slice(8).join(" ").padEnd(23)}  ${text}`);
@@ -125,9 +123,9 @@ function hexDump(view, start) {
 }
 
 function dataTable(table) {
-  const side = (i) => (table.numeric[i] ? "td.num" : "td");
-  const head = table.columns.map((name, i) => h(table.numeric[i] ? "th.num" : "th", { scope: "col" }, name, h("span.dtype", {}, table.kinds[i] || "")));
-  const rows = table.rows.map((row, n) => h("tr", {}, h("th.rownum", { scope: "row" }, String(n)), ...row.map((cell, i) => h(side(i), {}, cell))));
+  const side = (tag, i) => (table.numeric[i] ? `${tag}.num` : tag);
+  const head = table.columns.map((name, i) => h(side("th", i), { scope: "col" }, name, h("span.dtype", {}, table.kinds[i] || "")));
+  const rows = table.rows.map((row, n) => h("tr", {}, h("th.rownum", { scope: "row" }, String(n)), ...row.map((cell, i) => h(side("td", i), {}, cell))));
   return h("div", {}, h("div.caption", {}, table.summary),
     h("table.data", {}, h("thead", {}, h("tr", {}, h("th"), ...head)), h("tbody", {}, ...rows)));
 }
@@ -145,12 +143,11 @@ class View {
     this.drawn = 0; // the offset of the rows that are shown
     this.goal = null; // the position the keyboard is on its way to, on a page that is not here yet
     this.choice = null; // a row chosen here whose answer is not here yet: until then Python's word is older
-    this.live = "off";
     this.urls = [];
     this.build(el);
-    this.line = new Line(model, (message) => this.hear(message), (waiting) => this.root.classList.toggle("pk-late", waiting));
+    this.line = new Line(model, (draw) => this.keepFocus(draw), (message) => this.hear(message), (waiting) => this.root.classList.toggle("pk-late", waiting));
     this.visible = true;
-    this.watcher = new IntersectionObserver((seen) => { this.visible = seen.some((one) => one.isIntersecting); });
+    this.watcher = new IntersectionObserver((seen) => { this.visible = seen.at(-1).isIntersecting; });
     this.watcher.observe(this.root);
     this.poller = setInterval(() => this.poll(), POLL_MS);
     this.load({ follow: true });
@@ -161,12 +158,25 @@ class View {
   close() {
     window.removeEventListener("keydown", this.guard, true);
     clearInterval(this.poller);
-    for (const name of ["listing", "choosing"]) clearTimeout(this[name]);
+    clearTimeout(this.listing);
+    clearTimeout(this.choosing);
     this.watcher.disconnect();
     this.line.close();
     this.urls.forEach((url) => URL.revokeObjectURL(url));
     this.root.remove();
   }
+
+  /** Draw; the focus stays in the view also where the element that had it is taken away. */
+  keepFocus(draw) {
+    const before = document.activeElement;
+    const place = this.preview.contains(before) ? this.preview : this.root.contains(before) && this;
+    draw();
+    const now = document.activeElement;
+    if (place && (!this.root.contains(now) || !now.offsetParent || now.disabled)) place.focus({ preventScroll: true });
+  }
+
+  /** Focus the row of the keyboard, or where there is none the search. */
+  focus() { (this.rows.querySelector("[tabindex='0']") || this.search).focus({ preventScroll: true }); }
 
   later(name, ms, act) {
     clearTimeout(this[name]);
@@ -181,7 +191,7 @@ class View {
       h("option", { value: "substring" }, "contains"), h("option", { value: "prefix" }, "starts with"), h("option", { value: "glob" }, "glob * ?"));
     this.summary = h("span.summary", { role: "status" }, "…");
     this.changed = button(".changed", () => this.refresh(), { hidden: true }, "Changed – refresh");
-    this.liveChoice = h("select", { "aria-label": "Live view", hidden: true, change: () => { this.live = this.liveChoice.value; this.poll(); } },
+    this.liveChoice = h("select", { "aria-label": "Live view", hidden: true, change: () => this.poll() },
       h("option", { value: "off" }, "Live: off"), h("option", { value: "tell" }, "Live: tell me"), h("option", { value: "auto" }, "Live: refresh"));
     this.treeToggle = icon("☰", "Folders", () => this.showTree(this.tree.hidden), { "aria-expanded": "false" });
     const bar = h("div.bar", {}, this.treeToggle, this.search, this.match, this.summary, this.changed, this.liveChoice, icon("↻", "List again", () => this.refresh()));
@@ -201,7 +211,7 @@ class View {
     this.first = icon("«", "First page", () => this.turn(0));
     this.previous = icon("‹", "Previous page", () => this.turn(this.page - 1));
     this.nextPage = icon("›", "Next page", () => this.turn(this.page + 1));
-    this.last = icon("»", "Last page", () => this.turn(Infinity));
+    this.last = icon("»", "Last page", () => this.turn(this.found));
     this.limitChoice = h("select", { "aria-label": "Rows a page", change: () => { this.limit = Number(this.limitChoice.value); this.load({ follow: true }); } },
       ...[25, 50, 100, 250].map((n) => h("option", { value: n, selected: n === 50 }, `${n} rows`)));
     const pager = h("div.pager", {}, this.marks,
@@ -233,7 +243,6 @@ class View {
   }
 
   hear(message) {
-    if (message.op !== "state") return;
     const { revision, selected } = this.state;
     const others = message.by !== this.line.view;
     const asked = others && (this.search.value !== message.query || this.match.value !== message.match);
@@ -271,9 +280,9 @@ class View {
     this.drawRows(answer.rows);
   }
 
-  say(text) {
-    this.empty.hidden = false;
-    this.empty.className = "pk-empty pk-problem";
+  say(text, problem = true) {
+    this.empty.hidden = !text;
+    this.empty.classList.toggle("pk-problem", problem);
     this.empty.textContent = text;
   }
 
@@ -294,7 +303,6 @@ class View {
 
   drawRows(rows) {
     const { state } = this;
-    const hadFocus = this.rows.contains(document.activeElement);
     this.foundText = state.foundText;
     this.drawBar();
     this.rows.replaceChildren(...rows.map((row, i) => this.rowOf(row, i)));
@@ -310,13 +318,10 @@ class View {
       th.setAttribute("aria-sort", on ? (this.descending ? "descending" : "ascending") : "none");
     }
     this.markAll.checked = false;
-    this.empty.hidden = rows.length > 0;
-    this.empty.className = state.problem ? "pk-empty pk-problem" : "pk-empty";
-    this.empty.textContent = state.empty;
+    this.say(state.empty, Boolean(state.problem));
     const lines = [...this.rows.children];
     const active = (this.goal === null ? lines.find((tr) => tr.getAttribute("aria-selected") === "true") : lines[this.goal - this.drawn]) || lines[0];
     if (active) active.tabIndex = 0;
-    if (active && hadFocus) active.focus({ preventScroll: true });
     if (this.goal !== null) this.choose(active);
     else if (active !== lines[0]) this.reveal(active);
     this.goal = null;
@@ -401,7 +406,7 @@ class View {
     if (!this.dialog.hidden) return this.closeDialog();
     if (this.preview.contains(e.target)) {
       e.preventDefault();
-      return this.rows.querySelector("[tabindex='0']")?.focus();
+      return this.focus();
     }
     if (this.search.value) {
       this.search.value = "";
@@ -427,8 +432,7 @@ class View {
   }
 
   turn(page) {
-    const last = Math.max(0, Math.ceil(this.found / this.limit) - 1);
-    this.offset = Math.min(Math.max(page, 0), last) * this.limit;
+    this.offset = page * this.limit; // Python keeps it among the pages there are
     this.goal = null;
     this.scroller.scrollTop = 0;
     this.load({});
@@ -597,7 +601,7 @@ class View {
       all.at(next % all.length).focus();
     };
     this.dialog.replaceChildren(h("div.dialog", { role: "alertdialog", "aria-modal": "true", "aria-label": title, keydown: keep },
-      h("strong", {}, title), ...content.filter(Boolean), h("div.buttons", {}, ...buttons)));
+      h("strong", {}, title), ...content, h("div.buttons", {}, ...buttons)));
     this.dialog.hidden = false;
     focused.focus();
   }
@@ -605,11 +609,11 @@ class View {
   closeDialog() {
     this.dialog.hidden = true;
     this.dialog.replaceChildren();
-    this.rows.querySelector("[tabindex='0']")?.focus({ preventScroll: true });
+    this.focus();
   }
 
   refresh() {
-    this.changed.hidden = true;
+    this.sendChoice(); // a row just chosen is known by its key before rows get other numbers
     this.line.ask("refresh", {}, (answer) => {
       this.state = { ...this.state, listing: answer.listing, listed: answer.listed };
       this.drawBar();
@@ -618,11 +622,12 @@ class View {
   }
 
   poll() {
-    if (this.live === "off" || !this.visible || document.hidden) return;
+    const live = this.liveChoice.value;
+    if (live === "off" || !this.visible || document.hidden) return;
     this.line.ask("poll", {}, (answer) => {
       if (answer.error) this.say(answer.error);
       if (!answer.changed || answer.listing) return;
-      if (this.live === "auto") this.refresh();
+      if (live === "auto") this.refresh();
       else this.changed.hidden = false;
     });
   }

@@ -17,7 +17,7 @@ from persistkit.browser.fallback import static_table
 from persistkit.browser.index import KeyIndex, Query, Rows
 from persistkit.browser.listing import Listing
 from persistkit.browser.preview import FIRST_BYTES, MORE_BYTES, WHOLE_BYTES, make_preview, needs_whole, window_of
-from persistkit.browser.text import human_size, human_time, keys_and_size, visible
+from persistkit.browser.text import human_size, human_time, keys_and_size, label_of, visible
 from persistkit.errors import PersistenceError, ReadOnlyError
 
 __all__ = ["KeyBrowser"]
@@ -42,6 +42,8 @@ class KeyBrowser(anywidget.AnyWidget):
 
     The listing runs in the background; the page asks for what it shows and no more. Deleting is refused here, in
     Python, unless ``read_only=False``. Works without a kernel and without a running event loop.
+
+    A notebook saved with it keeps the first keys, at most 50, with their sizes and times, and no value.
 
     Attributes:
         selected: the key that is shown, or None; observe it, or set it to show another.
@@ -90,17 +92,8 @@ class KeyBrowser(anywidget.AnyWidget):
         self._seen: Entry | None = None
         self._marks: dict[str, Entry] = {}
         self._asking: int | None = None  # the view whose request is being answered
-        self._requests: dict[str, Callable[[Message], Answer]] = {
-            "page": self._page,
-            "folders": self._folders,
-            "select": self._select,
-            "preview": self._preview,
-            "download": self._download,
-            "mark": self._mark,
-            "delete": self._delete,
-            "poll": self._poll,
-            "refresh": self._refresh,
-        }
+        names = ("page", "folders", "select", "preview", "download", "mark", "delete", "poll", "refresh")
+        self._requests: dict[str, Callable[[Message], Answer]] = {name: getattr(self, f"_{name}") for name in names}
         self._listing = Listing(self._backend, self._listed)
         self.on_msg(self._receive)
         self.observe(self._tell, ["selected", "marked", "query", "match"])
@@ -156,6 +149,11 @@ class KeyBrowser(anywidget.AnyWidget):
                 self._asking = None
         return {**answer, "op": request.get("op"), "view": request.get("view"), "id": request.get("id")}, buffers
 
+    @t.validate("query", "selected")
+    def _is_text(self, proposal: Message) -> Any:
+        (proposal["value"] or "").encode()  # half a character, once held, would break every later answer
+        return proposal["value"]
+
     @t.observe("comm")
     def _answer_beside_cells(self, _change: object) -> None:
         # Without this ipykernel 7.4 lets the page wait for the running cell, once a cell or the listing sent anything.
@@ -206,7 +204,7 @@ class KeyBrowser(anywidget.AnyWidget):
 
     def _listed(self) -> None:
         with self._lock:
-            self._first = self._page({})[0]
+            self._first = {**self._page({})[0], "place": type(self._backend.backend).__name__}
             self.send({"op": "state", **self._state()})
 
     def _tell(self, change: Message) -> None:
@@ -262,11 +260,9 @@ class KeyBrowser(anywidget.AnyWidget):
     def _line(self, index: KeyIndex, row: int) -> list[Any]:
         """Return row number, label, size in words and in bytes, time, 0 to 2 for the key, and whether it is marked."""
         entry = index.entry(row)
-        text = entry.filename if entry.key is None else entry.key
-        label = visible(text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…")
         known = 0 if entry.key is None else 2 if entry.ambiguous else 1
         size, time = human_size(entry.size), human_time(entry.modified)
-        return [row, label, size, entry.size, time, known, int(entry.key in self._marks)]
+        return [row, label_of(entry, _LABEL), size, entry.size, time, known, int(entry.key in self._marks)]
 
     def _folders(self, request: Message) -> Answer:
         above = request.get("folder", "")

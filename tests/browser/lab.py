@@ -16,9 +16,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Dialog, Locator, Page, sync_playwright
+import pytest
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
-__all__ = ["Notebook", "Server", "chromium", "write_notebook"]
+__all__ = ["SETUP", "Notebook", "Server", "browser_in", "chromium", "row_of", "rows", "serving", "write_notebook"]
+
+expect.set_options(timeout=30_000)  # a loaded machine answers late; a right answer ends the wait at once
 
 _PATIENCE_SECONDS = 150  # a loaded machine starts a server late
 _OVERRIDES = {
@@ -32,6 +35,36 @@ _RUN = """([index, wait]) => { const notebook = window.jupyterapp.shell.currentW
     notebook.activeCellIndex = index; notebook.deselectAll();
     const ended = window.jupyterapp.commands.execute('notebook:run-cell');
     return wait ? ended.then(() => null) : null; }"""
+
+SETUP = r"""
+import io, json, time
+from pathlib import Path
+import ipywidgets, numpy as np, pandas as pd
+from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
+from persistkit.browser import KeyBrowser
+
+def browser_of(values, **options):
+    memory = BlockingBackend(MemoryPersistenceBackend())
+    memory.batch_save(values)
+    return KeyBrowser(memory.backend, **options)
+
+npy, parquet = io.BytesIO(), io.BytesIO()
+np.save(npy, np.arange(12.0).reshape(4, 3))
+pd.DataFrame({"n": [1, 2], "text": ["a", "<b>"]}).to_parquet(parquet)
+png = bytes.fromhex("89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de000"
+                    "0000c49444154789c63606060000000"
+                    "040001f61738550000000049454e44ae426082")
+kinds = {"json": b'{"steps": [1, 2], "ok": true}', "text": "Grüße\x1b[31m".encode(), "hex": b"\xff\x00\x01",
+         "image": png, "npy": npy.getvalue(), "parquet": parquet.getvalue(), "large": b"x" * 3_000_000,
+         "damaged": b'{"a": '}
+script = "window.hacked = 1"
+hostile = {f"<img src=x onerror='{script}'>": b"1", f"</script><script>{script}</script>": b"2", "\u202egnp.exe": b"3",
+           "k" * 1024: b"4", "\x1b[31mred": b"5", "deep": b"[" * 10_000 + b"]" * 10_000,
+           "svg": f'<svg xmlns="http://www.w3.org/2000/svg" onload="{script}"><script>{script}</script></svg>'.encode(),
+           "html": f"<img src=x onerror='{script}'>".encode(),
+           "json": json.dumps([f"<img src=x onerror='{script}'>"]).encode(),
+           "200 MB": b'["' + b"x" * 200_000_000 + b'"]'}
+"""
 
 
 class Server:
@@ -95,6 +128,17 @@ class Server:
         log = (self._home / "log").read_text(errors="replace")[-3000:]
         self.close()
         raise RuntimeError(f"JupyterLab did not start:\n{log}")
+
+
+def serving(root: Path) -> Iterator[Server]:
+    """Start a JupyterLab and end it; in CI a missing Chromium fails."""
+    if shutil.which("chromium") is None:
+        if os.environ.get("CI"):
+            pytest.fail("chromium is not installed: apt-get install chromium")
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    started = Server(root)
+    yield started
+    started.close()
 
 
 @contextmanager
@@ -168,3 +212,21 @@ class Notebook:
         """End the kernel and the page."""
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         self._context.close()
+
+
+def browser_in(notebook: Notebook, cell: int) -> Locator:
+    """Run a cell and return its browser once its rows are there."""
+    notebook.run(cell)
+    widget = notebook.cell(cell).locator(".pk").first
+    expect(rows(widget).first).to_be_visible()
+    return widget
+
+
+def rows(widget: Locator) -> Locator:
+    """Return the rows of the table."""
+    return widget.locator(".pk-keys tbody tr")
+
+
+def row_of(widget: Locator, key: str) -> Locator:
+    """Return the row whose key starts with a text."""
+    return rows(widget).filter(has=widget.page.locator(f'td.pk-key[title^="{key}"]'))

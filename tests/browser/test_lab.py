@@ -1,26 +1,21 @@
-"""The browser in a real JupyterLab and Notebook 7, driven with Chromium."""
+"""The browser in a real JupyterLab, driven with Chromium."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
-from lab import Notebook, Server, chromium, write_notebook
-from nbclient import NotebookClient
-from nbconvert import HTMLExporter
-from playwright.sync_api import Browser, Locator, expect
+from lab import SETUP, Notebook, Server, browser_in, chromium, row_of, rows, serving, write_notebook
+from playwright.sync_api import Browser, expect
 
 from persistkit import BlockingBackend, FilePersistenceBackend, open_backend
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-expect.set_options(timeout=30_000)  # a loaded machine answers late; a right answer ends the wait at once
 
 WAITING = """
 import anyio
@@ -36,35 +31,6 @@ class Waiting(MemoryPersistenceBackend):
 waiting = Waiting()
 BlockingBackend(waiting).batch_save({"a": b"1", "b": b"2"})
 KeyBrowser(waiting)
-"""
-SETUP = r"""
-import io, json, time
-from pathlib import Path
-import ipywidgets, numpy as np, pandas as pd
-from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
-from persistkit.browser import KeyBrowser
-
-def browser_of(values, **options):
-    memory = BlockingBackend(MemoryPersistenceBackend())
-    memory.batch_save(values)
-    return KeyBrowser(memory.backend, **options)
-
-npy, parquet = io.BytesIO(), io.BytesIO()
-np.save(npy, np.arange(12.0).reshape(4, 3))
-pd.DataFrame({"n": [1, 2], "text": ["a", "<b>"]}).to_parquet(parquet)
-png = bytes.fromhex("89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de000"
-                    "0000c49444154789c63606060000000"
-                    "040001f61738550000000049454e44ae426082")
-kinds = {"json": b'{"steps": [1, 2], "ok": true}', "text": "Grüße\x1b[31m".encode(), "hex": b"\xff\x00\x01",
-         "image": png, "npy": npy.getvalue(), "parquet": parquet.getvalue(), "large": b"x" * 3_000_000,
-         "damaged": b'{"a": '}
-script = "window.hacked = 1"
-hostile = {f"<img src=x onerror='{script}'>": b"1", f"</script><script>{script}</script>": b"2", "\u202egnp.exe": b"3",
-           "k" * 1024: b"4", "\x1b[31mred": b"5", "deep": b"[" * 10_000 + b"]" * 10_000,
-           "svg": f'<svg xmlns="http://www.w3.org/2000/svg" onload="{script}"><script>{script}</script></svg>'.encode(),
-           "html": f"<img src=x onerror='{script}'>".encode(),
-           "json": json.dumps([f"<img src=x onerror='{script}'>"]).encode(),
-           "200 MB": b'["' + b"x" * 200_000_000 + b'"]'}
 """
 CELLS = [
     SETUP,
@@ -94,15 +60,8 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One JupyterLab for all tests here; in CI a missing Chromium fails."""
-    if shutil.which("chromium") is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is not installed: apt-get install chromium")
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    started = Server(tmp_path_factory.mktemp("lab"))
-    write_notebook(started.root / "all.ipynb", CELLS)
-    yield started
-    started.close()
+    """One JupyterLab for all tests here."""
+    yield from serving(tmp_path_factory.mktemp("lab"))
 
 
 @pytest.fixture(scope="module")
@@ -116,30 +75,13 @@ def chrome(server: Server) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def notebook(server: Server, chrome: Browser) -> Iterator[Notebook]:
     """One notebook, its values made; each test runs the cells it is about."""
+    write_notebook(server.root / "all.ipynb", CELLS)
     opened = Notebook(chrome, server, "all.ipynb")
     opened.run(0)
     yield opened
     assert opened.errors == []
     assert opened.dialogs == []
     opened.close()
-
-
-def browser_in(notebook: Notebook, cell: int) -> Locator:
-    """Run a cell and return its browser once its rows are there."""
-    notebook.run(cell)
-    widget = notebook.cell(cell).locator(".pk").first
-    expect(rows(widget).first).to_be_visible()
-    return widget
-
-
-def rows(widget: Locator) -> Locator:
-    """Return the rows of the table."""
-    return widget.locator(".pk-keys tbody tr")
-
-
-def row_of(widget: Locator, key: str) -> Locator:
-    """Return the row whose key starts with a text."""
-    return rows(widget).filter(has=widget.page.locator(f'td.pk-key[title^="{key}"]'))
 
 
 def test_it_pages_searches_sorts_and_jumps(notebook: Notebook) -> None:
@@ -210,6 +152,30 @@ def test_the_keyboard_does_everything(notebook: Notebook) -> None:
     expect(widget.get_by_role("region", name="Preview")).to_be_focused()
     press("Escape")
     expect(chosen).to_be_focused()
+
+
+def test_the_focus_stays_inside(notebook: Notebook) -> None:
+    """A control that goes or is disabled once it is pressed leaves the focus to the preview or to a row."""
+    widget = browser_in(notebook, 2)
+    press = notebook.page.keyboard.press
+    rows(widget).first.focus()
+    press("Enter")
+    preview = widget.get_by_role("region", name="Preview")
+    for name in ("hex", "text"):
+        widget.get_by_role("button", name=name).press("Enter")
+        expect(widget.get_by_role("button", name=name)).to_have_attribute("aria-pressed", "true")
+        expect(preview).to_be_focused()
+    press("Escape")
+    expect(widget.locator("tr[aria-selected=true]")).to_be_focused()
+    widget = browser_in(notebook, 1)
+    widget.get_by_label("Last page").press("Enter")
+    expect(rows(widget).first).to_contain_text("session:1950")
+    expect(rows(widget).first).to_be_focused()
+    widget = browser_in(notebook, 11)
+    rows(widget).first.focus()
+    press("Space")
+    widget.get_by_role("button", name="Unmark").press("Enter")
+    expect(rows(widget).first).to_be_focused()
 
 
 def test_keys_pressed_faster_than_answers_come_all_count(notebook: Notebook) -> None:
@@ -462,61 +428,3 @@ def test_a_late_answer_is_announced(notebook: Notebook, server: Server) -> None:
     (server.root / "answer").touch()
     expect(widget.locator(".pk-value")).to_have_text("late")
     expect(widget).not_to_have_class(re.compile("pk-late"))
-
-
-def test_without_a_kernel_a_table_is_there(chrome: Browser, tmp_path: Path) -> None:
-    """An executed notebook rendered to HTML, no kernel and no script, shows the first keys."""
-    path = tmp_path / "saved.ipynb"
-    write_notebook(path, [SETUP, "browser_of({'<b>run</b>:1': b'12'})"])
-    executed = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(executed, timeout=150, store_widget_state=False, kernel_name="python3").execute()
-    html, _ = HTMLExporter().from_notebook_node(executed)  # type: ignore[no-untyped-call]
-    context = chrome.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.set_content(html, wait_until="domcontentloaded")
-    expect(page.locator("td code")).to_have_text("<b>run</b>:1")
-    context.close()
-
-
-def test_a_notebook_of_somebody_else_shows_a_table(server: Server, chrome: Browser) -> None:
-    """An executed notebook that comes from elsewhere shows the first keys in JupyterLab before it is run."""
-    path = server.root / "elsewhere.ipynb"
-    write_notebook(path, [SETUP, "browser_of({'run:1': b'12'})"])
-    executed = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(executed, timeout=150, store_widget_state=False, kernel_name="python3").execute()
-    nbformat.write(executed, path)  # type: ignore[no-untyped-call]
-    notebook = Notebook(chrome, server, "elsewhere.ipynb")
-    expect(notebook.cell(1).locator("td code")).to_have_text("run:1")
-    notebook.close()
-
-
-def test_stored_widget_state_shows_the_first_keys(server: Server, chrome: Browser) -> None:
-    """A trusted notebook stored with its widgets' state shows the keys in JupyterLab, whose kernel knows no browser."""
-    path = server.root / "stored.ipynb"
-    write_notebook(path, [SETUP, "browser_of({f'run:{n:02d}': b'12' for n in range(60)})"])
-    executed = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(executed, timeout=150, store_widget_state=True, kernel_name="python3").execute()
-    nbformat.write(executed, path)  # type: ignore[no-untyped-call]
-    notebook = Notebook(chrome, server, "stored.ipynb")
-    notebook.page.evaluate(
-        "() => { for (const cell of window.jupyterapp.shell.currentWidget.content.widgets) cell.model.trusted = true; }"
-    )
-    widget = notebook.cell(1).locator(".pk")
-    expect(rows(widget)).to_have_count(50)
-    expect(widget.get_by_role("status")).to_contain_text("60 keys")
-    assert notebook.errors == []
-    notebook.close()
-
-
-def test_notebook_7_shows_it_too(server: Server, chrome: Browser) -> None:
-    """The same widget paints, previews and keeps its keys to itself in Notebook 7."""
-    write_notebook(server.root / "seven.ipynb", [SETUP, "browser_of(kinds)"])
-    notebook = Notebook(chrome, server, "seven.ipynb", app="notebooks")
-    notebook.run(0)
-    widget = browser_in(notebook, 1)
-    row_of(widget, "json").click()
-    expect(widget.locator(".pk-value")).to_contain_text("steps")
-    before = notebook.cells()
-    notebook.page.keyboard.press("x")
-    assert notebook.cells() == before
-    notebook.close()

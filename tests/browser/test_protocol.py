@@ -353,6 +353,33 @@ def test_an_object_of_unknown_key_is_shown_too() -> None:
     assert browser.selected_value() == b'{"lost": true}'
 
 
+def test_half_a_character_is_refused_and_breaks_nothing() -> None:
+    """A text that cannot be sent becomes neither query nor selection, and what comes after it is answered."""
+    browser, _ = opened({"a": b"1"})
+    assert "surrogates" in browser.handle({"op": "page", "query": "\ud800"})[0]["error"]
+    for name in ("query", "selected"):
+        with pytest.raises(UnicodeEncodeError):
+            setattr(browser, name, "\ud800")
+    assert (browser.query, browser.selected) == ("", None)
+    assert ask(browser, "page")["found"] == 1
+
+
+def test_what_a_saved_notebook_keeps_is_small_and_tells_no_place(tmp_path: Path) -> None:
+    """The first rows are kept, labels cut as they are written out, without values and without the folder's path."""
+    stored = BlockingBackend(FilePersistenceBackend(tmp_path / "private", create=True))
+    stored.batch_save({"\u202e" * 338 + f":{n}": b"secret" for n in range(60)})
+    browser = KeyBrowser(stored.backend)
+    assert browser.wait(timeout_seconds=10)
+    for thread in threading.enumerate():
+        if thread.name == "persistkit-listing":
+            thread.join()
+    kept = json.dumps(browser.get_state()["_first"], ensure_ascii=False)
+    assert kept.count("U+202E") > 50
+    assert len(kept.encode()) < 30_000
+    assert "secret" not in kept
+    assert "private" not in kept
+
+
 def test_hostile_keys_are_text_everywhere() -> None:
     """Markup, overrides, escapes and the longest keys stay text: escaped in HTML, bounded and written out in pages."""
     keys = ["<img src=x onerror=alert(1)>", "</script><script>", "\u202egnp.exe", "\x1b[31mred", "k" * 1024]
