@@ -1,13 +1,14 @@
-"""Cancellation: a caller that is cancelled waits for what it has begun, and never leaves it behind."""
+"""Cancellation: a caller that is cancelled or interrupted waits for what it has begun, and never leaves it behind."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
-__all__ = ["hop", "settled"]
+__all__ = ["hop", "settled", "undisturbed"]
 
 T = TypeVar("T")
 
@@ -37,6 +38,42 @@ async def settled(work: Awaitable[T]) -> T:
         if not task.cancelled():
             task.exception()
         raise
+
+
+def undisturbed(work: Callable[[], None], stop: threading.Event) -> None:
+    """Carry ``work`` out in a thread, where no interrupt reaches it; one sets ``stop``, and is raised at the end."""
+    # Bare locks: an interrupt while a Future or an Event is waited for may become a RuntimeError.
+    begun, ended = threading.Lock(), threading.Lock()
+    outcome: list[BaseException | None] = []
+
+    def run() -> None:
+        if begun.acquire(blocking=False):
+            try:
+                work()
+                outcome.append(None)
+            except BaseException as error:
+                outcome.append(error)
+            ended.release()
+
+    ended.acquire()
+    try:
+        threading.Thread(target=run, name="persistkit-batch").start()
+        ended.acquire()
+    except BaseException as error:
+        if begun.acquire(blocking=False):  # it never begins
+            if not isinstance(error, RuntimeError):
+                raise
+            work()  # no thread starts while the interpreter ends, or where there are too many
+            return
+        stop.set()
+        while not outcome:  # however often the user interrupts: what it still writes would be left behind
+            with suppress(KeyboardInterrupt):
+                ended.acquire()
+        if isinstance(error, RuntimeError):  # Thread.start waits for an Event
+            raise KeyboardInterrupt from error
+        raise
+    if outcome[0] is not None:
+        raise outcome[0]
 
 
 class _Work(Generic[T]):

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from threading import Event
@@ -14,6 +14,7 @@ from time import time_ns
 from typing import Final, TypeVar
 
 from persistkit.backend import BlockingReader, BlockingWriter, Entry, raise_failures
+from persistkit.backends.cancellation import undisturbed
 from persistkit.backends.claims import Claims
 from persistkit.backends.file_streams import ValueReader, ValueWriter
 from persistkit.backends.files import EXHAUSTED, Files, modified_at, sync_path
@@ -129,7 +130,7 @@ class Directory(Files):
         failures: dict[str, Exception] = {}
         if self.fsync and len(items) > 1:
             stop = Event()
-            _undisturbed(lambda: self._save_group(items, failures, stop), stop)
+            undisturbed(lambda: self._save_group(items, failures, stop), stop)
         else:
             self._attempt(items, lambda key: self.save(key, items[key]), failures)
         raise_failures("batch_save", len(items), failures)
@@ -384,23 +385,3 @@ class Directory(Files):
             return
         with self.claims.hold(key, name):
             yield name
-
-
-def _undisturbed(work: Callable[[], None], stop: Event) -> None:
-    """Carry ``work`` out in a thread, where no interrupt reaches it; one sets ``stop``, and is raised at the end."""
-    pool = ThreadPoolExecutor(1, "persistkit-batch")
-    try:
-        working = pool.submit(work)
-    except RuntimeError:  # no thread starts while the interpreter ends, or where there are too many
-        work()
-        return
-    try:
-        working.result()
-    except KeyboardInterrupt:
-        stop.set()
-        while not working.done():  # however often the user interrupts: what it still writes would be left behind
-            with suppress(KeyboardInterrupt):
-                wait([working])
-        raise
-    finally:
-        pool.shutdown(wait=False)

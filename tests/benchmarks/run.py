@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import gc
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -102,6 +103,7 @@ async def measure(options: argparse.Namespace) -> list[Block]:
 def main(command: Sequence[str]) -> None:
     """Measure, print, and write what was asked for."""
     options = arguments_of(command)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the folders are removed then too
     warnings.simplefilter("ignore")  # a neighbour's warnings say nothing about its speed
     gc.collect()
     gc.freeze()  # the modules of all contenders are no garbage: a collection should not walk them each time
