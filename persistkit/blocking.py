@@ -99,7 +99,7 @@ class BlockingBackend:
     def load_buffer(self, key: str) -> BytesLike | None:
         """Return the value as ``load`` does; a large one perhaps in a writable buffer, the caller's own."""
         if self._core is None:
-            return _run(self.backend.load, key)
+            return (value := _run(self.backend.load, key)) and bytes(value)  # it may keep the very buffer it gives
         check_key(key)
         with traced("load", key) as trace:
             if (value := self._core.load_buffer(key)) is not None and trace is not None:

@@ -162,7 +162,10 @@ class Store(MutableMapping[str, Any]):
 
     def _ipython_key_completions_(self) -> list[str]:
         """Offer the keys when a person presses Tab after ``store["`` in IPython or a notebook."""
-        return self.keys()
+        try:
+            return self.keys()
+        except PersistenceError:  # IPython would print its whole traceback at every Tab
+            return []
 
     def glob(self, pattern: str) -> list[str]:
         """Return the known keys that match ``pattern`` (``*``, ``?``, ``[...]``; ``*`` crosses ``/`` and ``:``).
@@ -246,7 +249,7 @@ class Store(MutableMapping[str, Any]):
                 for key, data in zip(batch, self._blocking.batch_load(batch), strict=True):
                     if data is None:
                         raise self._missing(key)
-                    loaded[key] = _decoded(key, data)
+                    loaded[key] = _decoded(key, bytes(data))
                 progress.done(len(batch))
         return loaded
 

@@ -125,3 +125,10 @@ def test_tab_after_a_bracket_offers_the_keys() -> None:
     with provisionalcompleter():
         offered = [completion.text for completion in completer.completions(typed, len(typed))]
     assert offered == ["run/1", "run/2"]
+
+
+def test_tab_on_a_store_that_is_gone_offers_nothing(tmp_path: Path) -> None:
+    """No traceback comes between a person and the line being typed."""
+    store = persistkit.open(tmp_path / "gone", create=True)
+    (tmp_path / "gone").rmdir()
+    assert store._ipython_key_completions_() == []

@@ -138,6 +138,20 @@ def test_large_values_come_back_typed_and_are_the_callers_own(tmp_path: Path) ->
         loaded["session:1/step:3"]
 
 
+def test_a_loaded_array_is_the_callers_own_whatever_the_backend_keeps() -> None:
+    """A backend that keeps and gives the very buffer it was handed does not see what is done to a loaded array."""
+
+    class Keeping(NoListing):
+        async def save(self, key: str, value: BytesLike) -> None:
+            self._values[key] = value  # type: ignore[assignment]
+
+    store = Store(Keeping())
+    store["array"] = np.arange(3)
+    for loaded in (store["array"], store.load_many(["array"])["array"]):
+        loaded[:] = 7
+        assert store["array"].tolist() == [0, 1, 2]
+
+
 def test_glob_crosses_separators_and_minds_case(store: Store) -> None:
     """``*`` matches across ``/`` and ``:``, and letters match only themselves."""
     store.update(dict.fromkeys(["run/1:a", "run/2:b", "Run/3"], 0))
