@@ -22,7 +22,7 @@ def test_an_interrupt_at_any_line_of_a_durable_batch_leaves_nothing_behind(tmp_p
         lines, interrupted = interrupted_at_line(number, lambda: backend.batch_save(items))
         found = inodes(tmp_path)
         for thread in threading.enumerate():
-            if thread.name.startswith("persistkit") and thread.ident is not None:  # else its start was interrupted
+            if thread.name == "persistkit-batch" and thread.ident is not None:  # else its start was interrupted
                 thread.join()
         assert inodes(tmp_path) == found
         assert {name.partition("-")[0] for name in found} <= set(items)
