@@ -99,7 +99,8 @@ class BlockingBackend:
     def load_buffer(self, key: str) -> BytesLike | None:
         """Return the value as ``load`` does; a large one perhaps in a writable buffer, the caller's own."""
         if self._core is None:
-            return (value := _run(self.backend.load, key)) and bytes(value)  # it may keep the very buffer it gives
+            kept = _run(self.backend.load, key)
+            return None if kept is None else bytes(kept)  # of what it keeps, no more than a copy is given away
         check_key(key)
         with traced("load", key) as trace:
             if (value := self._core.load_buffer(key)) is not None and trace is not None:
