@@ -334,7 +334,8 @@ class PersistenceBackend(ABC):
             nonlocal dead
             for key in waiting:
                 if dead is not None:
-                    failures[key] = StorageError(f"{operation} {key!r}: not tried, because of: {dead}")
+                    untried = f"{operation} {key!r}: not tried, because of: {dead}"
+                    failures[key] = StorageError(untried, errno=dead.errno)
                     continue
                 try:
                     await work(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import pickle
 import re
@@ -195,6 +196,8 @@ async def test_a_batch_to_a_dead_endpoint_fails_within_the_timeout(s3_server: S3
                 await call()
             assert time.monotonic() - began < 5
             assert set(caught.value.failures) == set(keys)
+            failures = caught.value.failures.values()
+            assert {getattr(error, "errno", None) for error in failures} <= {errno.ETIMEDOUT, errno.EHOSTUNREACH}
 
 
 def test_an_unknown_address_is_refused() -> None:
