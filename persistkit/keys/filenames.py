@@ -15,18 +15,18 @@ from typing import Final, NamedTuple
 
 __all__ = [
     "MAX_ALTERNATIVES",
-    "Reading",
+    "KeyCandidates",
     "alternatives",
-    "claim_name_for",
+    "owner_filename_for",
     "djb2",
     "filename_for",
     "has_alternatives",
-    "is_claim_name",
+    "is_owner_filename",
     "is_filename",
-    "keys_for",
-    "needs_claim",
+    "candidates_of",
+    "needs_owner_file",
     "place_for",
-    "readings_of",
+    "iter_candidates",
 ]
 
 
@@ -51,7 +51,7 @@ _MAX_UNCUT_BYTES: Final = 251 - _SUFFIX_BYTES
 # No sanitized text holds a special character, NUL or half a surrogate pair.
 _STEM: Final = r'[^/\\:*?"<>|\0\ud800-\udfff]*-[0-9a-f]{16}'
 _FILENAME: Final = re.compile(_STEM + r"\.bin")
-_CLAIM_NAME: Final = re.compile(_STEM + r"\.key")
+_OWNER_FILENAME: Final = re.compile(_STEM + r"\.key")
 _NAME_OF_NO_KEY: Final = "-0000000000000000.bin"
 
 # A byte is 33 * quotient + remainder, so djb2 is two numbers written in base 33, which int() reads at C speed. Blocks,
@@ -72,7 +72,7 @@ _CARRIES: Final = {
 _CHANGES: Final = {byte: _CARRIES[byte, 0] - {0} for byte in _UNKNOWNS}
 
 # By how many kinds of characters a key has at its unknown places: up to how many such places it is always recovered
-# (what `needs_claim` goes by; a hopeless name costs 0.2 to 0.6 ms with these), and up to how many within the budget.
+# (what `needs_owner_file` goes by; a hopeless name costs 0.2 to 0.6 ms with these), and up to how many within the budget.
 _ALWAYS: Final = {1: _MAX_UNCUT_BYTES, 2: 22, 3: 12, 10: 8}
 _AT_MOST: Final = {1: _MAX_UNCUT_BYTES, 2: 34, 3: 22, 10: 12}
 _ALPHABETS: Final = [
@@ -87,7 +87,7 @@ _ALPHABETS: Final = [
 _CERTAIN: Final = [(alphabet, always, always) for alphabet, always, _ in _ALPHABETS]
 
 
-class Reading(NamedTuple):
+class KeyCandidates(NamedTuple):
     """What one filename says about its key.
 
     Attributes:
@@ -98,8 +98,8 @@ class Reading(NamedTuple):
             of the 64-bit arithmetic. False when ``keys`` is empty, and when it holds the first 64 of more than 64.
 
     Example:
-        >>> keys_for(["a__-000000000b8857e3.bin"])
-        [Reading(filename='a__-000000000b8857e3.bin', keys=('a>_', 'a?>'), complete=True)]
+        >>> candidates_of(["a__-000000000b8857e3.bin"])
+        [KeyCandidates(filename='a__-000000000b8857e3.bin', keys=('a>_', 'a?>'), complete=True)]
     """
 
     filename: str
@@ -138,11 +138,11 @@ def filename_for(key: str) -> str:
     return f"{text.decode()}-{djb2(key):016x}.bin"
 
 
-def claim_name_for(filename: str) -> str:
+def owner_filename_for(filename: str) -> str:
     """Return the name of the companion that says which key holds ``filename``.
 
     Example:
-        >>> claim_name_for("a__-000000000b8857e3.bin")
+        >>> owner_filename_for("a__-000000000b8857e3.bin")
         'a__-000000000b8857e3.key'
     """
     return filename.removesuffix(".bin") + ".key"
@@ -158,14 +158,14 @@ def is_filename(name: str) -> bool:
     return _FILENAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
 
 
-def is_claim_name(name: str) -> bool:
+def is_owner_filename(name: str) -> bool:
     """Tell whether ``name`` has the shape of a companion's name: ``<text>-<16 hex digits>.key``, at most 255 bytes.
 
     Example:
-        >>> is_claim_name("a__-000000000b8857e3.key"), is_claim_name("a__-000000000b8857e3.bin")
+        >>> is_owner_filename("a__-000000000b8857e3.key"), is_owner_filename("a__-000000000b8857e3.bin")
         (True, False)
     """
-    return _CLAIM_NAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
+    return _OWNER_FILENAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
 
 
 def has_alternatives(key: str) -> bool:
@@ -195,18 +195,18 @@ def alternatives(key: str) -> tuple[str, ...]:
     return tuple(other.decode() for other in islice(others, MAX_ALTERNATIVES))
 
 
-def needs_claim(key: str) -> bool:
+def needs_owner_file(key: str) -> bool:
     """Tell whether the filename of ``key`` alone does not surely give it back, so that a companion must name it.
 
     True when the key has alternatives, when its filename has 252 bytes or more, and when it has more than 8 special
     characters and underscores, except for underscores alone, or one special character throughout, in any number; for
     underscores and one special character up to 22; for two special characters, with or without underscores, up to 12.
 
-    Where it is False, ``keys_for`` gives exactly ``key`` for its filename, complete, whatever else is listed: save for
+    Where it is False, ``candidates_of`` gives exactly ``key`` for its filename, complete, whatever else is listed: save for
     accidents of the 64-bit arithmetic, which chance brings less often than once in 10 ** 10 keys, but malice can.
 
     Example:
-        >>> needs_claim("session:7f3c:step:12"), needs_claim("<|im_start|>"), needs_claim("k" * 300)
+        >>> needs_owner_file("session:7f3c:step:12"), needs_owner_file("<|im_start|>"), needs_owner_file("k" * 300)
         (False, True, True)
     """
     return place_for(key)[1]
@@ -252,31 +252,31 @@ def _is_hard(data: bytes, text: str) -> bool:
     return unknowns > _ALWAYS.get(len(kinds | {_UNDERSCORE}), 0)
 
 
-def keys_for(filenames: Iterable[str], *, thorough: bool = True) -> list[Reading]:
+def candidates_of(filenames: Iterable[str], *, thorough: bool = True) -> list[KeyCandidates]:
     """Return what each filename says about its key, in the order given.
 
-    Every key for which ``needs_claim`` is False is found, whatever else is listed. Harder keys are found as long as a
+    Every key for which ``needs_owner_file`` is False is found, whatever else is listed. Harder keys are found as long as a
     common budget lasts (not at all unless ``thorough``), counted in steps, never in time; the order of ``filenames``
     changes no reading. Time and memory are linear in their number. Any text is taken, surrogates from undecodable
     names included.
 
     Example:
-        >>> [reading.keys for reading in keys_for(["a_b-000000000b8855f7.bin", "notes.txt"])]
+        >>> [reading.keys for reading in candidates_of(["a_b-000000000b8855f7.bin", "notes.txt"])]
         [('a/b',), ()]
     """
-    return list(readings_of(filenames, thorough=thorough))
+    return list(iter_candidates(filenames, thorough=thorough))
 
 
-def readings_of(filenames: Iterable[str], *, thorough: bool = True) -> Iterator[Reading]:
-    """Iterate over what ``keys_for`` returns, for the many ``filenames`` of a listing: made one by one, kept by nobody.
+def iter_candidates(filenames: Iterable[str], *, thorough: bool = True) -> Iterator[KeyCandidates]:
+    """Iterate over what ``candidates_of`` returns, for the many ``filenames`` of a listing: made one by one, kept by nobody.
 
-    ``thorough`` as for ``keys_for``.
+    ``thorough`` as for ``candidates_of``.
 
     Example:
-        >>> next(readings_of(["a_b-000000000b8855f7.bin"])).keys
+        >>> next(iter_candidates(["a_b-000000000b8855f7.bin"])).keys
         ('a/b',)
     """
-    from persistkit.recovery import recovered
+    from persistkit.keys.recovery import recovered
 
     names = list(filenames)
     readable = [name if _FILENAME.fullmatch(name) else _NAME_OF_NO_KEY for name in names]
@@ -288,13 +288,13 @@ def readings_of(filenames: Iterable[str], *, thorough: bool = True) -> Iterator[
     return map(_reading, names, recovered(texts, hashes, _ALPHABETS if thorough else _CERTAIN))
 
 
-def _reading(filename: str, key: bytes | None) -> Reading:
+def _reading(filename: str, key: bytes | None) -> KeyCandidates:
     if key is None:
-        return Reading(filename, (), False)
+        return KeyCandidates(filename, (), False)
     if "__" not in filename or not _collides(key):
-        return Reading(filename, (key.decode(),), True)
+        return KeyCandidates(filename, (key.decode(),), True)
     keys = [same.decode() for same in islice(_sharing(key), MAX_ALTERNATIVES + 1)]
-    return Reading(filename, tuple(keys[:MAX_ALTERNATIVES]), len(keys) <= MAX_ALTERNATIVES)
+    return KeyCandidates(filename, tuple(keys[:MAX_ALTERNATIVES]), len(keys) <= MAX_ALTERNATIVES)
 
 
 def _collides(data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The engines behind the interface, each under its own module, and which address leads to which."""
+"""The engines, one module or folder each, and the address that leads to each."""
 
 from __future__ import annotations
 
@@ -11,42 +11,40 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlunsplit
 
-from persistkit.backend import PersistenceBackend
-from persistkit.backends.addresses import bucket_url, server_url
-from persistkit.backends.readonly import ReadOnlyBackend
+from persistkit.engine import Engine
+from persistkit.engines.addresses import bucket_url, server_url
+from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import StorageError
 
-__all__ = ["open_backend", "shown_address"]
-
-
-def __dir__() -> list[str]:
-    return __all__
-
+__all__ = ["open_engine", "shown_address"]
 
 # Two letters at least: `C:/results` is a path.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_TABLES: Final = ("persistkit.backends.sql", "SQLPersistenceBackend")
-_SERVERS: Final = ("persistkit.backends.redis", "RedisPersistenceBackend")
-_OBJECTS: Final = ("persistkit.backends.objects", "ObjectPersistenceBackend")
+_SQLITE: Final = ("persistkit.engines.sqlite", "SQLiteEngine")
+_POSTGRESQL: Final = ("persistkit.engines.postgresql", "PostgreSQLEngine")
+_REDIS: Final = ("persistkit.engines.redis", "RedisEngine")
+_OBJECTS: Final = ("persistkit.engines.objects", "ObjectEngine")
 _ENGINES: Final = {
-    "sqlite": _TABLES,
-    "postgresql": _TABLES,
-    "postgres": _TABLES,
-    "redis": _SERVERS,
-    "rediss": _SERVERS,
-    "valkey": _SERVERS,
-    "valkeys": _SERVERS,
+    "sqlite": _SQLITE,
+    "postgresql": _POSTGRESQL,
+    "postgres": _POSTGRESQL,
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "valkey": _REDIS,
+    "valkeys": _REDIS,
     "s3": _OBJECTS,
     "gs": _OBJECTS,
     "az": _OBJECTS,
 }
+# These engines make a table, or change what they open, unless they are told not to.
+_TOLD: Final = (_SQLITE, _POSTGRESQL)
 _SCHEMES: Final = ("file:", "memory:", *(f"{scheme}://" for scheme in _ENGINES))
 
 
-def open_backend(
+def open_engine(
     address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Any
-) -> PersistenceBackend:
-    """Return the backend an address leads to.
+) -> Engine:
+    """Return the engine an address leads to.
 
     A path (``~/`` is the home directory), a ``file:`` URL (percent-encoded), ``memory:``, ``sqlite:///state.db``,
     ``postgresql://host/database``, ``redis://``, ``rediss://``, ``valkey://`` or ``valkeys://host:6379/0``,
@@ -56,33 +54,32 @@ def open_backend(
     Args:
         address: where the values are.
         create: make the directory, or the database's file and tables, if it does not exist; other engines need none.
-        read_only: refuse every write with ``ReadOnlyError`` before any I/O.
-        options: handed to the backend, such as ``fsync=False``, ``timeout_seconds=5``, ``table="runs"``,
+        read_only: refuse every write with ``ReadOnlyError`` before any I/O, and change no byte of what is opened.
+        options: handed to the engine, such as ``fsync=False``, ``timeout_seconds=5``, ``table="runs"``,
             ``namespace="runs:"``, ``endpoint="https://..."``, credentials.
 
     Raises:
         ImportError: the engine's packages are not installed; the message says what to install.
         TypeError: the address is neither text nor a path, or an option is unknown to the engine.
-        ValueError: the address is empty or not complete.
+        ValueError: the address is empty or not complete, or ``create`` and ``read_only`` are both asked for.
         StorageError: nothing is there, or the scheme is not known; the message says what is near.
 
     Example:
-        >>> open_backend("memory:")
-        MemoryPersistenceBackend()
+        >>> open_engine("memory:")
+        MemoryEngine()
     """
     if not isinstance(address, (str, PathLike)):
         raise TypeError(f"an address is text or a path, such as 'results', not {type(address).__name__}")
     if not fspath(address):
         raise ValueError("the address is empty; write a path, such as 'results', or '.' for the working directory")
-    backend = _opened(address, create, options)
-    return ReadOnlyBackend(backend) if read_only else backend
+    if create and read_only:
+        raise ValueError(f"open {shown_address(address)!r}: what is opened read only is not made; drop create=True")
+    engine = _opened(address, create, read_only, options)
+    return ReadOnlyEngine(engine) if read_only else engine
 
 
 def shown_address(address: str | PathLike[str]) -> str:
-    """Return an address as it may be shown: an engine's without password and options, any other as it is.
-
-    Raises:
-        ValueError: the address is not whole, so that nothing tells what in it is secret.
+    """Return an address as it may be shown: no password and no options; of an unknown scheme, nothing but the scheme.
 
     Example:
         >>> shown_address("postgresql://me:secret@host/state?password=secret")
@@ -91,57 +88,81 @@ def shown_address(address: str | PathLike[str]) -> str:
     text = str(address)
     found = _SCHEME.match(text)
     scheme = found[1].lower() if found else ""
-    if scheme not in _ENGINES:
+    if isinstance(address, PathLike) or scheme in ("", "file", "memory") or _is_path(text):
         return text
+    if scheme not in _ENGINES:
+        return f"{scheme}:..."
     if scheme == "sqlite":
         return text.partition("?")[0]
-    if _ENGINES[scheme] is _OBJECTS:
-        return urlunsplit(bucket_url(text))
-    url = server_url(text)
+    try:
+        if _ENGINES[scheme] is _OBJECTS:
+            return urlunsplit(bucket_url(text))
+        url = server_url(text)
+    except ValueError:  # what in it is secret cannot be told
+        return f"{scheme}://..."
     user, at, host = url.netloc.rpartition("@")
     return f"{url.scheme}://{user.partition(':')[0]}{at}{host}{url.path}"
 
 
-def _opened(address: str | PathLike[str], create: bool, options: dict[str, Any]) -> PersistenceBackend:
+def _opened(address: str | PathLike[str], create: bool, read_only: bool, options: dict[str, Any]) -> Engine:
     if isinstance(address, PathLike):
         return _open_directory(Path(address), create, options)
-    found = _SCHEME.match(address)
-    # A directory may be called anything, `run:1` too: what exists as a path is a path.
-    if found is None or (found[1] not in ("file", "memory") and Path(address).exists()):
+    if _is_path(address):
         path = Path(address)
         at_home = address.startswith("~/") and not path.exists()
         return _open_directory(path.expanduser() if at_home else path, create, options)
-    scheme, rest = found[1].lower(), address[found.end() :]
+    scheme, _, rest = address.partition(":")
+    scheme = scheme.lower()
     if scheme == "file":
-        return _open_directory(Path(unquote(rest.removeprefix("//localhost").removeprefix("//"))), create, options)
+        return _open_directory(_path_of_url(rest), create, options)
     if scheme == "memory":
-        from persistkit.backends.memory import MemoryPersistenceBackend
+        if rest not in ("", "//"):
+            raise ValueError(f"open {address!r}: values in memory have no name; write 'memory:'")
+        from persistkit.engines.memory import MemoryEngine
 
-        return _made(MemoryPersistenceBackend, (), options)
+        return _made(MemoryEngine, (), options)
     if scheme in _ENGINES:
         module, name = _ENGINES[scheme]
         engine = getattr(import_module(module), name)
-        if _ENGINES[scheme] is _TABLES:
-            options["create"] = create
+        if _ENGINES[scheme] in _TOLD:
+            options |= {"create": create, "read_only": read_only}
         return _made(engine, (f"{scheme}:{rest}",), options)
     near = difflib.get_close_matches(scheme, _ENGINES, n=1)
     meant = f"; did you mean {near[0] + '://'!r}? Otherwise" if near else ";"
-    # Only the scheme is told: what follows may hold a password.
+    # Only the scheme is shown: what follows may hold a password.
     raise StorageError(
-        f"open an address: no backend is known for {scheme + ':'!r}{meant} write a path or one of {', '.join(_SCHEMES)}"
+        f"open an address: no engine is known for {scheme + ':'!r}{meant} write a path or one of {', '.join(_SCHEMES)}"
     )
 
 
-def _open_directory(path: Path, create: bool, options: dict[str, Any]) -> PersistenceBackend:
-    from persistkit.backends.file import FilePersistenceBackend
+def _is_path(address: str) -> bool:
+    """Tell whether text is a path: it has no scheme, or exists, for a directory may be called `run:1` too."""
+    found = _SCHEME.match(address)
+    return found is None or (found[1] not in ("file", "memory") and Path(address).exists())
+
+
+def _path_of_url(rest: str) -> Path:
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        if host not in ("", "localhost"):
+            raise ValueError(
+                f"open 'file:{rest}': a file: URL with the host {host!r} leads to another machine; "
+                "mount it and write its path, or write file:///path"
+            )
+        rest = slash + path
+    return Path(unquote(rest))
+
+
+def _open_directory(path: Path, create: bool, options: dict[str, Any]) -> Engine:
+    from persistkit.engines.files import FileEngine
 
     if not create and not path.exists():
         raise StorageError(f"open {str(path)!r}: it does not exist{_near(path)}; to make a new store write create=True")
-    return _made(FilePersistenceBackend, (path,), {"create": create, **options})
+    return _made(FileEngine, (path,), {"create": create, **options})
 
 
-def _made(engine: type[PersistenceBackend], place: tuple[object, ...], options: dict[str, Any]) -> PersistenceBackend:
-    """Make the backend, and name an option it does not take, with the one that may be meant."""
+def _made(engine: type[Engine], place: tuple[object, ...], options: dict[str, Any]) -> Engine:
+    """Make the engine, and name an option it does not take, with the one that may be meant."""
     parameters = inspect.signature(engine).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         taken = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]

@@ -1,0 +1,195 @@
+"""Arguments: what can be a key, a value, a batch or a timeout, checked before any I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from math import inf
+from typing import Any, Final, TypeAlias
+
+from persistkit.errors import InvalidKeyError, ValueTooLargeError
+
+__all__ = [
+    "MAX_KEY_BYTES",
+    "BytesLike",
+    "Items",
+    "as_pair",
+    "check_key",
+    "check_keys",
+    "check_prefix",
+    "check_range",
+    "check_size",
+    "check_timeout",
+    "check_value",
+    "chunked",
+    "collect_items",
+]
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+Items: TypeAlias = Mapping[str, BytesLike] | Iterable[tuple[str, BytesLike]]
+
+MAX_KEY_BYTES: Final = 1024
+
+
+def check_key(key: str) -> None:
+    """Refuse what cannot be a key on every backend.
+
+    Raises:
+        InvalidKeyError: ``key`` is not text, is longer than 1,024 UTF-8 bytes, or holds NUL or a lone surrogate.
+    """
+    if not isinstance(key, str):
+        raise InvalidKeyError(f"a key must be text, not {type(key).__name__}: {_shortened(key)}; write {_as_text(key)}")
+    if "\0" in key:
+        raise InvalidKeyError(f"a key must not contain NUL: {_shortened(key)}")
+    if key.isascii():
+        size_bytes = len(key)
+    else:
+        try:
+            size_bytes = len(key.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidKeyError(f"a key must be valid Unicode, without lone surrogates: {_shortened(key)}") from error
+    if size_bytes > MAX_KEY_BYTES:
+        raise InvalidKeyError(
+            f"a key must fit {MAX_KEY_BYTES:,} UTF-8 bytes, not {size_bytes:,}: {_shortened(key)}; shorten it"
+        )
+
+
+def check_keys(keys: Iterable[str]) -> list[str]:
+    """Return the keys of a batch as a list, all checked.
+
+    Raises:
+        InvalidKeyError: one of them cannot be a key.
+        TypeError: ``keys`` is one text, not several.
+    """
+    if isinstance(keys, str):
+        raise TypeError(f"a batch takes several keys, not one text: write [{_shortened(keys)}]")
+    checked = list(keys)
+    for key in checked:
+        check_key(key)
+    return checked
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that is not text.
+
+    Raises:
+        TypeError: ``prefix`` is not text.
+    """
+    if not isinstance(prefix, str):
+        raise TypeError(f"a prefix must be text (str), not {type(prefix).__name__}: {_shortened(prefix)}")
+
+
+def check_value(key: str, value: BytesLike) -> BytesLike:
+    """Return ``value`` as bytes that can be written in one piece.
+
+    Raises:
+        TypeError: ``value`` is not bytes-like.
+    """
+    if isinstance(value, (bytes, bytearray)):
+        return value
+    if isinstance(value, memoryview):
+        return value.cast("B") if value.c_contiguous and value.nbytes else bytes(value)
+    raise TypeError(
+        f"save {_shortened(key)}: a value must be bytes, bytearray or memoryview, not {type(value).__name__}; "
+        f"{_encoding_advice(value)}"
+    )
+
+
+def check_size(key: str, size_bytes: int, limit_bytes: int | None) -> None:
+    """Refuse a value that is larger than the engine takes, before it is sent.
+
+    Raises:
+        ValueTooLargeError: ``size_bytes`` is above ``limit_bytes``.
+    """
+    if limit_bytes is not None and size_bytes > limit_bytes:
+        raise ValueTooLargeError(
+            f"save {_shortened(key)}: a value of {size_bytes:,} bytes is above the {limit_bytes:,} this engine takes; "
+            "split it over several keys, or keep it in files or an object store"
+        )
+
+
+def check_range(start: int, size: int) -> None:
+    """Refuse a part of a value that cannot be.
+
+    Raises:
+        ValueError: ``start`` or ``size`` is negative.
+    """
+    if start < 0 or size < 0:
+        raise ValueError(f"a range starts at 0 or later and has 0 bytes or more, not start {start} and size {size}")
+
+
+def check_timeout(timeout_seconds: float) -> None:
+    """Refuse a time to wait that is none.
+
+    Raises:
+        TypeError: ``timeout_seconds`` is not a number.
+        ValueError: ``timeout_seconds`` is not above zero, or has no end.
+    """
+    if not isinstance(timeout_seconds, (int, float)):
+        raise TypeError(f"timeout_seconds is a number of seconds, such as 30, not {timeout_seconds!r}")
+    if not 0 < timeout_seconds < inf:
+        raise ValueError(
+            f"timeout_seconds is above zero and has an end, not {timeout_seconds:g}; write 3600 for an hour"
+        )
+
+
+def as_pair(item: Any) -> tuple[str, Any]:
+    """Return an item of a batch, whatever was given for one, as key and value.
+
+    Raises:
+        TypeError: ``item`` is no pair.
+    """
+    try:
+        key, value = item
+    except (TypeError, ValueError):
+        raise TypeError(f"a batch is a dict, or pairs of key and value, not {_shortened(item)}") from None
+    return key, value
+
+
+def collect_items(items: Items) -> dict[str, BytesLike]:
+    """Return the items of a batch by key, all checked; the last of a repeated key wins.
+
+    Raises:
+        InvalidKeyError: one of the keys cannot be a key.
+        TypeError: one of the values is not bytes-like, or an item is no pair.
+    """
+    collected: dict[str, BytesLike] = {}
+    for key, value in items.items() if isinstance(items, Mapping) else map(as_pair, items):
+        check_key(key)
+        collected[key] = check_value(key, value)
+    return collected
+
+
+def chunked(items: Mapping[str, BytesLike], most: int, most_bytes: int) -> Iterator[dict[str, BytesLike]]:
+    """Split a batch into chunks of at most ``most`` items and ``most_bytes`` bytes; a larger value is a chunk of its own.
+
+    Example:
+        >>> list(chunked({"a": b"12", "b": b"3", "c": b"4567"}, most=5, most_bytes=3))
+        [{'a': b'12', 'b': b'3'}, {'c': b'4567'}]
+    """
+    chunk: dict[str, BytesLike] = {}
+    size_bytes = 0
+    for key, value in items.items():
+        if chunk and (len(chunk) == most or size_bytes + len(value) > most_bytes):
+            yield chunk
+            chunk, size_bytes = {}, 0
+        chunk[key] = value
+        size_bytes += len(value)
+    if chunk:
+        yield chunk
+
+
+def _as_text(key: object) -> str:
+    return "key.decode()" if isinstance(key, bytes) else "str(key)"
+
+
+def _shortened(given: object, limit: int = 80) -> str:
+    text = repr(given)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _encoding_advice(value: object) -> str:
+    if isinstance(value, str):
+        return "encode text with value.encode()"
+    if isinstance(value, (dict, list, tuple, int, float)) or value is None:
+        return "encode it with json.dumps(value).encode()"
+    return "encode it to bytes first"

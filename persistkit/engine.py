@@ -1,0 +1,426 @@
+"""Engine: bytes under text keys in blocking calls, the interface of every place to store, with its whole contract."""
+
+from __future__ import annotations
+
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from errno import EHOSTUNREACH, ETIMEDOUT
+from threading import Lock
+from types import TracebackType
+from typing import BinaryIO, ClassVar, Final, NamedTuple, Self
+
+from persistkit.arguments import (
+    BytesLike,
+    Items,
+    check_key,
+    check_keys,
+    check_prefix,
+    check_range,
+    check_size,
+    check_value,
+    collect_items,
+)
+from persistkit.errors import BatchError, StorageError
+from persistkit.keys import filename_for
+from persistkit.trace import traced, traced_iteration
+
+__all__ = ["UNANSWERED", "Engine", "Entry", "attempt_each", "raise_failures"]
+
+# A StorageError with one of these means that the server did not answer: the next key would wait as long.
+UNANSWERED: Final = frozenset({EHOSTUNREACH, ETIMEDOUT})
+
+
+class Entry(NamedTuple):
+    """One stored value, as a listing shows it.
+
+    Attributes:
+        key: the true key, or None when it cannot be known.
+        size: of the value, in bytes.
+        modified: when the value was last saved, aware and in UTC; None where the engine keeps no time.
+        stored_as: the filename it is stored under; None for the one the rule gives.
+        ambiguous: several keys share this filename and nothing on disk tells which; ``key`` is the likeliest.
+    """
+
+    key: str | None
+    size: int
+    modified: datetime | None
+    stored_as: str | None = None
+    ambiguous: bool = False
+
+    @property
+    def filename(self) -> str:
+        """The hashed filename of the key, by the same rule on every engine; empty when it cannot be known."""
+        if self.stored_as is not None or self.key is None:
+            return self.stored_as or ""
+        return filename_for(self.key)
+
+
+class Engine(ABC):
+    """Bytes under text keys, in blocking calls: the interface of every place to store.
+
+    The public methods check their arguments, trace, and call the method of the same name with an underscore. An
+    engine overrides ``_save``, ``_load``, ``_delete`` and ``_entries``; everything else has a default that works, and
+    is overridden where an engine does better. To change what another engine does, hold it, do not inherit from it.
+
+    The contract, for every engine:
+
+    * A key is any text of at most 1,024 UTF-8 bytes without NUL or lone surrogates; anything else raises
+      ``InvalidKeyError`` before any I/O. The empty text is a key. Two keys never share a value.
+    * A value is ``bytes``, ``bytearray`` or ``memoryview``; anything else raises ``TypeError`` before any I/O.
+      A value above ``max_value_bytes`` raises ``ValueTooLargeError`` before it is sent.
+    * A missing key is never an error, and an error never looks like a missing key: when the storage refuses, is gone
+      or does not answer in time, ``StorageError`` is raised.
+    * After ``save`` returned, ``load`` gives that value or a later one. After it raised or the process died, ``load``
+      gives the old value or the new one, whole.
+    * A ``prefix`` is literal text that a key starts with, never a path segment or a pattern. Listings have no limit.
+    * An engine may be used from any thread, and in a forked child, unless its docstring says otherwise.
+
+    Every operation writes a debug record to the logger ``persistkit``: operation, key, bytes, milliseconds; never a
+    value.
+
+    Attributes:
+        max_value_bytes: the largest value the engine takes, or None when memory or disk is the only limit.
+        blocks: whether operations wait for a disk or a server; if not, asynchronous code calls them without a thread.
+        batch_is_transaction: whether a batch is stored or deleted as a whole or not at all.
+        concurrency: how many operations the engine works on at the same time with profit.
+    """
+
+    max_value_bytes: int | None = None
+    blocks: ClassVar[bool] = True
+    batch_is_transaction: ClassVar[bool] = False
+    concurrency: int = 8
+
+    # What an engine writes. Arguments come checked.
+
+    @abstractmethod
+    def _save(self, key: str, value: BytesLike) -> None: ...
+
+    @abstractmethod
+    def _load(self, key: str) -> bytes | None: ...
+
+    @abstractmethod
+    def _delete(self, key: str) -> None: ...
+
+    @abstractmethod
+    def _entries(self, prefix: str) -> Iterator[Entry]: ...
+
+    # What an engine may do better.
+
+    def _load_buffer(self, key: str) -> BytesLike | None:
+        return self._load(key)
+
+    def _batch_save(self, items: dict[str, BytesLike]) -> None:
+        attempt_each("batch_save", items, lambda key: self._save(key, items[key]))
+
+    def _batch_load(self, keys: list[str]) -> list[bytes | None]:
+        loaded: dict[str, bytes | None] = {}
+
+        def load(key: str) -> None:
+            loaded[key] = self._load(key)
+
+        attempt_each("batch_load", dict.fromkeys(keys), load)
+        return [loaded[key] for key in keys]
+
+    def _batch_delete(self, keys: list[str]) -> None:
+        attempt_each("batch_delete", keys, self._delete)
+
+    def _list_keys(self, prefix: str) -> list[str]:
+        # Text sorts by code point, and UTF-8 keeps that order in its bytes.
+        return sorted(entry.key for entry in self._entries(prefix) if entry.key is not None)
+
+    def _exists(self, key: str) -> bool:
+        return self._load(key) is not None
+
+    def _key_count(self) -> int:
+        return sum(1 for _ in self._entries(""))
+
+    def _add(self, key: str, value: BytesLike) -> bool:
+        with _compare_lock:
+            if self._exists(key):
+                return False
+            self._save(key, value)
+            return True
+
+    def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
+        with _compare_lock:
+            if self._load(key) != expected:
+                return False
+            self._save(key, value)
+            return True
+
+    def _read_range(self, key: str, start: int, size: int) -> bytes | None:
+        value = self._load(key)
+        return None if value is None else value[start : start + size]
+
+    def _open_reader(self, key: str) -> io.BufferedIOBase | None:
+        value = self._load(key)
+        return None if value is None else io.BytesIO(value)
+
+    @contextmanager
+    def _open_writer(self, key: str) -> Iterator[BinaryIO]:
+        from persistkit.streams import SpooledWriter  # here, because few write streams, and tempfile imports much
+
+        with SpooledWriter(key, self.max_value_bytes) as writer:
+            yield writer
+            self._save(key, writer.content())
+
+    def _change_token(self) -> object | None:
+        return None
+
+    # What users call.
+
+    def save(self, key: str, value: BytesLike) -> None:
+        """Store ``value`` under ``key``, replacing what was there.
+
+        Raises:
+            InvalidKeyError: the key cannot be a key.
+            TypeError: the value is not bytes-like.
+            ValueTooLargeError: the value is larger than the engine takes.
+            KeyCollisionError: another key owns the place of this one (engines that hash their names).
+            StorageError: the storage refused, is full, is gone or did not answer.
+        """
+        value = self._checked(key, value)
+        with traced("save", key, len(value)):
+            self._save(key, value)
+
+    def load(self, key: str) -> bytes | None:
+        """Return the value stored under ``key``, or None when there is none.
+
+        Raises:
+            InvalidKeyError: the key cannot be a key.
+            StorageError: the storage refused, is gone or did not answer.
+        """
+        check_key(key)
+        with traced("load", key) as trace:
+            value = self._load(key)
+            if trace is not None and value is not None:
+                trace.size_bytes = len(value)
+            return value
+
+    def load_buffer(self, key: str) -> BytesLike | None:
+        """Return the value as ``load`` does; a large one perhaps in a writable buffer that belongs to the caller."""
+        check_key(key)
+        with traced("load", key) as trace:
+            value = self._load_buffer(key)
+            if trace is not None and value is not None:
+                trace.size_bytes = len(value)
+            return value
+
+    def delete(self, key: str) -> None:
+        """Remove the value stored under ``key``; no error when there is none.
+
+        Raises:
+            InvalidKeyError: the key cannot be a key.
+            StorageError: the storage refused, is gone or did not answer.
+        """
+        check_key(key)
+        with traced("delete", key):
+            self._delete(key)
+
+    def batch_save(self, items: Items) -> None:
+        """Store every value of ``items``, a mapping or an iterable of pairs; the last of a repeated key wins.
+
+        All keys and values are checked before the first is stored. Then every item is attempted, unless the storage
+        stops answering: what is left then fails without being tried.
+
+        Raises:
+            InvalidKeyError: one of the keys cannot be a key; nothing was stored.
+            TypeError: one of the values is not bytes-like; nothing was stored.
+            ValueTooLargeError: one of the values is larger than the engine takes; nothing was stored.
+            BatchError: some items failed (``failures``). The others are stored; none is where ``batch_is_transaction``.
+        """
+        collected = collect_items(items)
+        for key, value in collected.items():
+            check_size(key, len(value), self.max_value_bytes)
+        with traced("batch_save", size_bytes=sum(map(len, collected.values()))):
+            if collected:
+                self._batch_save(collected)
+
+    def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:
+        """Return the values of ``keys`` in their order, None where there is none.
+
+        Raises:
+            InvalidKeyError: one of the keys cannot be a key.
+            BatchError: some keys could not be read (``failures``).
+        """
+        checked = check_keys(keys)
+        with traced("batch_load") as trace:
+            values = self._batch_load(checked) if checked else []
+            if trace is not None:
+                trace.size_bytes = sum(len(value) for value in values if value is not None)
+            return values
+
+    def batch_delete(self, keys: Iterable[str]) -> None:
+        """Remove the values of ``keys``; no error for those that have none.
+
+        Raises:
+            InvalidKeyError: one of the keys cannot be a key; nothing was removed.
+            BatchError: some keys failed (``failures``). The others are gone; none is where ``batch_is_transaction``.
+        """
+        checked = list(dict.fromkeys(check_keys(keys)))
+        with traced("batch_delete"):
+            if checked:
+                self._batch_delete(checked)
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Iterate over everything stored whose key starts with ``prefix``, in the engine's order.
+
+        An entry whose key cannot be known has key None and comes only when ``prefix`` is empty.
+
+        Raises:
+            ListingNotSupportedError: the backend behind this engine cannot list.
+            StorageError: the storage refused, is gone or did not answer.
+        """
+        check_prefix(prefix)
+        return traced_iteration("entries", prefix, self._entries(prefix))
+
+    def list_keys(self, prefix: str = "") -> list[str]:
+        """Return the known keys that start with ``prefix``, sorted by their UTF-8 bytes; raises as ``entries``."""
+        check_prefix(prefix)
+        with traced("list_keys", prefix):
+            return self._list_keys(prefix)
+
+    def exists(self, key: str) -> bool:
+        """Tell whether a value is stored under ``key``; raises as ``load``."""
+        check_key(key)
+        with traced("exists", key):
+            return self._exists(key)
+
+    def key_count(self) -> int:
+        """Return how many values are stored, those of unknown keys included; raises as ``entries``."""
+        with traced("key_count"):
+            return self._key_count()
+
+    def add(self, key: str, value: BytesLike) -> bool:
+        """Store ``value`` if nothing is stored under ``key``, in one atomic step; tell whether it was stored.
+
+        Atomic among all processes and machines that use ``add`` and ``replace``, unless the engine's docstring says
+        otherwise. This default is atomic among the threads of one process. Raises as ``save``.
+        """
+        value = self._checked(key, value)
+        with traced("add", key, len(value)):
+            return self._add(key, value)
+
+    def replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
+        """Store ``value`` if the bytes ``expected`` are stored under ``key`` now, in one atomic step; tell whether.
+
+        Atomic as ``add`` is. Raises as ``save``.
+        """
+        value = self._checked(key, value)
+        expected = check_value(key, expected)
+        with traced("replace", key, len(value)):
+            return self._replace(key, value, expected)
+
+    def read_range(self, key: str, start: int, size: int) -> bytes | None:
+        """Return at most ``size`` bytes of the value from position ``start`` on; None when there is no value.
+
+        Shorter than ``size`` at the end of the value, empty beyond it.
+
+        Raises:
+            InvalidKeyError: the key cannot be a key.
+            ValueError: ``start`` or ``size`` is negative.
+            StorageError: the storage refused, is gone or did not answer.
+        """
+        check_key(key)
+        check_range(start, size)
+        with traced("read_range", key, size):
+            return self._read_range(key, start, size)
+
+    def open_reader(self, key: str) -> io.BufferedIOBase | None:
+        """Open the value of ``key`` as a readable, seekable file object; None when there is none. Close it after use.
+
+        Raises:
+            InvalidKeyError: the key cannot be a key.
+            StorageError: the storage refused, is gone or did not answer; reading raises it too.
+        """
+        check_key(key)
+        with traced("open_reader", key):
+            return self._open_reader(key)
+
+    def open_writer(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """Return a context manager of a writable file object: ``with engine.open_writer(key) as file``.
+
+        The value appears, whole, when the block ends; an exception in the block discards it and leaves what was
+        stored. The default keeps what is written, on disk above 8 MiB, and saves it as one value at the end.
+
+        Raises:
+            InvalidKeyError: the key cannot be a key.
+            KeyCollisionError: another key owns the place of this one.
+            ValueTooLargeError: the value grew larger than the engine takes.
+            StorageError: the storage refused, is full, is gone or did not answer.
+        """
+        check_key(key)
+        return self._open_writer(key)
+
+    def change_token(self) -> object | None:
+        """Return a cheap token of the present content: equal tokens mean no change; None means it cannot be told."""
+        with traced("change_token"):
+            return self._change_token()
+
+    def close(self) -> None:
+        """Give back what the engine holds, such as connections; using it again opens them anew."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _checked(self, key: str, value: BytesLike) -> BytesLike:
+        check_key(key)
+        value = check_value(key, value)
+        check_size(key, len(value), self.max_value_bytes)
+        return value
+
+
+# One for the process: what two engine objects over one place compare and store is in order too.
+_compare_lock: Final = Lock()
+
+
+def attempt_each(operation: str, keys: Iterable[str], work: Callable[[str], object]) -> None:
+    """Run ``work`` on every key, and raise one error for all failures.
+
+    When the storage stops answering, the keys that are left fail without being tried.
+
+    Raises:
+        BatchError: some keys failed.
+    """
+    failures: dict[str, Exception] = {}
+    unanswered: StorageError | None = None
+    attempted = 0
+    for key in keys:
+        attempted += 1
+        if unanswered is not None:
+            failures[key] = StorageError(
+                f"{operation} {key!r}: not tried, because of: {unanswered}", errno=unanswered.errno
+            )
+            continue
+        try:
+            work(key)
+        except Exception as error:
+            failures[key] = error
+            if isinstance(error, StorageError) and error.errno in UNANSWERED:
+                unanswered = error
+    raise_failures(operation, attempted, failures)
+
+
+def raise_failures(operation: str, attempted: int, failures: dict[str, Exception]) -> None:
+    """Raise the one error of a batch when some of its items failed.
+
+    Raises:
+        BatchError: ``failures`` is not empty.
+    """
+    if not failures:
+        return
+    key, error = next(iter(failures.items()))
+    raise BatchError(
+        f"{operation}: {len(failures):,} of {attempted:,} keys failed, the others were carried out; "
+        f"the first: {key!r}: {error}",
+        failures,
+    ) from error

@@ -1,0 +1,85 @@
+"""MemoryEngine: values in the memory of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Never
+
+from persistkit.arguments import BytesLike
+from persistkit.engine import Engine, Entry
+
+__all__ = ["MemoryEngine"]
+
+
+class MemoryEngine(Engine):
+    """Values in memory: for tests, and for results that need not outlive the process.
+
+    Nothing is left after exit; a forked child's copy goes its own way, and pickling is refused. ``add`` and
+    ``replace`` are atomic among the threads of the process.
+    """
+
+    blocks = False
+
+    def __init__(self) -> None:
+        self._values: dict[str, tuple[bytes, datetime]] = {}
+        self._changes = 0
+        self._lock = Lock()
+
+    def __repr__(self) -> str:
+        return "MemoryEngine()"
+
+    def __reduce__(self) -> Never:
+        raise TypeError(
+            f"pickle {self!r}: its values are in the memory of this process alone; "
+            "for workers, open a directory: persistkit.open('results', create=True)"
+        )
+
+    def _save(self, key: str, value: BytesLike) -> None:
+        with self._lock:
+            self._put(key, value)
+
+    def _put(self, key: str, value: BytesLike) -> None:
+        self._values[key] = bytes(value), datetime.now(UTC)
+        self._changes += 1
+
+    def _load(self, key: str) -> bytes | None:
+        stored = self._values.get(key)
+        return None if stored is None else stored[0]
+
+    def _delete(self, key: str) -> None:
+        with self._lock:
+            self._values.pop(key, None)
+            self._changes += 1
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        for key, (value, modified) in self._values.copy().items():
+            if key.startswith(prefix):
+                yield Entry(key, len(value), modified)
+
+    def _list_keys(self, prefix: str) -> list[str]:
+        return sorted(key for key in self._values.copy() if key.startswith(prefix))
+
+    def _exists(self, key: str) -> bool:
+        return key in self._values
+
+    def _key_count(self) -> int:
+        return len(self._values)
+
+    def _add(self, key: str, value: BytesLike) -> bool:
+        with self._lock:
+            if key in self._values:
+                return False
+            self._put(key, value)
+            return True
+
+    def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
+        with self._lock:
+            if self._load(key) != expected:
+                return False
+            self._put(key, value)
+            return True
+
+    def _change_token(self) -> object:
+        return self._changes

@@ -1,0 +1,29 @@
+"""Keys and filenames: the rule from a key to its filename, and the way back."""
+
+from __future__ import annotations
+
+from persistkit.keys.filenames import (
+    KeyCandidates,
+    alternatives,
+    candidates_of,
+    filename_for,
+    is_filename,
+    is_owner_filename,
+    iter_candidates,
+    needs_owner_file,
+    owner_filename_for,
+    place_for,
+)
+
+__all__ = [
+    "KeyCandidates",
+    "alternatives",
+    "candidates_of",
+    "filename_for",
+    "is_filename",
+    "is_owner_filename",
+    "iter_candidates",
+    "needs_owner_file",
+    "owner_filename_for",
+    "place_for",
+]

@@ -1,0 +1,69 @@
+"""Trace: one debug record on the logger ``persistkit`` for each operation; values never reach the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, TypeVar
+
+__all__ = ["Trace", "traced", "traced_iteration"]
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("persistkit")
+
+
+class Trace:
+    """Times one operation and writes one debug record when it ends."""
+
+    __slots__ = ("_key", "_operation", "_started", "size_bytes")
+
+    def __init__(self, operation: str, key: str | None, size_bytes: int | None = None) -> None:
+        self._operation = operation
+        self._key = key
+        self.size_bytes = size_bytes
+
+    def __enter__(self) -> Trace:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        milliseconds = (time.perf_counter() - self._started) * 1000
+        extra = {
+            "operation": self._operation,
+            "key": self._key,
+            "size_bytes": self.size_bytes,
+            "milliseconds": milliseconds,
+        }
+        outcome = "" if kind is None else f" failed: {kind.__name__}"
+        _logger.debug(
+            "%s key=%r bytes=%s ms=%.3f%s",
+            self._operation,
+            self._key,
+            self.size_bytes,
+            milliseconds,
+            outcome,
+            extra=extra,
+        )
+
+
+_SILENT: Final = nullcontext(None)
+
+
+def traced(
+    operation: str, key: str | None = None, size_bytes: int | None = None
+) -> AbstractContextManager[Trace | None]:
+    """Trace a ``with`` block as one operation when the logger ``persistkit`` is at DEBUG; free otherwise."""
+    return Trace(operation, key, size_bytes) if _logger.isEnabledFor(logging.DEBUG) else _SILENT
+
+
+def traced_iteration(operation: str, key: str, iterator: Iterator[T]) -> Iterator[T]:
+    """Trace a whole iteration as one operation when the logger ``persistkit`` is at DEBUG."""
+    return _traced_iteration(operation, key, iterator) if _logger.isEnabledFor(logging.DEBUG) else iterator
+
+
+def _traced_iteration(operation: str, key: str, iterator: Iterator[T]) -> Iterator[T]:
+    with traced(operation, key):
+        yield from iterator
