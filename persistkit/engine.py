@@ -112,6 +112,9 @@ class Engine(ABC):
     def _load_buffer(self, key: str) -> BytesLike | None:
         return self._load(key)
 
+    def _load_cached(self, key: str) -> bytes | None:  # noqa: ARG002
+        return None
+
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
         attempt_each("batch_save", items, lambda key: self._save(key, items[key]))
 
@@ -208,6 +211,18 @@ class Engine(ABC):
             if trace is not None and value is not None:
                 trace.size_bytes = len(value)
             return value
+
+    def load_cached(self, key: str) -> bytes | None:
+        """Return the value if it can be had at once, without waiting for a disk or a server; None says nothing.
+
+        None may mean that nothing is stored, that the value is large, or that it is not in the system's cache: ``load``
+        tells. For event loops, which must not wait.
+
+        Raises:
+            InvalidKeyError: the key cannot be a key.
+        """
+        check_key(key)
+        return self._load_cached(key)
 
     def delete(self, key: str) -> None:
         """Remove the value stored under ``key``; no error when there is none.

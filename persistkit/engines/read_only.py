@@ -69,6 +69,9 @@ class ReadOnlyEngine(Engine):
     def _load_buffer(self, key: str) -> BytesLike | None:
         return self.engine._load_buffer(key)
 
+    def _load_cached(self, key: str) -> bytes | None:
+        return self.engine._load_cached(key)
+
     def _batch_load(self, keys: list[str]) -> list[bytes | None]:
         return self.engine._batch_load(keys)
 
