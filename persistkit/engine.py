@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from errno import EHOSTUNREACH, ETIMEDOUT
 from threading import Lock
 from types import TracebackType
 from typing import BinaryIO, ClassVar, Final, NamedTuple, Self
@@ -23,14 +22,11 @@ from persistkit.arguments import (
     check_value,
     collect_items,
 )
-from persistkit.errors import BatchError, StorageError
+from persistkit.batches import attempt_each
 from persistkit.keys import filename_for
 from persistkit.trace import traced, traced_iteration
 
-__all__ = ["UNANSWERED", "Engine", "Entry", "attempt_each", "raise_failures"]
-
-# A StorageError with one of these means that the server did not answer: the next key would wait as long.
-UNANSWERED: Final = frozenset({EHOSTUNREACH, ETIMEDOUT})
+__all__ = ["Engine", "Entry"]
 
 
 class Entry(NamedTuple):
@@ -396,46 +392,3 @@ class Engine(ABC):
 
 # One for the process: what two engine objects over one place compare and store is in order too.
 _compare_lock: Final = Lock()
-
-
-def attempt_each(operation: str, keys: Iterable[str], work: Callable[[str], object]) -> None:
-    """Run ``work`` on every key, and raise one error for all failures.
-
-    When the storage stops answering, the keys that are left fail without being tried.
-
-    Raises:
-        BatchError: some keys failed.
-    """
-    failures: dict[str, Exception] = {}
-    unanswered: StorageError | None = None
-    attempted = 0
-    for key in keys:
-        attempted += 1
-        if unanswered is not None:
-            failures[key] = StorageError(
-                f"{operation} {key!r}: not tried, because of: {unanswered}", errno=unanswered.errno
-            )
-            continue
-        try:
-            work(key)
-        except Exception as error:
-            failures[key] = error
-            if isinstance(error, StorageError) and error.errno in UNANSWERED:
-                unanswered = error
-    raise_failures(operation, attempted, failures)
-
-
-def raise_failures(operation: str, attempted: int, failures: dict[str, Exception]) -> None:
-    """Raise the one error of a batch when some of its items failed.
-
-    Raises:
-        BatchError: ``failures`` is not empty.
-    """
-    if not failures:
-        return
-    key, error = next(iter(failures.items()))
-    raise BatchError(
-        f"{operation}: {len(failures):,} of {attempted:,} keys failed, the others were carried out; "
-        f"the first: {key!r}: {error}",
-        failures,
-    ) from error
