@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import engines
+import servers
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -37,19 +37,19 @@ def project() -> Path:
 @pytest.fixture(scope="session")
 def postgresql_address() -> Iterator[str]:
     """One PostgreSQL for the session."""
-    with engines.postgresql() as address:
+    with servers.postgresql() as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def valkey_address() -> Iterator[str]:
     """One Valkey for the session."""
-    with engines.valkey() as address:
+    with servers.valkey() as address:
         yield address
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[engines.S3Server]:
+def s3_server() -> Iterator[servers.S3Server]:
     """One SeaweedFS for the session."""
-    with engines.s3() as server:
+    with servers.s3() as server:
         yield server

@@ -27,7 +27,7 @@ from persistkit.backends import open_backend
 from persistkit.filenames import filename_for
 
 sys.path.append(str(Path(__file__).parent.parent))
-import engines
+import servers
 
 ENGINES = ("sqlite", "postgresql", "valkey", "s3")
 _SINGLE_OPERATIONS = 100
@@ -57,12 +57,12 @@ def opened(engine: str, folder: Path, stack: ExitStack) -> Opened:
     if engine == "sqlite":
         return lambda: (open_backend(f"sqlite:///{folder}/ours.db", create=True), by_sqlite3(folder / "by-hand.db"))
     if engine == "postgresql":
-        address = stack.enter_context(engines.postgresql())
+        address = stack.enter_context(servers.postgresql())
         return lambda: (open_backend(address, create=True), by_psycopg(address))
     if engine == "valkey":
-        address = stack.enter_context(engines.valkey())
+        address = stack.enter_context(servers.valkey())
         return lambda: (open_backend(address), by_redis(address))
-    server = stack.enter_context(engines.s3())
+    server = stack.enter_context(servers.s3())
     options: Any = server.options  # Any: text only, and no option of the address
     return lambda: (
         open_backend(f"s3://{server.bucket}/ours", **options),

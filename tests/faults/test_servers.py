@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import engines
+import servers
 import pytest
 
 from persistkit import PersistenceBackend
@@ -41,28 +41,28 @@ class Service:
     """
 
     name: str
-    server: engines.Server
+    server: servers.Server
     opened: Callable[[float], PersistenceBackend]
 
 
 @contextmanager
 def postgresql() -> Iterator[Service]:
     """PostgreSQL, whose commits survive it."""
-    with engines.postgresql_server() as (server, address):
+    with servers.postgresql_server() as (server, address):
         yield Service("PostgreSQL", server, lambda limit: open_backend(address, create=True, timeout_seconds=limit))
 
 
 @contextmanager
 def valkey() -> Iterator[Service]:
     """Valkey, told to write every change through."""
-    with engines.valkey_server("--appendonly", "yes", "--appendfsync", "always") as (server, address):
+    with servers.valkey_server("--appendonly", "yes", "--appendfsync", "always") as (server, address):
         yield Service("Valkey", server, lambda limit: open_backend(address, timeout_seconds=limit))
 
 
 @contextmanager
 def s3() -> Iterator[Service]:
     """SeaweedFS."""
-    with engines.s3() as found:
+    with servers.s3() as found:
         address = f"s3://{found.bucket}/{found.new_prefix()}"
         options: dict[str, Any] = {**found.options}  # Any: an option may be of any type
         yield Service("S3", found.server, lambda limit: open_backend(address, timeout_seconds=limit, **options))
