@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import S3Server
+from servers import S3Server
 
 import persistkit
 from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from engines import S3Server, free_port
+from servers import S3Server, free_port
 
 import persistkit
 from persistkit import agent_runtime, transfer

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from engines import S3Server
+from servers import S3Server
 
 import persistkit
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import obstore
 import pytest
-from engines import S3Server, free_port
+from servers import S3Server, free_port
 from obstore.store import MemoryStore
 
 from persistkit import FilePersistenceBackend, PersistenceBackend

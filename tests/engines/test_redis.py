@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from engines import free_port
+from servers import free_port
 from redis import Redis
 
 from persistkit import PersistenceBackend

@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import psycopg
 import pytest
-from engines import free_port
+from servers import free_port
 
 from persistkit.backends.sql import SQLPersistenceBackend
 from persistkit.errors import BatchError, StorageError
