@@ -1,56 +1,60 @@
-"""Contract: what every part of the suite stands on: how a backend is made, and read back by a second route."""
+"""Contract: what every part of the suite stands on: an engine for each test, and a second route to what it holds."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncIterator, Awaitable
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from persistkit.backend import PersistenceBackend
+from persistkit.engine import Engine
 
-__all__ = ["Contract", "lists"]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__all__ = ["Contract", "run_threads"]
 
 
 class Contract:
-    """Makes the backend of each test, and checks what it holds."""
-
-    pytestmark = pytest.mark.anyio
-
-    def make_backend(self) -> PersistenceBackend | Awaitable[PersistenceBackend]:
-        """Return an empty backend; override it, with or without ``async``."""
-        raise NotImplementedError(f"{type(self).__name__} must override make_backend() to return an empty backend")
-
-    async def read_raw(self, backend: PersistenceBackend, key: str) -> bytes | None:
-        """Return the value of ``key`` by a route that is not ``load``, None when there is none; override it."""
-        return await backend.load(key)
+    """Makes the engine of each test, and checks what it holds."""
 
     @pytest.fixture
-    def anyio_backend(self) -> str:
-        """Run on asyncio, for which every backend is made."""
-        return "asyncio"
+    def engine(self) -> Iterator[Engine]:
+        """Make the engine of one test, and close it."""
+        engine = self._open()
+        yield engine
+        engine.close()
 
-    @pytest.fixture
-    async def backend(self, anyio_backend: str) -> AsyncIterator[PersistenceBackend]:  # noqa: ARG002 - chooses the loop
-        """Make the backend of one test, and close it."""
-        backend = await self._made()
-        yield backend
-        await backend.aclose()
+    def _open(self) -> Engine:
+        raise NotImplementedError
 
-    async def _made(self) -> PersistenceBackend:
-        made = self.make_backend()
-        return await made if inspect.isawaitable(made) else made
+    def _stored(self, engine: Engine, key: str) -> bytes | None:
+        """Return the value of ``key`` by the second route."""
+        raise NotImplementedError
 
-    async def _check(self, backend: PersistenceBackend, key: str, value: bytes | None) -> None:
-        assert await backend.load(key) == value
-        assert await backend.exists(key) is (value is not None)
-        assert await self.read_raw(backend, key) == value
+    def _lists(self, engine: Engine) -> bool:  # noqa: ARG002
+        """Tell whether listings are put to the test."""
+        return True
+
+    def _check(self, engine: Engine, key: str, value: bytes | None) -> None:
+        assert engine.load(key) == value
+        assert engine.exists(key) is (value is not None)
+        assert self._stored(engine, key) == value
 
 
-def lists(backend: PersistenceBackend) -> bool:
-    """Tell whether a backend says that it can list."""
-    return type(backend).entries is not PersistenceBackend.entries
+def run_threads(*works: Callable[[], object]) -> None:
+    """Run each of ``works`` in a thread of its own, begun together; raise what the first of them raised."""
+    together = threading.Barrier(len(works))
+    errors: list[BaseException] = []
+
+    def run(work: Callable[[], object]) -> None:
+        together.wait()
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]

@@ -1,71 +1,95 @@
-"""StreamsContract: large values in chunks."""
+"""StreamsContract: values as file objects."""
 
 from __future__ import annotations
 
-from typing import Final
+import io
+import zipfile
+from typing import BinaryIO, Final, cast
 
 import pytest
 
-from persistkit.backend import PersistenceBackend
-from persistkit.testing.contract import Contract, lists
+from persistkit.arguments import BytesLike
+from persistkit.engine import Engine
+from persistkit.testing.contract import Contract
+from persistkit.testing.values import LARGE
 
 __all__ = ["StreamsContract"]
 
-
-def __dir__() -> list[str]:
-    return __all__
-
-
-_MEBIBYTE: Final = 1024 * 1024
-_LARGE: Final = bytes(range(256)) * (16 * _MEBIBYTE // 256)
+_CHUNK: Final = 3 * 1024 * 1024
 
 
 class StreamsContract(Contract):
-    """Chunks are read and written; what a writer took appears whole or not at all."""
+    """A value is read as a file is; what is written to a file object appears whole or not at all."""
 
-    async def test_a_value_is_read_in_chunks(self, backend: PersistenceBackend) -> None:
-        """A reader tells the size, gives the value in chunks and then nothing, and is None for a missing key."""
-        await backend.save("key", _LARGE)
-        async with backend.open_reader("key") as reader:
-            assert reader is not None
-            assert reader.size == len(_LARGE)
-            chunks = [await reader.read(5)]
-            while chunk := await reader.read(3 * _MEBIBYTE):
+    def test_a_value_is_read_as_a_file(self, engine: Engine) -> None:
+        """A reader is readable and seekable, and None for a missing key."""
+        assert engine.open_reader("missing") is None
+        engine.save("key", LARGE)
+        reader = engine.open_reader("key")
+        assert isinstance(reader, io.BufferedIOBase)
+        with reader:
+            assert reader.readable()
+            assert reader.seekable()
+            chunks = [reader.read(5)]
+            while chunk := reader.read(_CHUNK):
                 chunks.append(chunk)
-            assert await reader.read() == b""
-        assert max(map(len, chunks)) <= 3 * _MEBIBYTE
-        assert b"".join(chunks) == _LARGE
-        async with backend.open_reader("key") as reader:
-            assert reader is not None
-            assert await reader.read() == _LARGE
-        async with backend.open_reader("missing") as reader:
-            assert reader is None
+            assert max(map(len, chunks)) <= _CHUNK
+            assert b"".join(chunks) == LARGE
+            assert reader.read() == b""
+            assert reader.seek(-3, io.SEEK_END) == reader.tell() == len(LARGE) - 3
+            assert reader.read() == LARGE[-3:]
+            reader.seek(0)
+            buffer = bytearray(70_000)
+            assert reader.readinto(buffer) == len(buffer)
+            assert buffer == LARGE[:70_000]
+            assert reader.read() == LARGE[70_000:]
 
-    async def test_a_value_is_written_in_chunks(self, backend: PersistenceBackend) -> None:
-        """What a writer took appears, whole, when its block ends, and not before."""
-        await backend.save("key", b"old")
-        async with backend.open_writer("key") as writer:
-            for start in range(0, len(_LARGE), 3 * _MEBIBYTE):
-                await writer.write(memoryview(_LARGE)[start : start + 3 * _MEBIBYTE])
-            assert await backend.load("key") == b"old"
-        await self._check(backend, "key", _LARGE)
-        async with backend.open_writer("empty"):
+    def test_a_value_is_written_in_chunks(self, engine: Engine) -> None:
+        """What is written appears, whole, when the block ends, and not before."""
+        engine.save("key", b"old")
+        with engine.open_writer("key") as writer:
+            for start in range(0, len(LARGE), _CHUNK):
+                writer.write(memoryview(LARGE)[start : start + _CHUNK])
+            assert engine.load("key") == b"old"
+        self._check(engine, "key", LARGE)
+        with engine.open_writer("empty"):
             pass
-        await self._check(backend, "empty", b"")
+        self._check(engine, "empty", b"")
 
-    async def test_a_failing_writer_leaves_the_old_value(self, backend: PersistenceBackend) -> None:
-        """An exception in a writer's block discards its chunks, and nothing of them is listed."""
-        await backend.save("key", b"old")
+    def test_chunks_are_what_values_are(self, engine: Engine) -> None:
+        """A writer takes every chunk that ``save`` takes as a value, and refuses anything else."""
+        chunks: list[BytesLike] = [b"one", bytearray(b"two"), memoryview(b"-s-p")[1::2], memoryview(b"wide").cast("H")]
+        with engine.open_writer("key") as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+        self._check(engine, "key", b"onetwospwide")
+        for wrong in ("text", None, 7):
+            with pytest.raises(TypeError), engine.open_writer("wrong") as writer:
+                writer.write(wrong)  # type: ignore[call-overload]
+        self._check(engine, "wrong", None)
+
+    def test_file_objects_serve_those_who_take_files(self, engine: Engine) -> None:
+        """A zip archive is written to a writer and read from a reader."""
+        with engine.open_writer("key") as writer, zipfile.ZipFile(writer, "w") as archive:
+            archive.writestr("member", LARGE[:100_000])
+        reader = engine.open_reader("key")
+        assert reader is not None
+        with reader, zipfile.ZipFile(cast("BinaryIO", reader)) as archive:
+            assert archive.read("member") == LARGE[:100_000]
+
+    def test_a_failing_writer_leaves_the_old_value(self, engine: Engine) -> None:
+        """An exception in a writer's block discards what was written, and nothing of it is listed."""
+        engine.save("key", b"old")
         for key in ("key", "new"):
             with pytest.raises(ZeroDivisionError):
-                await _write_and_fail(backend, key)
-        await self._check(backend, "key", b"old")
-        await self._check(backend, "new", None)
-        if lists(backend):
-            assert [entry.key async for entry in backend.entries()] == ["key"]
+                _write_and_fail(engine, key)
+        self._check(engine, "key", b"old")
+        self._check(engine, "new", None)
+        if self._lists(engine):
+            assert [entry.key for entry in engine.entries()] == ["key"]
 
 
-async def _write_and_fail(backend: PersistenceBackend, key: str) -> None:
-    async with backend.open_writer(key) as writer:
-        await writer.write(b"half")
+def _write_and_fail(engine: Engine, key: str) -> None:
+    with engine.open_writer(key) as writer:
+        writer.write(b"half")
         raise ZeroDivisionError

@@ -1,56 +1,65 @@
-"""The contract on values in memory, and on the three methods that make a backend."""
+"""MemoryEngine: the contract, and what is true of values in memory alone."""
 
 from __future__ import annotations
 
-from persistkit import MemoryPersistenceBackend, PersistenceBackend
-from persistkit.operations import BytesLike
-from persistkit.testing import BackendContract
+import pickle
+from collections.abc import Iterator
+
+import pytest
+
+from persistkit.arguments import BytesLike
+from persistkit.engine import Engine, Entry
+from persistkit.engines.memory import MemoryEngine
+from persistkit.testing import EngineContract
 
 
-class DictBackend(PersistenceBackend):
-    """Three methods over a dict: what the interface asks at least."""
+class DictEngine(Engine):
+    """Four methods over a dict: what the interface asks at least."""
 
     max_value_bytes = 64 * 1024 * 1024
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
 
-    async def save(self, key: str, value: BytesLike) -> None:
-        """Keep a copy of the value."""
+    def _save(self, key: str, value: BytesLike) -> None:
         self.values[key] = bytes(value)
 
-    async def load(self, key: str) -> bytes | None:
-        """Return the value or None."""
+    def _load(self, key: str) -> bytes | None:
         return self.values.get(key)
 
-    async def delete(self, key: str) -> None:
-        """Forget the value."""
+    def _delete(self, key: str) -> None:
         self.values.pop(key, None)
 
-
-class TestMemory(BackendContract):
-    """MemoryPersistenceBackend, read back through its blocking core."""
-
-    def make_backend(self) -> PersistenceBackend:
-        """Return an empty backend."""
-        return MemoryPersistenceBackend()
-
-    async def read_raw(self, backend: PersistenceBackend, key: str) -> bytes | None:
-        """Look into the core."""
-        assert backend.blocking_core is not None
-        return backend.blocking_core.load(key)
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        for key, value in self.values.copy().items():
+            if key.startswith(prefix):
+                yield Entry(key, len(value), None)
 
 
-class TestThreeMethods(BackendContract):
-    """A backend of save, load and delete, which cannot list."""
+class TestMemory(EngineContract):
+    """MemoryEngine."""
+
+    def make_engine(self) -> Engine:
+        """Return an empty engine."""
+        return MemoryEngine()
+
+
+class TestFourMethods(EngineContract):
+    """An engine of four methods, with every default."""
 
     tries_the_limit = True
 
-    async def make_backend(self) -> PersistenceBackend:
-        """Return an empty backend."""
-        return DictBackend()
+    def make_engine(self) -> Engine:
+        """Return an empty engine."""
+        return DictEngine()
 
-    async def read_raw(self, backend: PersistenceBackend, key: str) -> bytes | None:
+    def read_raw(self, engine: Engine, key: str) -> bytes | None:
         """Look into the dict."""
-        assert isinstance(backend, DictBackend)
-        return backend.values.get(key)
+        assert isinstance(engine, DictEngine)
+        return engine.values.get(key)
+
+
+def test_values_in_memory_are_never_pickled() -> None:
+    """Pickling says what to open instead: another process would see nothing of this memory."""
+    with pytest.raises(TypeError, match="create=True"):
+        pickle.dumps(MemoryEngine())
