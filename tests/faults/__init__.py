@@ -6,15 +6,16 @@
 What needs root, strace or mounts has the marker ``faults``; the rest runs with the other tests, everywhere.
 
     what breaks                              tests                      with
-    any system call fails, kills, interrupts test_system_calls.py       tracing.py, zygote.py, deeds.py
-    any call of ``os`` fails, everywhere     test_calls.py              deeds.py
+    any system call fails, kills, interrupts test_system_calls.py       tracing.py, operations.py
+    any call of ``os`` fails, everywhere     test_failing_calls.py      operations.py
     kill -9 and power cuts at random         test_crashes.py            crashes.py
-    the system refuses to write              test_refusals.py           refusals.py, sharing.py
-    many processes, forks                    test_processes.py          crowd.py, forks.py
+    the system refuses to write              test_write_failures.py     write_failures.py
+    many processes, forks                    test_processes.py          concurrent_processes.py, forks.py
     a minute of everything at once           test_soak.py               soak.py
     cancellation, event loops                test_cancellation.py, test_loops.py, test_sqlite.py
     servers hang, die, come back             test_servers.py, test_sqlite.py
-    hostile directories and values           test_hostile_*.py          opening.py, hostile.py, parquet.py
+    hostile directories and values           test_hostile_*.py          sandbox.py, hostile.py, parquet.py
 
-The broken writers are in ``broken.py``; ``ledger.py`` judges the trials and prints the table.
+``mutants.py`` has the broken writers, ``fork_server.py`` the one way to a process of its own, and ``report.py`` judges
+the trials and prints the table.
 """

@@ -1,4 +1,4 @@
-"""What the tests of faults share: the ledger, and how many trials are asked for."""
+"""What the tests of faults share: the report, and how many trials are asked for."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from .ledger import Ledger, table
+from .report import Report, table
 
 
 @pytest.fixture
-def ledger(request: pytest.FixtureRequest) -> Ledger:
+def report(request: pytest.FixtureRequest) -> Report:
     """Where a test notes its trials."""
-    return Ledger(request.node.user_properties)
+    return Report(request.node.user_properties)
 
 
 @pytest.fixture(scope="session")

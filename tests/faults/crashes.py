@@ -1,17 +1,13 @@
 """Crashes: a writer is stopped at a random moment, by kill -9 or by a power cut, again and again.
 
-    unshare --mount python -m faults.crashes PLACE WRITER MODE CRASHES FOLDER
-
-PLACE is ``process`` (kill -9) or a file system, ``ext4`` or ``xfs``, on a loop-mounted image. A power cut there is the
-file system's own shutdown without flushing its log: from that moment nothing more reaches the image, and mounting it
-again recovers what a machine would find. Prints the trials as JSON.
+Tasks of a fork server. A power cut is the shutdown that a file system on a loop-mounted image offers, without flushing
+its log: from that moment nothing more reaches the image, and mounting it again recovers what a machine would find.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import random
 import select
@@ -23,14 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from persistkit import FilePersistenceBackend
-from persistkit.filenames import claim_name_for, filename_for, needs_claim
+from persistkit.engines.files import FileEngine
+from persistkit.keys import filename_for, needs_owner_file, owner_filename_for
 
-from . import broken
-from .broken import backend_of
-from .trials import Trials
+from .mutants import MUTANTS
+from .report import Trials
 
 KEYS: Final = ["session:1", "a?>", "runtime/shutdown", "k" * 300]
 IMAGE_MEGABYTES: Final = {"ext4": 64, "xfs": 320}
@@ -65,21 +60,23 @@ def change_of(mode: str, number: int) -> State:
     return dict.fromkeys(keys, None if number % 5 == 4 else number)
 
 
-def write_for_ever(kind: str, base: Path, mode: str, number: int, acknowledgements: int) -> None:
+def write_for_ever(mutant: str, base: Path, mode: str, number: int, acknowledgements: int) -> None:
     """Carry out round after round, each acknowledged when it has returned."""
-    core = backend_of(getattr(broken, kind), base).blocking_core
-    while True:
-        change = change_of(mode, number)
-        saved = {key: value_of(stored) for key, stored in change.items() if stored is not None}
-        if not saved:
-            core.batch_delete(list(change))
-        elif mode == "stream":
-            with core.open_writer(*saved) as writer:
-                writer.write(value_of(number))
-        else:
-            core.batch_save(dict(saved))
-        os.write(acknowledgements, b".")
-        number += 1
+    engine = FileEngine(base)
+    acknowledge = os.write
+    with MUTANTS[mutant]():
+        while True:
+            change = change_of(mode, number)
+            saved = {key: value_of(stored) for key, stored in change.items() if stored is not None}
+            if not saved:
+                engine.batch_delete(change)
+            elif mode == "stream":
+                with engine.open_writer(*saved) as file:
+                    file.write(value_of(number))
+            else:
+                engine.batch_save(saved)
+            acknowledge(acknowledgements, b".")
+            number += 1
 
 
 class Process:
@@ -144,14 +141,14 @@ def run(*command: str) -> None:
 
 
 @contextmanager
-def writer(kind: str, base: Path, mode: str, number: int) -> Iterator[tuple[int, int]]:
+def writer(mutant: str, base: Path, mode: str, number: int) -> Iterator[tuple[int, int]]:
     """Fork a writer that begins with the round ``number``; gives its process and its acknowledgements."""
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
         os.close(reading)  # so that it ends with the one that listens, however that ends
         try:
-            write_for_ever(kind, base, mode, number, writing)
+            write_for_ever(mutant, base, mode, number, writing)
         finally:
             os._exit(1)
     os.close(writing)
@@ -161,12 +158,12 @@ def writer(kind: str, base: Path, mode: str, number: int) -> Iterator[tuple[int,
         os.close(reading)
 
 
-def crash_once(place: Process, kind: str, mode: str, number: int, moment: random.Random) -> tuple[int, int]:
+def crash_once(place: Process, mutant: str, mode: str, number: int, moment: random.Random) -> tuple[int, int]:
     """Let a writer begin with the round ``number`` and crash it.
 
     Returns the number of the first round that was not promised, and of the last that may have begun.
     """
-    with writer(kind, place.base, mode, number) as (process, reading):
+    with writer(mutant, place.base, mode, number) as (process, reading):
         select.select([reading], [], [])
         select.select([], [], [], moment.uniform(0, MOST_SECONDS))
         promised = number + len(os.read(reading, 1 << 16))
@@ -186,10 +183,10 @@ def judge(base: Path, state: State, begun: list[State]) -> Iterator[str]:
             yield f"{key[:20]!r} is torn"
         elif stored_in(path) not in allowed:
             yield f"{key[:20]!r} has round {stored_in(path)}, allowed are {allowed}"
-        companion = path.with_name(claim_name_for(path.name))
-        if needs_claim(key) and path.exists() and not (companion.exists() and companion.read_bytes() == key.encode()):
-            yield f"{key[:20]!r} is stored without its claim"
-    listed = FilePersistenceBackend(base).blocking_core.list_keys()
+        owner = path.with_name(owner_filename_for(path.name))
+        if needs_owner_file(key) and path.exists() and not (owner.exists() and owner.read_bytes() == key.encode()):
+            yield f"{key[:20]!r} is stored without its owner file"
+    listed = FileEngine(base).list_keys()
     if listed != sorted(key for key in KEYS if (base / filename_for(key)).exists()):
         yield f"listed are {listed}"
 
@@ -199,13 +196,18 @@ def stored_in(path: Path) -> int | None:
     return number_in(path.read_bytes()) if path.exists() else None
 
 
-def crash_again_and_again(place: Process, kind: str, mode: str, crashes: int) -> Trials:
-    """Crash so often in the same directory, judging it each time, until it is broken often enough."""
+def crash_again_and_again(system: str, mutant: str, mode: str, crashes: int, folder: str) -> dict[str, Any]:
+    """Crash so often in the same directory, judging it each time, until it is broken often enough; trials as JSON.
+
+    ``system`` is ``process`` (kill -9), or the file system whose power is cut: ``ext4`` or ``xfs``.
+    """
+    Path(folder).mkdir()
+    place = Process(Path(folder)) if system == "process" else Image(Path(folder), system)
     trials, moment = Trials(), random.Random(crashes)
     state: State = dict.fromkeys(KEYS)
     number = 0
     for _ in range(crashes):
-        unpromised, last = crash_once(place, kind, mode, number, moment)
+        unpromised, last = crash_once(place, mutant, mode, number, moment)
         for done in range(number, unpromised):
             state |= change_of(mode, done)
         trials.add(*judge(place.base, state, [change_of(mode, begun) for begun in range(unpromised, last + 1)]))
@@ -215,14 +217,4 @@ def crash_again_and_again(place: Process, kind: str, mode: str, crashes: int) ->
         number = last + 1
         if trials.broken == ENOUGH:
             break
-    return trials
-
-
-def main(system: str, kind: str, mode: str, crashes: int, folder: Path) -> None:
-    """Print the trials as JSON."""
-    place = Process(folder) if system == "process" else Image(folder, system)
-    print(json.dumps(asdict(crash_again_and_again(place, kind, mode, crashes))))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), Path(sys.argv[5]))
+    return asdict(trials)

@@ -1,30 +1,29 @@
 """Forks: children of a process whose threads are in the middle of their work.
 
-    python -m faults.forks WHAT FORKS FOLDER
-
-WHAT is ``files`` (called directly), ``loop`` (a backend on the background event loop), or ``bare loop``: an event
-loop in a thread that knows nothing of forks, the control. Prints the trials as JSON.
+A task of a fork server, with ``files`` (the engine), ``loop`` (an asynchronous backend on the background event loop),
+or ``bare loop``, the control: an event loop in a thread that knows nothing of forks.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from persistkit import BlockingBackend, FilePersistenceBackend, PersistenceBackend
-from persistkit.operations import BytesLike
+from persistkit.arguments import BytesLike
+from persistkit.backend import FilePersistenceBackend, PersistenceBackend
+from persistkit.background import BackendEngine
+from persistkit.engine import Engine
+from persistkit.engines.files import FileEngine
 
-from .trials import Trials
+from .report import Trials
 
 THREADS: Final = 3
 # A loaded machine may take its time; a child that hangs takes for ever.
@@ -35,7 +34,7 @@ Load = Callable[[str], bytes | None]
 
 
 class OnALoop(PersistenceBackend):
-    """The files of a directory without a blocking core, so that every call goes through the background loop."""
+    """The files of a directory as somebody's own asynchronous backend, which needs the background loop."""
 
     def __init__(self, base: Path) -> None:
         self._files = FilePersistenceBackend(base, fsync=False)
@@ -63,8 +62,8 @@ def calls_of(what: str, base: Path) -> tuple[Save, Load]:
             lambda key, value: asyncio.run_coroutine_threadsafe(bare.save(key, value), loop).result(),
             lambda key: asyncio.run_coroutine_threadsafe(bare.load(key), loop).result(),
         )
-    backend = BlockingBackend(FilePersistenceBackend(base, fsync=False) if what == "files" else OnALoop(base))
-    return backend.save, backend.load
+    engine: Engine = FileEngine(base, fsync=False) if what == "files" else BackendEngine(OnALoop(base))
+    return engine.save, engine.load
 
 
 def fork_once(what: str, save: Save, load: Load, key: str) -> list[str]:
@@ -89,9 +88,12 @@ def fork_once(what: str, save: Save, load: Load, key: str) -> list[str]:
     return [f"{key} hangs"]
 
 
-def fork_again_and_again(what: str, forks: int, base: Path) -> Trials:
-    """Fork so often while threads write."""
-    save, load = calls_of(what, base)
+def fork_again_and_again(what: str, forks: int, base: str) -> dict[str, Any]:
+    """Fork so often while threads write; trials as JSON."""
+    # Python itself warns of forks beside threads: that they go well here is what is tried.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    Path(base).mkdir()
+    save, load = calls_of(what, Path(base))
     stop = threading.Event()
 
     def write(worker: int) -> None:
@@ -107,10 +109,4 @@ def fork_again_and_again(what: str, forks: int, base: Path) -> Trials:
     stop.set()
     for thread in threads:
         thread.join()
-    return trials
-
-
-if __name__ == "__main__":
-    # Python itself warns of forks beside threads: that they go well here is what is tried.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    print(json.dumps(asdict(fork_again_and_again(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))))
+    return asdict(trials)

@@ -187,11 +187,11 @@ def _parquet_bombs() -> dict[str, bytes]:
         f"parquet {name}": _written(pa.table(list(columns), [f"c{n}" for n in range(len(columns))]), **options)
         for name, (columns, options) in tables.items()
     }
-    return {**bombs, **_cooked_bombs()}
+    return {**bombs, **_metadata_bombs()}
 
 
-def _cooked_bombs() -> dict[str, bytes]:
-    """Return tables whose recipe, by which their cells and labels are made again, asks for too much."""
+def _metadata_bombs() -> dict[str, bytes]:
+    """Return tables whose metadata, by which their cells and labels are made again, asks for too much."""
     numbers = np.arange(14_000_000)
     inner = b64encode(_written(pa.table({"0": numbers}), **_DENSE)).decode()
     labels = {"names": [None], "table": inner, "multi": False}
@@ -200,20 +200,20 @@ def _cooked_bombs() -> dict[str, bytes]:
     few = [pa.array([0], pa.int8())] * 20
     texts = _repeated("x" * 10, 4_000_000)
     return {
-        "parquet numbers as objects": _with_recipe([numbers], {"cells": objects}, **_DENSE),
-        "parquet times as objects": _with_recipe([numbers.view("M8[us]")], {"cells": objects}, **_DENSE),
-        "parquet texts as objects": _with_recipe([texts], {"cells": objects}),
-        "parquet texts of Python": _with_recipe(
+        "parquet numbers as objects": _with_metadata([numbers], {"cells": objects}, **_DENSE),
+        "parquet times as objects": _with_metadata([numbers.view("M8[us]")], {"cells": objects}, **_DENSE),
+        "parquet texts as objects": _with_metadata([texts], {"cells": objects}),
+        "parquet texts of Python": _with_metadata(
             [texts], {"cells": {"c0": {"kind": "text", "storage": "python", "missing": "NA"}}}
         ),
-        "parquet large labels of 20 columns": _with_recipe(few, {"cells": many}),
-        "parquet a range of labels": _with_recipe(few, {"columns": {"names": [None], "range": [0, 10**15, 1]}}),
+        "parquet large labels of 20 columns": _with_metadata(few, {"cells": many}),
+        "parquet a range of labels": _with_metadata(few, {"columns": {"names": [None], "range": [0, 10**15, 1]}}),
     }
 
 
-def _with_recipe(columns: Sequence[Any], recipe: dict[str, Any], **options: Any) -> bytes:
+def _with_metadata(columns: Sequence[Any], metadata: dict[str, Any], **options: Any) -> bytes:
     table = pa.table(list(columns), [f"c{n}" for n in range(len(columns))])
-    return _written(table.replace_schema_metadata({b"persistkit": json.dumps(recipe).encode()}), **options)
+    return _written(table.replace_schema_metadata({b"persistkit": json.dumps(metadata).encode()}), **options)
 
 
 def _images() -> dict[str, bytes]:

@@ -9,8 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from .fork_server import MOUNTS_OF_ITS_OWN
 
 REFUSED = "the kernel refuses"
 
@@ -38,3 +41,18 @@ def require_fork() -> None:
     """Skip the test, by name, where processes cannot fork."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
+
+
+def require_mounts(folder: Path, system: str) -> None:
+    """Skip the test, by name, where ``system`` cannot be mounted: a file system on an image, or ``tmpfs``."""
+    if system == "tmpfs":
+        require("unshare", "mount")
+        require_kernel("to mount a tmpfs", *MOUNTS_OF_ITS_OWN, "mount", "-t", "tmpfs", "none", str(folder))
+        return
+    require("unshare", "mount", f"mkfs.{system}")
+    image = folder / f"probe.{system}"
+    with open(image, "wb") as made:
+        made.truncate(320 << 20)
+    subprocess.run([f"mkfs.{system}", "-q", str(image)], check=True, capture_output=True)
+    require_kernel(f"to mount an image of {system}", *MOUNTS_OF_ITS_OWN, "mount", "-o", "loop", str(image), str(folder))
+    image.unlink()

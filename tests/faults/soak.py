@@ -16,7 +16,7 @@ from pathlib import Path
 
 from persistkit import FilePersistenceBackend as Files
 from persistkit.errors import BatchError, KeyCollisionError
-from persistkit.filenames import needs_claim
+from persistkit.keys import needs_owner_file
 
 OWN = ["plain", "a/b", "c:d?e", "x" * 300, "half?>", "日本語/メモ", "odd_*|<", "many/" * 5]
 SHARED = ["shared/plain", "shared/?>", "shared/>_", "shared/" + "y" * 260, "shared/<|", "shared/>:"]
@@ -56,11 +56,11 @@ def read(key: str, value: bytes | None) -> int | None:
 
 
 class TornFiles(Files):
-    """The control: claims as it should and writes in place, as a simple program does."""
+    """The control: owns its names as it should and writes in place, as a simple program does."""
 
     async def save(self, key: str, value: bytes | bytearray | memoryview) -> None:
         """Write the file itself, in pieces."""
-        if needs_claim(key):
+        if needs_owner_file(key):
             await super().save(key, value)
             return
         with self.path_for(key).open("wb") as file:
@@ -184,7 +184,7 @@ class Soaker:
     async def check(self) -> None:
         """Check and repair, as a janitor beside living writers."""
         for finding in await self._backend.check(repair=True):
-            if finding.problem not in ("temp left behind", "claim without value"):
+            if finding.problem not in ("temp left behind", "owner file without value"):
                 tell("wrong", f"check: {finding.problem}: {finding.filename[:60]!r}")
 
 

@@ -1,4 +1,4 @@
-"""Directories that strangers have filled: a million names, files that are none, files that change under the reader."""
+"""Directories that other programs fill: a million names, files that are none, files that change under the reader."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from persistkit import BlockingBackend, FilePersistenceBackend
+from persistkit.engines.files import FileEngine
 from persistkit.errors import KeyCollisionError, StorageError
-from persistkit.filenames import claim_name_for, filename_for
 from persistkit.frames import entries_frame, findings_frame
+from persistkit.keys import filename_for, owner_filename_for
 
-from .ledger import Ledger, Trials
-from .opener import Opener
+from . import sandbox
+from .fork_server import ForkServer
+from .report import Report, Trials
 from .requirements import require, require_kernel
 
-STRANGERS = 1_000_000
+OTHER_FILES = 1_000_000
 GIBI = 1024**3
-CLAIMED = "beside?>"
+OWNED = "beside?>"
 
 
 def value_path(base: Path, key: str) -> Path:
@@ -33,9 +34,9 @@ def value_path(base: Path, key: str) -> Path:
     return base / filename_for(key)
 
 
-def claim_path(base: Path, key: str) -> Path:
-    """Return where the claim of a key lies."""
-    return base / claim_name_for(filename_for(key))
+def owner_path(base: Path, key: str) -> Path:
+    """Return where the owner file of a key lies."""
+    return base / owner_filename_for(filename_for(key))
 
 
 def outside(base: Path) -> Path:
@@ -92,9 +93,9 @@ def odd_directory(base: Path) -> list[str]:
     """Fill a directory with everything that is no value; return the keys it lies under."""
     for make in ODD:
         make(value_path(base, f"value/{make.__name__}"))
-        make(claim_path(base, f"claim/{make.__name__}?>"))
-        value_path(base, f"claim/{make.__name__}?>").write_bytes(b"value")
-        make(base / f"foreign {make.__name__}")
+        make(owner_path(base, f"owned/{make.__name__}?>"))
+        value_path(base, f"owned/{make.__name__}?>").write_bytes(b"value")
+        make(base / f"other {make.__name__}")
         make(base / f".persistkit-{os.urandom(16).hex()}.tmp")
     for name in (
         b"caf\xe9.txt",
@@ -104,32 +105,32 @@ def odd_directory(base: Path) -> list[str]:
         b"-.bin",
     ):
         (base / os.fsdecode(name)).write_bytes(b"odd")
-    return [f"{where}/{make.__name__}{end}" for make in ODD for where, end in (("value", ""), ("claim", "?>"))]
+    return [f"{where}/{make.__name__}{end}" for make in ODD for where, end in (("value", ""), ("owned", "?>"))]
 
 
-def test_what_is_no_file_is_never_followed_and_stops_nothing(tmp_path: Path, ledger: Ledger) -> None:
+def test_what_is_no_file_is_never_followed_and_stops_nothing(tmp_path: Path, report: Report) -> None:
     """FIFOs, sockets, devices, links and names that are no UTF-8: an error or an answer, at once; the rest works."""
     base = tmp_path / "odd"
     base.mkdir()
     keys = odd_directory(base)
     whole = sorted(os.listdir(base))
     kept, control = Trials(), Trials()
-    with Opener() as opener:
+    with ForkServer(sandbox.__name__) as server:
         for key in (key for key in keys if key.startswith("value/")):
-            control.add(*opener.broken("without_a_look", key, base, patience_seconds=2))
+            control.add(*sandbox.broken(server, "without_a_look", key, base, patience_seconds=2))
         for key in keys:
-            kept.add(*opener.broken("in_odd_files", key, base))
+            kept.add(*sandbox.broken(server, "in_odd_files", key, base))
     assert outside(base).read_bytes() == b"outside"
     assert len(os.listdir(base)) <= len(whole) + len(keys)
-    ledger.record("what is no regular file stops nothing and is never followed", kept, control)
+    report.record("what is no regular file stops nothing and is never followed", kept, control)
 
 
-def test_an_odd_directory_is_listed_framed_checked_and_browsed(tmp_path: Path, ledger: Ledger) -> None:
+def test_an_odd_directory_is_listed_framed_checked_and_browsed(tmp_path: Path, report: Report) -> None:
     """Around odd files, hard links, 4 GiB of nothing and impossible times, everything works, in bounded memory."""
     base = tmp_path / "odd"
     base.mkdir()
     odd_directory(base)
-    for path in [path for path in base.glob("*.bin") if path.name.startswith("claim_")]:
+    for path in [path for path in base.glob("*.bin") if path.name.startswith("owned_")]:
         path.unlink()
     os.link(outside(base), value_path(base, "hard link"))
     with value_path(base, "sparse").open("wb") as file:
@@ -138,39 +139,41 @@ def test_an_odd_directory_is_listed_framed_checked_and_browsed(tmp_path: Path, l
         value_path(base, key).write_bytes(b"value")
         os.utime(value_path(base, key), (seconds, seconds))
     kept, control = Trials(), Trials()
-    with Opener() as opener:
-        kept.add(*opener.broken("in_directory", "odd", base))
-        control.add(*opener.broken("without_a_look", "sparse", base))
-    BlockingBackend(FilePersistenceBackend(base, fsync=False)).save("hard link", b"new")
+    with ForkServer(sandbox.__name__) as server:
+        kept.add(*sandbox.broken(server, "in_directory", "odd", base))
+        control.add(*sandbox.broken(server, "without_a_look", "sparse", base))
+    FileEngine(base, fsync=False).save("hard link", b"new")
     assert outside(base).read_bytes() == b"outside"
-    with BlockingBackend(FilePersistenceBackend(base)).open_reader("sparse") as reader:
-        assert reader is not None
-        assert reader.size == 4 * GIBI
-        assert reader.read(10) == bytes(10)
-    ledger.record("an odd directory is listed, framed, checked and browsed within 500 MB", kept, control)
+    reader = FileEngine(base).open_reader("sparse")
+    assert reader is not None
+    with reader:
+        assert reader.seek(0, os.SEEK_END) == 4 * GIBI
+        assert reader.seek(-10, os.SEEK_END)
+        assert reader.read() == bytes(10)
+    report.record("an odd directory is listed, framed, checked and browsed within 500 MB", kept, control)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
-def test_a_million_strangers_cost_bounded_memory(tmp_path: Path, ledger: Ledger) -> None:
-    """Among a million foreign files the one value is found; list, frame, check and browser stay in bounded memory."""
+def test_a_million_other_files_cost_bounded_memory(tmp_path: Path, report: Report) -> None:
+    """Among a million other files the one value is found; list, frame, check and browser stay in bounded memory."""
     require("unshare", "mount")
     namespace = ["unshare", "-m", "sh", "-c"]
     mount = f"mount -t tmpfs -o size=1g,nr_inodes=2m tmpfs {shlex.quote(str(tmp_path))}"
     require_kernel("tmpfs", *namespace, mount)
     kept, control = Trials(), Trials()
-    with Opener(*namespace, f'{mount} && exec "$0" "$@"') as opener:
-        opened = partial(opener.broken, base=tmp_path, most_seconds=200, patience_seconds=600)
-        assert opened("full_of_strangers", str(STRANGERS)) == []
-        kept.add(*opened("in_strangers", "good"))
-        control.add(*opened("strangers_held", "all"))
-    ledger.record("a million foreign files cost bounded memory: 500 MB, each one reported by check", kept, control)
+    with ForkServer(sandbox.__name__, command=(*namespace, f'{mount} && exec "$0" "$@"')) as server:
+        opened = partial(sandbox.broken, server, base=tmp_path, most_seconds=200, patience_seconds=600)
+        assert opened("full_of_other_files", str(OTHER_FILES)) == []
+        kept.add(*opened("among_other_files", "good"))
+        control.add(*opened("other_files_held", "all"))
+    report.record("a million other files cost bounded memory: 500 MB, each one reported by check", kept, control)
 
 
 def churn(base: str, seconds: float) -> None:
     """Do to a directory what no persistkit does: write in place, truncate, rename, remove, put odd files there."""
     dice, deadline = random.Random(4), time.monotonic() + seconds
-    names = [*(filename_for(f"k{n}") for n in range(20)), filename_for(CLAIMED), claim_name_for(filename_for(CLAIMED))]
+    names = [*(filename_for(f"k{n}") for n in range(20)), filename_for(OWNED), owner_filename_for(filename_for(OWNED))]
     while time.monotonic() < deadline:
         path = Path(base) / dice.choice(names)
         try:
@@ -194,33 +197,32 @@ def churn(base: str, seconds: float) -> None:
             continue
 
 
-def test_files_that_change_under_the_reader_are_an_answer_or_an_error(tmp_path: Path, ledger: Ledger) -> None:
-    """While a stranger writes, truncates, renames and removes, every call answers or raises a StorageError."""
+def test_files_that_change_under_the_reader_are_an_answer_or_an_error(tmp_path: Path, report: Report) -> None:
+    """While a other writes, truncates, renames and removes, every call answers or raises a StorageError."""
     base = tmp_path / "changing"
     base.mkdir()
-    files = FilePersistenceBackend(base, fsync=False)
-    backend = BlockingBackend(files)
-    keys = [*(f"k{n}" for n in range(20)), CLAIMED]
+    engine = FileEngine(base, fsync=False)
+    keys = [*(f"k{n}" for n in range(20)), OWNED]
     kept, control = Trials(), Trials()
     works: list[Callable[[], object]] = [
-        lambda: [backend.load(key) for key in keys if backend.exists(key)],
-        lambda: backend.list_keys(),
-        lambda: entries_frame(backend.entries()),
-        lambda: findings_frame(backend.call(files.check)),
-        lambda: backend.key_count(),
+        lambda: [engine.load(key) for key in keys if engine.exists(key)],
+        lambda: engine.list_keys(),
+        lambda: entries_frame(engine.entries()),
+        lambda: findings_frame(engine.check()),
+        lambda: engine.key_count(),
     ]
-    stranger = multiprocessing.get_context("spawn").Process(target=churn, args=(str(base), 4.0), daemon=True)
-    stranger.start()
+    other = multiprocessing.get_context("spawn").Process(target=churn, args=(str(base), 4.0), daemon=True)
+    other.start()
     deadline = time.monotonic() + 60
-    while stranger.is_alive() and time.monotonic() < deadline:
+    while other.is_alive() and time.monotonic() < deadline:
         seen = [path for path in base.iterdir() if path.is_file()]
         for work in works:
             kept.add(*refused(work, StorageError))
         control.add(*refused(partial(sizes_of, seen), StorageError))
-    stranger.join(10)
-    assert stranger.exitcode == 0
+    other.join(10)
+    assert other.exitcode == 0
     assert outside(base).read_bytes() == b"outside"
-    ledger.record("files that change under the reader are an answer or a StorageError", kept, control)
+    report.record("files that change under the reader are an answer or a StorageError", kept, control)
 
 
 def sizes_of(paths: list[Path]) -> list[int]:
@@ -239,42 +241,38 @@ def refused(work: Callable[[], object], allowed: type[Exception]) -> list[str]:
     return []
 
 
-async def after_a_jump(base: Path, ahead: int) -> list[str]:
+def after_a_jump(base: Path, ahead: int) -> list[str]:
     """Use a directory whose files are dated ``ahead`` seconds from now, as when the clock has jumped back."""
     base.mkdir()
-    files = FilePersistenceBackend(base, fsync=False)
-    await files.save("value", b"1")
-    claim_path(base, CLAIMED).write_bytes(b"")
+    files = FileEngine(base, fsync=False)
+    files.save("value", b"1")
+    owner_path(base, OWNED).write_bytes(b"")
     temp, young = (base / f".persistkit-{digit * 32}.tmp" for digit in "01")
     for path in (temp, young):
         path.write_bytes(b"temp")
-    for path in (temp, claim_path(base, CLAIMED), value_path(base, "value"), base):
+    for path in (temp, owner_path(base, OWNED), value_path(base, "value"), base):
         os.utime(path, (time.time() + ahead,) * 2)
     os.utime(young, (time.time() + 60,) * 2)
-    wrong = ["the value is lost"] * (await files.load("value") != b"1")
-    wrong += ["the token changes"] * (await files.change_token() != await files.change_token())
-    repaired = {finding.filename for finding in await files.check(repair=True) if finding.repaired}
-    wrong += [f"repaired {repaired}"] * (repaired != {temp.name, claim_path(base, CLAIMED).name} or not young.exists())
-    claim_path(base, CLAIMED).write_bytes(b"")
+    wrong = ["the value is lost"] * (files.load("value") != b"1")
+    wrong += ["the token changes"] * (files.change_token() != files.change_token())
+    repaired = {finding.filename for finding in files.check(repair=True) if finding.repaired}
+    wrong += [f"repaired {repaired}"] * (repaired != {temp.name, owner_path(base, OWNED).name} or not young.exists())
+    owner_path(base, OWNED).write_bytes(b"")
     with pytest.raises(KeyCollisionError, match="unfinished"):
-        await files.save(CLAIMED, b"2")
-    os.utime(claim_path(base, CLAIMED), (time.time() + ahead,) * 2)
+        files.save(OWNED, b"2")
+    os.utime(owner_path(base, OWNED), (time.time() + ahead,) * 2)
     try:
-        await files.save(CLAIMED, b"3")
+        files.save(OWNED, b"3")
     except KeyCollisionError as error:
         return [*wrong, str(error)]
-    return wrong + ["the value is not there"] * (await files.load(CLAIMED) != b"3")
+    return wrong + ["the value is not there"] * (files.load(OWNED) != b"3")
 
 
-async def test_a_clock_that_jumped_back_leaves_nothing_in_the_way(
-    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clock_that_jumped_back_leaves_nothing_in_the_way(tmp_path: Path, report: Report) -> None:
     """What a dead writer left before the clock jumped back is dead all the same; what is young is left alone."""
     kept, control = Trials(), Trials()
     for ahead in (7_200, 10 * 365 * 86_400):
-        kept.add(*await after_a_jump(tmp_path / f"kept {ahead}", ahead))
-    # What most programs do: what is dated later than an hour ago is alive.
-    for module in ("claims", "check"):
-        monkeypatch.setattr(f"persistkit.backends.{module}.is_young", lambda modified: time.time() - modified < 3_600)
-    control.add(*await after_a_jump(tmp_path / "control", 7_200))
-    ledger.record("a clock that jumped back: what died before it is in nobody's way", kept, control)
+        kept.add(*after_a_jump(tmp_path / f"kept {ahead}", ahead))
+    # What is dated a minute from now belongs to a writer that is alive, and stays.
+    control.add(*after_a_jump(tmp_path / "control", 60))
+    report.record("a clock that jumped back: what died before it is in nobody's way", kept, control)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from persistkit import BlockingBackend, FilePersistenceBackend
+from persistkit.engines.files import FileEngine
 
+from . import sandbox
+from .fork_server import ForkServer
 from .hostile import hostile_values
-from .ledger import Ledger, Trials
-from .opener import Opener
+from .report import Report, Trials
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -27,7 +28,7 @@ CONTROLLED = [
 def values(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with every hostile value under its name."""
     base = tmp_path_factory.mktemp("hostile")
-    BlockingBackend(FilePersistenceBackend(base, fsync=False)).batch_save(hostile_values())
+    FileEngine(base, fsync=False).batch_save(hostile_values())
     return base
 
 
@@ -35,12 +36,12 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("way", "begins", "controls"),
     [("in_store", "", CONTROLLED), ("in_table", "json", CONTROLLED[:1]), ("in_browser", "", CONTROLLED[:1])],
 )
-def test_hostile_values_are_bounded(values: Path, way: str, begins: str, controls: list[str], ledger: Ledger) -> None:
+def test_hostile_values_are_bounded(values: Path, way: str, begins: str, controls: list[str], report: Report) -> None:
     """Every hostile value, in every way of opening it, ends in a FormatError or something small, in bounded memory."""
     kept, control = Trials(), Trials()
-    with Opener() as opener:
-        for key in BlockingBackend(FilePersistenceBackend(values)).list_keys(begins):
-            kept.add(*opener.broken(way, key, values))
+    with ForkServer(sandbox.__name__) as server:
+        for key in FileEngine(values).list_keys(begins):
+            kept.add(*sandbox.broken(server, way, key, values))
         for key in controls:
-            control.add(*opener.broken("without_care", key, values))
-    ledger.record(PROMISE, kept, control)
+            control.add(*sandbox.broken(server, "without_care", key, values))
+    report.record(PROMISE, kept, control)

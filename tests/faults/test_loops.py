@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend, PersistenceBackend
-from persistkit.filenames import filename_for
+from persistkit.arguments import BytesLike
+from persistkit.backend import FilePersistenceBackend, MemoryPersistenceBackend, PersistenceBackend
+from persistkit.keys import filename_for
 
-from .deeds import CLAIMED, KEY, NEW, OLD
-from .ledger import Ledger, Trials
+from .operations import KEY, NEW, OLD, OWNED
+from .report import Report, Trials
 
 LOOPS = 20
 
@@ -22,10 +22,10 @@ async def use(backend: PersistenceBackend, number: int) -> list[str]:
     """Use every kind of operation; return what came back wrong."""
     value = b"%d " % number + NEW
     await backend.save(KEY, value)
-    await backend.batch_save({CLAIMED: value})
+    await backend.batch_save({OWNED: value})
     async with backend.open_writer("stream") as writer:
         await writer.write(value)
-    loaded = await backend.batch_load([KEY, CLAIMED, "stream"])
+    loaded = await backend.batch_load([KEY, OWNED, "stream"])
     listed = [entry.size async for entry in backend.entries()]
     await backend.delete("stream")
     return [f"loop {number} loads {loaded}"] * (loaded != [value] * 3) + [f"lists {listed}"] * (
@@ -44,14 +44,23 @@ async def interrupted(backend: PersistenceBackend) -> None:
         raise KeyError
 
 
+class BoundToFirstLoop(FilePersistenceBackend):
+    """The control: keeps the event loop it was first used in."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def save(self, key: str, value: BytesLike) -> None:
+        """Save in a thread of the first loop."""
+        self._loop = self._loop or asyncio.get_running_loop()
+        await self._loop.run_in_executor(None, self.engine.save, key, value)
+
+
 def loop_after_loop(make: Callable[[], PersistenceBackend]) -> Trials:
     """Give one backend to one loop after the other, every third of which is interrupted."""
     trials, backend = Trials(), make()
     for number in range(LOOPS):
         try:
             wrong = asyncio.run(use(backend, number))
-            BlockingBackend(backend).save("blocking", OLD)
-            BlockingBackend(backend).delete("blocking")
             if number % 3 == 0:
                 with pytest.raises(KeyError):
                     asyncio.run(interrupted(backend))
@@ -62,21 +71,13 @@ def loop_after_loop(make: Callable[[], PersistenceBackend]) -> Trials:
     return trials
 
 
-def test_one_loop_after_the_other(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_loop_after_the_other(tmp_path: Path, report: Report) -> None:
     """One object works in every new loop, also after a loop that ended in the middle of things."""
     kept = loop_after_loop(lambda: FilePersistenceBackend(tmp_path))
     kept += loop_after_loop(MemoryPersistenceBackend)
     assert {path.name for path in tmp_path.iterdir() if path.suffix == ".bin"} == {
         filename_for(KEY),
-        filename_for(CLAIMED),
+        filename_for(OWNED),
     }
-    first: list[asyncio.AbstractEventLoop] = []
-
-    async def bound(function: Callable[..., Any], *arguments: object) -> Any:
-        """Hop by way of the first loop, as an object does that keeps the loop it was made in."""
-        first.append(asyncio.get_running_loop())
-        return await first[0].run_in_executor(None, function, *arguments)
-
-    monkeypatch.setattr("persistkit.backends.file.hop", bound)
-    control = loop_after_loop(lambda: FilePersistenceBackend(tmp_path))
-    ledger.record("event loops one after the other: one object serves them all", kept, control)
+    control = loop_after_loop(lambda: BoundToFirstLoop(tmp_path))
+    report.record("event loops one after the other: one object serves them all", kept, control)

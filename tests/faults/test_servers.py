@@ -1,4 +1,4 @@
-"""Servers that hang, die and come back under the backends."""
+"""Servers that hang, die and come back under the servers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import servers
 import pytest
+import servers
 
-from persistkit import PersistenceBackend
-from persistkit.backends import open_backend
+from persistkit.backend import PersistenceBackend, open_backend
 from persistkit.errors import BatchError, StorageError
 
-from .ledger import Ledger, Trials
+from .report import Report, Trials
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -172,13 +171,13 @@ async def unmended(fault: Callable[..., object], known: PersistenceBackend, pati
 
 @pytest.mark.parametrize("fault", [stopped, killed])
 async def test_a_server_that_does_not_answer_is_an_error_in_time(
-    service: Service, fault: Callable[[Service], Callable[[], None]], ledger: Ledger
+    service: Service, fault: Callable[[Service], Callable[[], None]], report: Report
 ) -> None:
     """Every operation fails with a StorageError within the timeout, old connection or new; then everything works.
 
     A connection that was idle meanwhile is not noticed to have died at all.
     """
-    stored, limit = {"old": b"old", "old?>": b"claimed"}, TIMEOUT_SECONDS + GRACE_SECONDS
+    stored, limit = {"old": b"old", "old?>": b"owned"}, TIMEOUT_SECONDS + GRACE_SECONDS
     after, too_early = Trials(), Trials()
     async with service.opened(30.0) as patient, service.opened(TIMEOUT_SECONDS) as known:
         await patient.batch_save(dict(stored))
@@ -199,8 +198,8 @@ async def test_a_server_that_does_not_answer_is_an_error_in_time(
         for backend in (known, patient):
             after.add(*await what_is_wrong(backend, stored))
     kept += of_unknown
-    ledger.record(IN_TIME.format(service.name), kept, control)
-    ledger.record(AFTERWARDS.format(service.name), after, too_early)
+    report.record(IN_TIME.format(service.name), kept, control)
+    report.record(AFTERWARDS.format(service.name), after, too_early)
 
 
 async def written(backend: PersistenceBackend, acknowledged: dict[str, bytes], hasty: bool) -> None:
@@ -235,8 +234,8 @@ async def cut_off(service: Service, hasty: bool, rounds: int) -> Trials:
     return trials
 
 
-async def test_acknowledged_values_survive_the_server(service: Service, times: int, ledger: Ledger) -> None:
+async def test_acknowledged_values_survive_the_server(service: Service, times: int, report: Report) -> None:
     """Killed while values are saved: what was acknowledged is there when it is back, and the next call works."""
     kept = await cut_off(service, hasty=False, rounds=2 * times)
     control = await cut_off(service, hasty=True, rounds=1)
-    ledger.record(AFTERWARDS.format(service.name), kept, control)
+    report.record(AFTERWARDS.format(service.name), kept, control)

@@ -9,14 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from persistkit import BlockingBackend, FilePersistenceBackend
+from persistkit.engines.files import FileEngine
 
-from .ledger import Ledger, Trials
+from .report import Report, Trials
 from .soak import SHARED, all_keys, own_keys, read
 
 PROCESSES = 4
@@ -78,12 +77,12 @@ class Account:
                 self.acknowledged += 1
         return [event[1] for event in events if event[0] == "wrong"]
 
-    def judge(self, backend: BlockingBackend) -> list[str]:
+    def judge(self, engine: FileEngine) -> list[str]:
         """Look under each key while its owner is dead; return what is torn or lost. What is there holds now."""
         wrong = []
         for key, possible in self._possible.items():
             try:
-                found = read(key, backend.load(key))
+                found = read(key, engine.load(key))
             except ValueError as error:
                 wrong.append(str(error))
                 continue
@@ -99,7 +98,7 @@ def soaked(base: Path, kind: str, seconds: float) -> Trials:
     A control runs until something wrong was found, and no longer than persistkit.
     """
     base.mkdir()
-    backend = BlockingBackend(FilePersistenceBackend(base))
+    engine = FileEngine(base)
     trials, generator = Trials(), random.Random(3)
     accounts = [Account(owner) for owner in range(PROCESSES)]
     lives = [Life(base, kind, owner, 0) for owner in range(PROCESSES)]
@@ -108,7 +107,7 @@ def soaked(base: Path, kind: str, seconds: float) -> Trials:
         life, account = lives[owner], accounts[owner]
         assert not life.died, "a process died by itself"
         life.kill()
-        trials.add(*account.take(life.events), *account.judge(backend))
+        trials.add(*account.take(life.events), *account.judge(engine))
 
     deadline = time.monotonic() + seconds
     try:
@@ -127,31 +126,30 @@ def soaked(base: Path, kind: str, seconds: float) -> Trials:
     print(f"{kind}: {trials.count} kills, {sum(acknowledged):,} acknowledged changes, wrong: {trials.violations[:3]}")
     if kind == "kept":
         assert all(acknowledged), "a process did nothing"
-        trials.add(*left(base, backend))
+        trials.add(*left(base, engine))
     return trials
 
 
-def left(base: Path, backend: BlockingBackend) -> Iterator[str]:
+def left(base: Path, engine: FileEngine) -> Iterator[str]:
     """Give what is wrong with the shared keys, then with the listing and the directory after a repair."""
     for key in SHARED:
         try:
-            read(key, backend.load(key))
+            read(key, engine.load(key))
         except ValueError as error:
             yield str(error)
     for path in base.iterdir():
         os.utime(path, (HOUR_AGO, HOUR_AGO))
-    files = FilePersistenceBackend(base)
-    backend.call(partial(files.check, repair=True))
-    for finding in backend.call(files.check):
+    engine.check(repair=True)
+    for finding in engine.check():
         yield f"left: {finding.problem} {finding.filename[:60]!r}"
-    for key in set(backend.list_keys()) - all_keys(PROCESSES):
+    for key in set(engine.list_keys()) - all_keys(PROCESSES):
         yield f"listed {key[:60]!r}"
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(600)
-def test_a_soak_tears_nothing_and_loses_nothing(tmp_path: Path, times: int, ledger: Ledger) -> None:
+def test_a_soak_tears_nothing_and_loses_nothing(tmp_path: Path, times: int, report: Report) -> None:
     """Four processes under random kills: nothing torn, nothing acknowledged lost, only true keys listed."""
     controls = [soaked(tmp_path / kind, kind, SOAK_SECONDS) for kind in ("torn", "hasty")]
     kept = soaked(tmp_path / "kept", "kept", SOAK_SECONDS * times)
-    ledger.record("a soak of four processes under random kills: nothing torn, lost or falsely listed", kept, *controls)
+    report.record("a soak of four processes under random kills: nothing torn, lost or falsely listed", kept, *controls)

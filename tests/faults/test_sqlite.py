@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from persistkit import BlockingBackend, PersistenceBackend
-from persistkit.backends import open_backend
+from persistkit.backend import PersistenceBackend, open_backend
+from persistkit.engine import Engine
+from persistkit.engines import open_engine
 from persistkit.errors import StorageError
 
-from .ledger import Ledger, Trials
+from .report import Report, Trials
 from .requirements import require, require_kernel
 from .test_cancellation import MILLISECONDS
 
@@ -36,24 +37,23 @@ sys.stdin.read()
 WRITE = """
 import os, sys
 from hashlib import sha256
-from persistkit import BlockingBackend
-from persistkit.backends import open_backend
-backend = BlockingBackend(open_backend(sys.argv[1], create=True))
+from persistkit.engines import open_engine
+engine = open_engine(sys.argv[1], create=True)
 number, hasty = int(sys.argv[2]), sys.argv[3] == "hasty"
 while True:
     number += 1
     body = os.urandom(16) * 256
     if hasty:
         print(number + 1, flush=True)
-    backend.save(f"run/{number}", sha256(body).digest() + body)
+    engine.save(f"run/{number}", sha256(body).digest() + body)
     if not hasty:
         print(number, flush=True)
 """
 
 
-def opened(base: Path, timeout_seconds: float = 30.0) -> BlockingBackend:
+def opened(base: Path, timeout_seconds: float = 30.0) -> Engine:
     """Open the database of a folder."""
-    return BlockingBackend(open_backend(f"sqlite:///{base}/state.db", create=True, timeout_seconds=timeout_seconds))
+    return open_engine(f"sqlite:///{base}/state.db", create=True, timeout_seconds=timeout_seconds)
 
 
 @contextmanager
@@ -69,18 +69,18 @@ def held(base: Path) -> Iterator[None]:
             process.kill()
 
 
-def saved_in_time(backend: BlockingBackend, limit: float) -> list[str]:
+def saved_in_time(engine: Engine, limit: float) -> list[str]:
     """Return what is wrong with how a save fails while another process holds the lock."""
     started = time.monotonic()
     try:
-        backend.save("key", b"new")
+        engine.save("key", b"new")
     except StorageError as error:
         seconds = time.monotonic() - started
         return [f"after {seconds:.1f} s: {error}"] * (seconds > limit or "locked" not in str(error))
     return ["saved"]
 
 
-def test_a_held_lock_is_an_error_in_time_and_passes(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_held_lock_is_an_error_in_time_and_passes(tmp_path: Path, report: Report) -> None:
     """While another process writes, loads work and a save fails within the timeout; when that one dies, it works."""
     kept, control = Trials(), Trials()
     with opened(tmp_path, 0.5) as impatient, opened(tmp_path, 6.0) as patient:
@@ -91,10 +91,10 @@ def test_a_held_lock_is_an_error_in_time_and_passes(tmp_path: Path, ledger: Ledg
             control.add(*saved_in_time(patient, 5.0))
             assert impatient.load("key") == b"old"
             assert impatient.list_keys() == ["key"]
-        for backend in (impatient, patient):
-            backend.save("key", b"new")
-            assert backend.load("key") == b"new"
-    ledger.record("SQLite: another writer's lock is a StorageError within the timeout", kept, control)
+        for engine in (impatient, patient):
+            engine.save("key", b"new")
+            assert engine.load("key") == b"new"
+    report.record("SQLite: another writer's lock is a StorageError within the timeout", kept, control)
 
 
 def killed_writers(base: Path, rounds: int, how: str) -> Trials:
@@ -111,33 +111,32 @@ def killed_writers(base: Path, rounds: int, how: str) -> Trials:
             process.kill()
             acknowledged += [int(line) for line in process.stdout]
         last = acknowledged[-1] + 1
-        with opened(base) as backend:
-            values = backend.batch_load([f"run/{number}" for number in acknowledged])
+        with opened(base) as engine:
+            values = engine.batch_load([f"run/{number}" for number in acknowledged])
             wrong = [f"lost run/{number}" for number, value in zip(acknowledged, values, strict=True) if value is None]
-            listed = backend.batch_load(backend.list_keys("run/"))
+            listed = engine.batch_load(engine.list_keys("run/"))
             wrong += ["torn" for value in listed if value is None or sha256(value[32:]).digest() != value[:32]]
-            backend.save("after", b"after")
+            engine.save("after", b"after")
         trials.add(*wrong)
     return trials
 
 
 SYNC = """
-import os, sys
-from persistkit import BlockingBackend
-from persistkit.backends import open_backend
-database = open_backend(sys.argv[1], create=True)
-backend = BlockingBackend(database)
+import os, sqlite3, sys
+from persistkit.engines import open_engine
 
-async def hurry():
-    async with database._session("hurry") as session:
-        await session.rows("PRAGMA synchronous=OFF")
+class Hasty(sqlite3.Connection):
+    def execute(self, statement, *parameters):
+        return super().execute(statement.replace("synchronous=FULL", "synchronous=OFF"), *parameters)
 
-backend.save("first", b"made")
 if sys.argv[2] == "hasty":
-    backend.call(hurry)
+    connect = sqlite3.connect
+    sqlite3.connect = lambda *arguments, **options: connect(*arguments, **options | {"factory": Hasty})
+engine = open_engine(sys.argv[1], create=True)
+engine.save("first", b"made")
 for number in range(5):
     os.write(1, b"begun")
-    backend.save(f"run/{number}", b"value")
+    engine.save(f"run/{number}", b"value")
     os.write(1, b"acknowledged")
 """
 
@@ -156,7 +155,7 @@ def unsynced_saves(base: Path, how: str) -> Trials:
 
 
 @pytest.mark.faults
-def test_a_save_is_synced_before_it_is_acknowledged(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_save_is_synced_before_it_is_acknowledged(tmp_path: Path, report: Report) -> None:
     """Between the beginning of a save and its answer SQLite syncs its log: what is acknowledged survives the power."""
     require("strace")
     require_kernel("to trace a process", "strace", "-o", "/dev/null", "true")
@@ -164,16 +163,16 @@ def test_a_save_is_synced_before_it_is_acknowledged(tmp_path: Path, ledger: Ledg
         (tmp_path / folder).mkdir()
     kept = unsynced_saves(tmp_path / "kept", "careful")
     control = unsynced_saves(tmp_path / "control", "hasty")
-    ledger.record("SQLite: the log is synced before a save is acknowledged", kept, control)
+    report.record("SQLite: the log is synced before a save is acknowledged", kept, control)
 
 
-def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path, times: int, ledger: Ledger) -> None:
+def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path, times: int, report: Report) -> None:
     """Writers killed at random leave every acknowledged value, whole, and no lock."""
     for folder in ("kept", "control"):
         (tmp_path / folder).mkdir()
     kept = killed_writers(tmp_path / "kept", 4 * times, "careful")
     control = killed_writers(tmp_path / "control", 2, "hasty")
-    ledger.record("SQLite: a killed writer loses nothing acknowledged and tears nothing", kept, control)
+    report.record("SQLite: a killed writer loses nothing acknowledged and tears nothing", kept, control)
 
 
 async def write_stream(backend: PersistenceBackend) -> None:
@@ -246,8 +245,8 @@ async def cancel_everything(folder: Path, how: Callable[..., Awaitable[object]])
     return trials
 
 
-async def test_cancelling_at_any_moment(tmp_path: Path, ledger: Ledger) -> None:
+async def test_cancelling_at_any_moment(tmp_path: Path, report: Report) -> None:
     """Each operation, cancelled while it waits for a lock or works: whole values, and nothing changes afterwards."""
     kept = await cancel_everything(tmp_path / "kept", asyncio.ensure_future)
     control = await cancel_everything(tmp_path / "control", going_on)
-    ledger.record("SQLite: cancelled at 0, 1, 5, 50 ms, every operation: whole, and nothing afterwards", kept, control)
+    report.record("SQLite: cancelled at 0, 1, 5, 50 ms, every operation: whole, and nothing afterwards", kept, control)

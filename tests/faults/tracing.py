@@ -1,35 +1,29 @@
-"""Tracing: a deed in a process of its own, under strace, which records its system calls, fails one, or kills at one."""
+"""Tracing: an operation in a child under strace, which records its system calls, fails one, or kills at one."""
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import socket
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from persistkit.backends.directory import Directory
-
-from .deeds import DEEDS, Deed, Outcome
-from .zygote import Messages
+from .fork_server import ForkServer
+from .operations import OPERATIONS, Operation, Outcome, perform_in_child
 
 # A call unknown on this architecture is passed over: that is what the question mark says.
 _CALLS = (
     "?openat,?creat,?write,?pwrite64,?read,?fsync,?fdatasync,?close,?rename,?renameat,?renameat2,?link,?linkat,"
-    "?unlink,?unlinkat,?utimensat,?flock,?fstat,?newfstatat,?statx,?stat,?lstat,?getdents64,?lseek,?ftruncate"
+    "?unlink,?unlinkat,?utimensat,?fcntl,?fstat,?newfstatat,?statx,?stat,?lstat,?getdents64,?lseek,?ftruncate"
 )
 _LINE = re.compile(r"(?P<pid>\d+) +(?P<name>\w+)\((?P<rest>.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One system call of the deed: its name, its number among the calls of that name in its thread, its text."""
+    """One system call of the operation: its name, its number among the calls of that name in its thread, its text."""
 
     name: str
     number: int
@@ -38,7 +32,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What a traced deed did: its answer, None when it was killed, and its calls in the directory, in order."""
+    """What a traced operation did: its answer, None when it was killed, and its calls in the directory, in order."""
 
     outcome: Outcome | None
     calls: list[Call]
@@ -46,50 +40,28 @@ class Traced:
 
 
 class Tracer:
-    """Carries deeds out under strace, each in a fresh child of one zygote."""
+    """Carries operations out under strace, each in a fresh child of the fork server."""
 
-    def __init__(self, messages: Messages, folder: Path) -> None:
-        self._messages = messages
+    def __init__(self, server: ForkServer, folder: Path) -> None:
+        self._server = server
         self._log = folder / "strace"
 
-    def run(self, deed: Deed, kind: type[Directory], base: Path, inject: str = "") -> Traced:
-        """Carry ``deed`` out in ``base`` with strace's injection ``inject``, such as ``fsync:error=EIO:when=1``."""
-        self._messages.send({"deed": DEEDS.index(deed), "kind": kind.__name__, "base": str(base)})
-        pid = self._messages.receive()["pid"]
+    def run(self, operation: Operation, mutant: str, base: Path, inject: str = "") -> Traced:
+        """Carry ``operation`` out in ``base``, with an injection of strace such as ``fsync:error=EIO:when=1``."""
+        pid = self._server.fork(perform_in_child, OPERATIONS.index(operation), mutant, base)
         command = ["strace", "-f", "-y", "-s", "0", "-o", str(self._log), "-e", f"trace={_CALLS}"]
         injection = ["-e", f"inject={inject}"] if inject else []
         with subprocess.Popen([*command, *injection, "-p", str(pid)], stderr=subprocess.PIPE, text=True) as strace:
             assert strace.stderr is not None
             assert "attached" in (said := strace.stderr.readline()), said
-            self._messages.send("begin")
-            answer = self._messages.receive()
-            outcome = None
-            if "outcome" in answer:
-                outcome = Outcome(**answer["outcome"] | {"errnos": tuple(answer["outcome"]["errnos"])})
-                self._messages.receive()
-            else:
-                killed = "signal=KILL" in inject and answer["ended"] == -signal.SIGKILL
-                assert killed, f"{deed.name} under {inject!r} died by itself: {answer}"
+            ended = self._server.finish()
+        if ended.exit_code:
+            killed = "signal=KILL" in inject and ended.exit_code == -signal.SIGKILL
+            assert killed, f"{operation.name} under {inject!r} died by itself: {ended}"
         log = self._log.read_text(errors="replace")
-        return Traced(
-            outcome, _calls_of(log, base), injected="(INJECTED)" in log or "--- SIG" in log or outcome is None
-        )
-
-
-@contextmanager
-def tracer(folder: Path) -> Iterator[Tracer]:
-    """Run a zygote, and the deeds it is asked for, while the block runs."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    tests = str(Path(__file__).parent.parent)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([tests, *sys.path])}
-    command = [sys.executable, "-m", "faults.zygote", str(theirs.fileno())]
-    with ours, subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment) as zygote:
-        theirs.close()
-        try:
-            yield Tracer(Messages(ours), folder)
-        finally:
-            ours.close()
-            zygote.wait(30)
+        outcome = None if ended.result is None else Outcome.from_json(ended.result)
+        injected = "(INJECTED)" in log or "--- SIG" in log or outcome is None
+        return Traced(outcome, _calls_of(log, base), injected)
 
 
 def _calls_of(log: str, base: Path) -> list[Call]:
@@ -115,7 +87,7 @@ def points_of(calls: Sequence[Call]) -> list[tuple[str, int]]:
 def disorder(calls: Sequence[Call], base: Path) -> list[str]:
     """Return what a power cut could have torn or lost, by the order of the calls alone.
 
-    A file is synced before it gets its name, a claim is durable before its value, and at the end the directory is.
+    A file is synced before it gets its name, an owner file is durable before its value, the directory at the end.
     """
     unsynced: set[str] = set()
     volatile: set[str] = set()
@@ -132,7 +104,7 @@ def disorder(calls: Sequence[Call], base: Path) -> list[str]:
             if source in unsynced:
                 found.append(f"{Path(target).name} gets its name before its bytes are synced")
             if target.removesuffix(".bin") + ".key" in volatile:
-                found.append(f"{Path(target).name} is there before its claim is durable")
+                found.append(f"{Path(target).name} is there before its owner file is durable")
             if target.endswith(".key") and target.removesuffix(".key") + ".bin" in volatile:
                 found.append(f"{Path(target).name} comes after its value")
             volatile.add(target)

@@ -1,10 +1,10 @@
-"""The ledger judges: it refuses violations, controls that were not caught, and tests that tried nothing."""
+"""The report judges: it refuses violations, controls that were not caught, and tests that tried nothing."""
 
 from __future__ import annotations
 
 import pytest
 
-from .ledger import Ledger, Trials, table
+from .report import Report, Trials, table
 
 
 def trials_of(count: int, broken: int) -> Trials:
@@ -25,19 +25,19 @@ def trials_of(count: int, broken: int) -> Trials:
     ],
 )
 def test_what_proves_nothing_fails(kept: Trials, controls: list[Trials], verdict: str) -> None:
-    """A violation, an empty test and a control that slipped through each fail, and stand in the ledger all the same."""
+    """A violation, an empty test and a control that slipped through each fail, and stand in the report all the same."""
     properties: list[tuple[str, object]] = []
     with pytest.raises(AssertionError, match=verdict):
-        Ledger(properties).record("whole", kept, *controls)
+        Report(properties).record("whole", kept, *controls)
     assert len(properties) == 1
 
 
 def test_the_table_adds_up_rows_of_one_promise_and_counts_what_was_skipped() -> None:
     """Tests of one promise share a row; a skipped test is named below."""
     properties: list[tuple[str, object]] = []
-    ledger = Ledger(properties)
-    ledger.record("whole", trials_of(1000, 0), trials_of(10, 7))
-    ledger.record("whole", trials_of(500, 0), trials_of(10, 10))
+    report = Report(properties)
+    report.record("whole", trials_of(1000, 0), trials_of(10, 7))
+    report.record("whole", trials_of(500, 0), trials_of(10, 10))
     done = pytest.TestReport("faults/a", ("a", 1, "a"), {}, "passed", None, "call", user_properties=properties)
     reason = ("a", 1, "Skipped: the kernel refuses ext4")
     skipped = pytest.TestReport("faults/b", ("b", 1, "b"), {}, "skipped", reason, "setup")

@@ -1,8 +1,6 @@
-"""Opens values of strangers, each in a process of its own, and measures it: a program, told what to open by its input.
+"""A sandbox: values and directories of other programs, opened in a child with limits, and measured.
 
-A way of opening yields after each of its steps. Each line of input is JSON, ``[way, key, path of a directory, patience
-in seconds]``; each line of output tells the last step's outcome, the seconds of the processor that the longest step
-took, and the megabytes that the process had at most.
+Tasks of a fork server. A way of opening yields after each of its steps.
 """
 
 from __future__ import annotations
@@ -10,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from itertools import product
+from pathlib import Path
+from typing import Final
 
 import ipywidgets  # type: ignore[import-untyped]  # noqa: F401 - here and not in each process: what is imported once is not measured
 import numpy as np
@@ -24,12 +22,17 @@ import pyarrow.compute  # type: ignore[import-untyped]
 import pyarrow.parquet  # type: ignore[import-untyped]  # noqa: F401
 
 import persistkit
-from persistkit import BlockingBackend, FilePersistenceBackend
 from persistkit.browser import KeyBrowser
+from persistkit.engines.files import FileEngine
 from persistkit.errors import BatchError, FormatError, KeyCollisionError, StorageError
 
+from .fork_server import PATIENCE_SECONDS, ForkServer
+
+# The promise, for each step of a way. The seconds are the processor's: a loaded machine makes it wait, not work.
+MOST_SECONDS: Final = 2.0
+MOST_MEGABYTES: Final = 500.0
 _MOST_BYTES = 3 * 1024**3
-_MOST_SECONDS = 60
+_LISTING_SECONDS = 60
 _ERROR_CHARACTERS = 2_000
 _MESSAGE_CHARACTERS = 16_000_000
 MEBI = 1024 * 1024
@@ -62,7 +65,7 @@ def in_table(key: str, base: str) -> Iterator[str]:
 
 def in_browser(key: str, base: str) -> Iterator[str]:
     """Show the value in the browser, in each way there is, the first bytes and more."""
-    browser = KeyBrowser(FilePersistenceBackend(base))
+    browser = KeyBrowser(FileEngine(base))
     assert browser.wait(timeout_seconds=30)
     row = next(row for row in browser.handle({"op": "page", "limit": 250})[0]["rows"] if row[1] == key)[0]
     for kind, more in product(_KINDS, (False, True)):
@@ -77,8 +80,8 @@ def in_browser(key: str, base: str) -> Iterator[str]:
 def in_directory(_key: str, base: str) -> Iterator[str]:
     """List, frame, check and show a directory, and look at every entry: nothing hangs, only true keys are listed."""
     with persistkit.open(base, create=True, fsync=False) as store:
-        backend = store.backend
-        assert isinstance(backend, FilePersistenceBackend)
+        engine = store.engine
+        assert isinstance(engine, FileEngine)
         store.put_bytes("good", b"good")
         keys = store.keys()
         assert set(keys) <= set(TRUE_KEYS), keys
@@ -86,9 +89,9 @@ def in_directory(_key: str, base: str) -> Iterator[str]:
         assert len(store.to_frame()) >= len(keys)
         assert len(store._repr_html_()) < _MESSAGE_CHARACTERS
         store.usage()
-        findings = BlockingBackend(backend).call(backend.check)
-        browser = KeyBrowser(backend)
-        assert browser.wait(timeout_seconds=_MOST_SECONDS)
+        findings = engine.check()
+        browser = KeyBrowser(engine)
+        assert browser.wait(timeout_seconds=_LISTING_SECONDS)
         rows = browser.handle({"op": "page", "limit": 50})[0]["rows"]
         for row in rows:
             answer, _ = browser.handle({"op": "preview", "row": row[0], "revision": 1})
@@ -98,18 +101,18 @@ def in_directory(_key: str, base: str) -> Iterator[str]:
 
 def in_odd_files(key: str, base: str) -> Iterator[str]:
     """Do everything to one key under which something lies that is no value: an error or an answer, at once."""
-    backend = BlockingBackend(FilePersistenceBackend(base, fsync=False))
+    engine = FileEngine(base, fsync=False)
     answers = []
-    assert not (key.startswith("value/") and backend.exists(key)), "what is no file is taken for a value"
+    assert not (key.startswith("value/") and engine.exists(key)), "what is no file is taken for a value"
     works: list[Callable[[], object]] = [
-        lambda: backend.load(key),
-        lambda: backend.exists(key),
-        lambda: backend.batch_load([key]),
-        lambda: _read_to_the_end(backend, key),
-        lambda: backend.delete(key),
-        lambda: backend.save(key, b"new"),
-        lambda: backend.load(key),
-        lambda: backend.list_keys(),
+        lambda: engine.load(key),
+        lambda: engine.exists(key),
+        lambda: engine.batch_load([key]),
+        lambda: _read_to_the_end(engine, key),
+        lambda: engine.delete(key),
+        lambda: engine.save(key, b"new"),
+        lambda: engine.load(key),
+        lambda: engine.list_keys(),
     ]
     for work in works:
         try:
@@ -127,39 +130,40 @@ def never_from_outside(answer: object) -> object:
     return answer
 
 
-def _read_to_the_end(backend: BlockingBackend, key: str) -> int:
-    with backend.open_reader(key) as reader:
-        size = 0
-        while reader is not None and (chunk := reader.read(MEBI)):
+def _read_to_the_end(engine: FileEngine, key: str) -> int:
+    reader = engine.open_reader(key)
+    if reader is None:
+        return 0
+    size = 0
+    with reader:
+        while chunk := reader.read(MEBI):
             never_from_outside(chunk)
             size += len(chunk)
-        return size
+    return size
 
 
-def full_of_strangers(count: str, base: str) -> Iterator[str]:
-    """Fill a directory with so many foreign files, one in ten of a value's shape."""
+def full_of_other_files(count: str, base: str) -> Iterator[str]:
+    """Fill a directory with so many files of other programs, one in ten of a value's shape."""
     directory = os.open(base, os.O_RDONLY)
     for number in range(int(count)):
-        strange = (
-            f"notes-{number:07}.txt" if number % 10 else f"a_{number}_b-{number * 7919 * 1000003 % 2**64:016x}.bin"
-        )
-        os.mknod(strange, 0o600, dir_fd=directory)
+        name = f"notes-{number:07}.txt" if number % 10 else f"a_{number}_b-{number * 7919 * 1000003 % 2**64:016x}.bin"
+        os.mknod(name, 0o600, dir_fd=directory)
     yield count
 
 
-def in_strangers(key: str, base: str) -> Iterator[str]:
-    """Find the one value among strangers, in each way."""
+def among_other_files(key: str, base: str) -> Iterator[str]:
+    """Find the one value among files of other programs, in each way."""
     with persistkit.open(base, fsync=False) as store:
-        backend = store.backend
-        assert isinstance(backend, FilePersistenceBackend)
+        engine = store.engine
+        assert isinstance(engine, FileEngine)
         store.put_bytes(key, b"good")
         took = []
         works: list[Callable[[], bool]] = [
             lambda: store.get_bytes(key) == b"good",
             lambda: store.keys("go") == [key],
             lambda: key in set(store.to_frame()["key"]),
-            lambda: bool(BlockingBackend(backend).call(backend.check)),
-            lambda: _listed(backend, key),
+            lambda: bool(engine.check()),
+            lambda: _listed(engine, key),
         ]
         for work in works:
             started = time.perf_counter()
@@ -168,21 +172,21 @@ def in_strangers(key: str, base: str) -> Iterator[str]:
         yield f"load, list, frame, check, browser: {', '.join(took)}"
 
 
-def _listed(backend: FilePersistenceBackend, key: str) -> bool:
-    browser = KeyBrowser(backend)
-    assert browser.wait(timeout_seconds=_MOST_SECONDS)
+def _listed(engine: FileEngine, key: str) -> bool:
+    browser = KeyBrowser(engine)
+    assert browser.wait(timeout_seconds=_LISTING_SECONDS)
     (row,) = browser.handle({"op": "page", "query": key, "match": "prefix"})[0]["rows"]
     return "preview" in browser.handle({"op": "preview", "row": row[0], "revision": 1})[0]
 
 
-def strangers_held(_key: str, base: str) -> Iterator[str]:
+def other_files_held(_key: str, base: str) -> Iterator[str]:
     """The control: hold what the system says of each file."""
     yield str(len([(entry.name, entry.stat()) for entry in os.scandir(base)]))
 
 
 def without_care(key: str, base: str) -> Iterator[str]:
     """The control: open the value as everybody does."""
-    data = BlockingBackend(FilePersistenceBackend(base)).load(key) or b""
+    data = FileEngine(base).load(key) or b""
     if data.startswith(b"PAR1"):
         value: object = pd.read_parquet(BytesIO(data))
     elif data.startswith(b"\x93NUMPY"):
@@ -194,7 +198,7 @@ def without_care(key: str, base: str) -> Iterator[str]:
 
 def without_a_look(key: str, base: str) -> Iterator[str]:
     """The control: read a file as everybody does."""
-    content = FilePersistenceBackend(base).path_for(key).read_bytes()
+    content = FileEngine(base).path_for(key).read_bytes()
     never_from_outside(content)
     yield str(len(content))
 
@@ -202,17 +206,16 @@ def without_a_look(key: str, base: str) -> Iterator[str]:
 WAYS: dict[str, Callable[[str, str], Iterator[str]]] = {
     way.__name__: way
     for way in (
-        in_store, in_table, in_browser, in_directory, in_odd_files, in_strangers,
-        full_of_strangers, strangers_held, without_care, without_a_look,
+        in_store, in_table, in_browser, in_directory, in_odd_files, among_other_files,
+        full_of_other_files, other_files_held, without_care, without_a_look,
     )
 }  # fmt: skip
 
 
-def child(way: str, key: str, base: str, patience_seconds: int, answer: int) -> None:
-    """Open one value, and write the outcome and the seconds of the longest step."""
+def open_in_way(way: str, key: str, base: str) -> tuple[str, float]:
+    """Open one value or directory; return the outcome and the processor seconds of the longest step."""
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.alarm(patience_seconds)
     outcome, longest, began = "violation: nothing was done", 0.0, time.process_time()
     try:
         for step in WAYS[way](key, base):
@@ -221,28 +224,23 @@ def child(way: str, key: str, base: str, patience_seconds: int, answer: int) -> 
     except BaseException as error:
         outcome = f"violation: {type(error).__name__}: {str(error)[:300]}"
         longest = max(longest, time.process_time() - began)
-    os.write(answer, json.dumps([outcome, longest]).encode())
-    os._exit(0)
+    return outcome, longest
 
 
-def measured(way: str, key: str, base: str, patience_seconds: int) -> tuple[str, float, float]:
-    """Open one value in a process of its own; outcome, seconds of the processor, megabytes."""
-    reading, writing = os.pipe()
-    process = os.fork()
-    if process == 0:
-        child(way, key, base, patience_seconds, writing)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as answers:
-        answer = answers.read()
-    _, status, usage = os.wait4(process, 0)
-    megabytes = usage.ru_maxrss * 1024 / 1e6
-    if status:
-        ended = os.waitstatus_to_exitcode(status)
-        return f"violation: ended with {ended}", usage.ru_utime + usage.ru_stime, megabytes
-    outcome, seconds = json.loads(answer)
-    return outcome, seconds, megabytes
-
-
-if __name__ == "__main__":
-    for line in sys.stdin:
-        print(json.dumps(measured(*json.loads(line))), flush=True)
+def broken(
+    server: ForkServer,
+    way: str,
+    key: str,
+    base: Path,
+    *,
+    most_seconds: float = MOST_SECONDS,
+    patience_seconds: int = PATIENCE_SECONDS,
+) -> list[str]:
+    """Open something in a child of ``server``: what broke the promise. Prints what it took."""
+    ended = server.run(open_in_way, way, key, base, patience_seconds=patience_seconds)
+    outcome, seconds = ended.result or (f"violation: ended with {ended.exit_code}", ended.processor_seconds)
+    print(f"{way:14} {key:45} {seconds:6.2f} s {ended.megabytes:7.0f} MB  {outcome[:100]}")
+    found = [f"{key}: {outcome}"] if outcome.startswith("violation") else []
+    if seconds > most_seconds or ended.megabytes > MOST_MEGABYTES:
+        found.append(f"{key}: {seconds:.1f} s of the processor, {ended.megabytes:.0f} MB")
+    return found

@@ -1,30 +1,29 @@
-"""Refusals: the system refuses to write, for real: full, at a limit, read-only, forbidden.
+"""Write failures: the system refuses to write, for real: full, at a limit, read-only, forbidden.
 
-    unshare --mount python -m faults.refusals PLACE WRITER FOLDER
-
-Each deed is carried out in a place that refuses, once before and once after; prints the trials as JSON.
+Tasks of a fork server with mounts of its own: each operation is carried out in a place that refuses, and once more
+after the place accepts again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import os
 import resource
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from . import broken
-from .broken import Directory, backend_of
+from persistkit.engines.files import FileEngine
+
 from .crashes import run
-from .deeds import DEEDS, Deed, Outcome, judge, perform
-from .trials import Trials
-from .zygote import warm_up
+from .mutants import MUTANTS
+from .operations import OPERATIONS, judge, perform, warm_up
+from .report import Trials
+
+__all__ = ["MOUNTPOINT", "PLACES", "refuse_each_operation", "share_with_another_user", "warm_up"]
 
 # Everybody may go through it, which is not so of a temporary folder; it is this process's own for a while.
 MOUNTPOINT: Final = Path("/mnt")
@@ -151,42 +150,43 @@ PLACES: Final = {
 }
 
 
-def refuse_each_deed(place: Place, kind: type[Directory], mountpoint: Path) -> Trials:
-    """Carry each deed out where it is refused, judge it, and see that the next one works."""
-    trials = Trials()
-    for number, deed in enumerate(DEEDS):
-        base = mountpoint / str(number)
-        deed.prepare(base)
-        with asyncio.Runner() as runner:
-            outcome = _refused(place, deed, kind, base, runner)
-        violations = judge(deed, base, outcome, place.errno, temps=place.temps)
-        trials.add(*(f"{deed.name}: {violation}" for violation in violations))
-        for path in base.iterdir():
-            path.unlink()
-        base.rmdir()
-    return trials
-
-
-def _refused(place: Place, deed: Deed, kind: type[Directory], base: Path, runner: asyncio.Runner) -> Outcome:
-    # Threads and pipes of the event loop are made before descriptors run out.
-    runner.run(asyncio.to_thread(int))
-    backend = backend_of(kind, base)
-    with place.refusing(base):
-        return perform(deed, backend, runner)
-
-
-def main(name: str, kind: str, folder: Path) -> None:
-    """Print the trials as JSON."""
-    warm_up()
+def refuse_each_operation(name: str, mutant: str, folder: str) -> dict[str, Any]:
+    """Carry each operation out where it is refused, judge it, and see that the next one works; trials as JSON."""
     place, source = PLACES[name], "none"
     if place.system != "tmpfs":
-        source = str(folder / "image")
+        source = f"{folder}/{mutant}.image"
         with open(source, "wb") as image:
             image.truncate(4 << 20)
         run(f"mkfs.{place.system}", "-q", "-F", source)
     run("mount", "-t", place.system, "-o", place.options, source, str(MOUNTPOINT))
-    print(json.dumps(asdict(refuse_each_deed(place, getattr(broken, kind), MOUNTPOINT))))
+    trials = Trials()
+    for number, operation in enumerate(OPERATIONS):
+        operation.prepare(base := MOUNTPOINT / str(number))
+        engine = FileEngine(base)
+        with asyncio.Runner() as runner:
+            # The event loop's pipes are made before descriptors run out.
+            runner.run(asyncio.sleep(0))
+            with place.refusing(base), MUTANTS[mutant]():
+                outcome = perform(operation, engine, runner)
+        violations = judge(operation, base, outcome, place.errno, temps=place.temps)
+        trials.add(*(f"{operation.name}: {violation}" for violation in violations))
+        for path in base.iterdir():
+            path.unlink()
+        base.rmdir()
+    return asdict(trials)
 
 
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+def share_with_another_user(mutant: str) -> dict[str, Any]:
+    """Carry each operation out as another user than the one who wrote what is there; each must go well."""
+    os.umask(0o022)
+    run("mount", "-t", "tmpfs", "none", str(MOUNTPOINT))
+    trials = Trials()
+    for number, operation in enumerate(OPERATIONS):
+        operation.prepare(base := MOUNTPOINT / str(number))
+        base.chmod(0o777)
+        with asyncio.Runner() as runner, somebody_else(), MUTANTS[mutant]():
+            outcome = perform(operation, FileEngine(base), runner)
+        wrong = [f"refused: {outcome.text}"] if outcome.error else []
+        wrong += judge(operation, base, outcome, temps=False)
+        trials.add(*(f"{operation.name}: {violation}" for violation in wrong))
+    return asdict(trials)

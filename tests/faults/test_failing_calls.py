@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import io
+import fcntl
 import os
 import tempfile
 import threading
@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from persistkit.backends.directory import Directory
+from persistkit.engines.files import FileEngine
 
-from .broken import backend_of
-from .deeds import DEEDS, Deed, judge, perform
-from .ledger import Ledger, Trials
+from .mutants import KEPT, MUTANTS
+from .operations import OPERATIONS, Operation, judge, perform
+from .report import Report, Trials
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EMFILE)
 MODES = ("once", "for good", "once, and nothing can be removed afterwards")
@@ -58,8 +58,7 @@ class Calls:
                 patch.setattr(os, name, self._standing_before(name, getattr(os, name)))
             # Nothing loses power here: what a sync costs would be most of the time.
             patch.setattr(os, "fsync", self._standing_before("fsync", lambda _: None))
-            patch.setattr("persistkit.backends.claims.flock", self._standing_before("flock", lambda *_: None))
-            patch.setattr("persistkit.backends.files.FileIO", self._raw)
+            patch.setattr(fcntl, "fcntl", self._standing_before("fcntl", fcntl.fcntl))
             yield
 
     def _standing_before(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,44 +68,23 @@ class Calls:
 
         return standing
 
-    def _raw(self, descriptor: int, mode: str) -> io.FileIO:
-        calls = self
 
-        class Raw(io.FileIO):
-            def write(self, content: Any, /) -> int:
-                calls.make("write")
-                return super().write(content)
-
-            def readinto(self, buffer: Any, /) -> int | None:
-                calls.make("read")
-                return super().readinto(buffer)
-
-            def close(self) -> None:
-                opened = not self.closed
-                super().close()
-                if opened:
-                    calls.make("close")
-
-        self.make("fstat")
-        return Raw(descriptor, mode)
-
-
-def fail_each_call(deed: Deed, kind: type[Directory], folder: Path, runner: asyncio.Runner) -> Trials:
-    """Fail every call that the deed makes: once with each error, and in the other modes with one after the other."""
-    # A deed that removes values fails itself when nothing can be removed.
-    modes = MODES if None not in deed.after.values() else MODES[:2]
-    ways = [(modes[0], error) for error in ERRORS] if kind is Directory else [(modes[0], errno.EIO)]
+def fail_each_call(operation: Operation, mutant: str, folder: Path, runner: asyncio.Runner) -> Trials:
+    """Fail every call that the operation makes: once with each error, and in the other modes with one after the other."""
+    # An operation that removes values fails itself when nothing can be removed.
+    modes = MODES if None not in operation.after.values() else MODES[:2]
+    ways = [(modes[0], error) for error in ERRORS] if mutant == KEPT else [(modes[0], errno.EIO)]
     others = cycle(ERRORS)
     trials = Trials()
     numbers = count()
 
     def attempt(calls: Calls, error: int | None, *, temps: bool, told: bool = False) -> list[str]:
-        base = folder / f"{kind.__name__}{next(numbers)}"
-        deed.prepare(base)
-        backend = backend_of(kind, base)
-        with calls.in_place():
-            outcome = perform(deed, backend, runner)
-        return judge(deed, base, outcome, error, temps=temps, told=told)
+        base = folder / f"{mutant}{next(numbers)}"
+        operation.prepare(base)
+        engine = FileEngine(base)
+        with calls.in_place(), MUTANTS[mutant]():
+            outcome = perform(operation, engine, runner)
+        return judge(operation, base, outcome, error, temps=temps, told=told)
 
     recorded = Calls()
     assert attempt(recorded, None, temps=False) == []
@@ -129,10 +107,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.name)
-def test_when_any_call_fails(deed: Deed, folder: Path, ledger: Ledger) -> None:
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_when_any_call_fails(operation: Operation, folder: Path, report: Report) -> None:
     """Whatever call fails, and however: the old value or the new one, an error with its reason, nothing left."""
     with asyncio.Runner() as runner:
-        kept = fail_each_call(deed, Directory, folder, runner)
-        controls = [fail_each_call(deed, kind, folder, runner) for kind in deed.broken]
-    ledger.record(f"any call of `os` fails in a {deed.name}: old or new, whole, and the reason told", kept, *controls)
+        kept = fail_each_call(operation, KEPT, folder, runner)
+        controls = [fail_each_call(operation, mutant, folder, runner) for mutant in operation.mutants]
+    report.record(
+        f"any call of `os` fails in a {operation.name}: old or new, whole, and the reason told", kept, *controls
+    )

@@ -1,0 +1,223 @@
+"""Mutants: broken writers, each the file engine over one system call that does not do what it should.
+
+A mutant is a context manager that changes calls of ``os`` in this process while its block runs. The tests must catch
+each of them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+__all__ = ["KEPT", "MUTANTS"]
+
+KEPT: Final = "persistkit"
+
+Call = Callable[..., Any]  # Any: the calls of os have signatures of many kinds
+
+
+def _patched(**changed: Call) -> AbstractContextManager[None]:
+    """Put ``changed`` in the place of calls of ``os``; each takes the true call first."""
+
+    @contextmanager
+    def patched() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, change in changed.items():
+                patch.setattr(os, name, _bound(change, getattr(os, name)))
+            yield
+
+    return patched()
+
+
+def _bound(change: Call, call: Call) -> Call:
+    return lambda *arguments, **options: change(call, *arguments, **options)
+
+
+def _is_temp(path: object) -> bool:
+    return str(path).endswith(".tmp")
+
+
+def _is_directory(descriptor: int) -> bool:
+    return Path(f"/proc/self/fd/{descriptor}").is_dir()
+
+
+def kept() -> AbstractContextManager[None]:
+    """Persistkit as it is."""
+    return _patched()
+
+
+def copies() -> AbstractContextManager[None]:
+    """Copy a new value into its place instead of renaming or linking it, and empty a file before removing it."""
+
+    def copy(source: str, target: str, flag: int) -> None:
+        content = os.open(target, os.O_WRONLY | os.O_CREAT | flag, 0o666)
+        try:
+            with open(source, "rb", buffering=0) as temp:
+                while chunk := temp.read(8 * 1024):
+                    os.write(content, chunk)
+        finally:
+            os.close(content)
+
+    def replace(_: Call, source: str, target: str) -> None:
+        copy(source, target, os.O_TRUNC)
+        os.unlink(source)
+
+    def link(_: Call, source: str, target: str, **_options: Any) -> None:
+        copy(source, target, os.O_EXCL)
+
+    def unlink(call: Call, path: str) -> None:
+        if not _is_temp(path) and os.path.exists(path):
+            os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))
+        call(path)
+
+    return _patched(replace=replace, link=link, unlink=unlink)
+
+
+def interruptible_batch() -> AbstractContextManager[None]:
+    """Work on a batch in the thread that is interrupted, and copy instead of renaming."""
+
+    @contextmanager
+    def changed() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch, copies():
+            patch.setattr(threading.Thread, "start", lambda thread: thread.run())
+            yield
+
+    return changed()
+
+
+def ignores_errors() -> AbstractContextManager[None]:
+    """Take every change for done, whatever the system answers."""
+
+    def ignoring(call: Call, *arguments: Any, **options: Any) -> None:
+        try:
+            call(*arguments, **options)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            return
+
+    def write(call: Call, descriptor: int, content: Any) -> int:
+        try:
+            return int(call(descriptor, content))
+        except OSError:
+            return len(content)
+
+    return _patched(write=write, fsync=ignoring, replace=ignoring, unlink=ignoring, link=ignoring)
+
+
+def ignores_fsync_failure() -> AbstractContextManager[None]:
+    """Take a sync that failed for done."""
+
+    def fsync(call: Call, descriptor: int) -> None:
+        try:
+            call(descriptor)
+        except OSError:
+            return
+
+    return _patched(fsync=fsync)
+
+
+def treats_error_as_missing() -> AbstractContextManager[None]:
+    """Take what cannot be opened or read for missing, and a directory that cannot be listed for empty."""
+
+    def missing(call: Call, *arguments: Any, **options: Any) -> Any:
+        try:
+            return call(*arguments, **options)
+        except OSError as error:
+            raise FileNotFoundError(2, "missing") from error
+
+    def read(call: Call, *arguments: Any) -> bytes:
+        try:
+            return bytes(call(*arguments))
+        except OSError:
+            return b""
+
+    return _patched(open=missing, lstat=missing, stat=missing, fstat=missing, scandir=missing, read=read)
+
+
+def leaves_temp_files() -> AbstractContextManager[None]:
+    """Leave temp files behind."""
+    return _patched(unlink=lambda call, path: None if _is_temp(path) else call(path))
+
+
+def fails_at_cleanup() -> AbstractContextManager[None]:
+    """Let a cleaning up hide what went wrong."""
+
+    def unlink(call: Call, path: str) -> None:
+        if _is_temp(path):
+            raise RuntimeError(f"cannot remove {path}")
+        call(path)
+
+    return _patched(unlink=unlink)
+
+
+def writes_owner_file_last() -> AbstractContextManager[None]:
+    """Write a value first, and its owner file afterwards."""
+    waiting: list[tuple[str, str]] = []
+
+    def link(call: Call, source: str, target: str, **_: Any) -> None:
+        if not target.endswith(".key"):
+            call(source, target)
+            return
+        waiting.append((source, target))
+        # What the engine sees next is its owner file; it is there, and goes once more.
+        call(source, target)
+
+    def replace(call: Call, source: str, target: str) -> None:
+        contents = [(owner, Path(owner).read_bytes()) for _, owner in waiting if os.path.exists(owner)]
+        for owner, _ in contents:
+            os.unlink(owner)
+        call(source, target)
+        for owner, content in contents:
+            Path(owner).write_bytes(content)
+        waiting.clear()
+
+    return _patched(link=link, replace=replace)
+
+
+def touches_owner_files() -> AbstractContextManager[None]:
+    """Insist on setting the time of an owner file that is there."""
+
+    def opened(call: Call, path: Any, *arguments: Any, **options: Any) -> int:
+        descriptor = int(call(path, *arguments, **options))
+        if str(path).endswith(".key"):
+            try:
+                os.utime(path)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return descriptor
+
+    return _patched(open=opened)
+
+
+def without_file_sync() -> AbstractContextManager[None]:
+    """Rename a value whose bytes may not have reached the disk."""
+    return _patched(fsync=lambda call, descriptor: call(descriptor) if _is_directory(descriptor) else None)
+
+
+def without_directory_sync() -> AbstractContextManager[None]:
+    """Acknowledge a value before the directory is durable."""
+    return _patched(fsync=lambda call, descriptor: None if _is_directory(descriptor) else call(descriptor))
+
+
+MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
+    KEPT: kept,
+    "Copies": copies,
+    "InterruptibleBatch": interruptible_batch,
+    "IgnoresErrors": ignores_errors,
+    "IgnoresFsyncFailure": ignores_fsync_failure,
+    "TreatsErrorAsMissing": treats_error_as_missing,
+    "LeavesTempFiles": leaves_temp_files,
+    "FailsAtCleanup": fails_at_cleanup,
+    "WritesOwnerFileLast": writes_owner_file_last,
+    "TouchesOwnerFiles": touches_owner_files,
+    "WithoutFileSync": without_file_sync,
+    "WithoutDirectorySync": without_directory_sync,
+}
