@@ -60,7 +60,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a deed answered: the error's class, None when it went well; the numbers of the system; its text."""
+    """What an operation answered: the error's class, None when it went well; the numbers of the system; its text."""
 
     error: str | None = None
     errnos: tuple[int | None, ...] = ()

@@ -70,7 +70,7 @@ class Calls:
 
 
 def fail_each_call(operation: Operation, mutant: str, folder: Path, runner: asyncio.Runner) -> Trials:
-    """Fail every call that the operation makes: once with each error, and in the other modes with one after the other."""
+    """Fail every call that the operation makes: once with each error, then in the other modes."""
     # An operation that removes values fails itself when nothing can be removed.
     modes = MODES if None not in operation.after.values() else MODES[:2]
     ways = [(modes[0], error) for error in ERRORS] if mutant == KEPT else [(modes[0], errno.EIO)]
