@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from threading import Lock
 from types import TracebackType
-from typing import BinaryIO, ClassVar, Final, NamedTuple, Self
+from typing import IO, ClassVar, Final, NamedTuple, Self
 
 from persistkit.arguments import (
     BytesLike,
@@ -158,8 +158,11 @@ class Engine(ABC):
         value = self._load(key)
         return None if value is None else io.BytesIO(value)
 
+    def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
+        return self._spooling_writer(key)
+
     @contextmanager
-    def _open_writer(self, key: str) -> Iterator[BinaryIO]:
+    def _spooling_writer(self, key: str) -> Iterator[IO[bytes]]:
         from persistkit.streams import SpooledWriter  # here, because few write streams, and tempfile imports much
 
         with SpooledWriter(key, self.max_value_bytes) as writer:
@@ -351,7 +354,7 @@ class Engine(ABC):
         with traced("open_reader", key):
             return self._open_reader(key)
 
-    def open_writer(self, key: str) -> AbstractContextManager[BinaryIO]:
+    def open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
         """Return a context manager of a writable file object: ``with engine.open_writer(key) as file``.
 
         The value appears, whole, when the block ends; an exception in the block discards it and leaves what was

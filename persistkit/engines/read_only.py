@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, BinaryIO, Never
+from typing import IO, Any, Never
 
 from persistkit.arguments import BytesLike
 from persistkit.engine import Engine, Entry
@@ -48,7 +48,7 @@ class ReadOnlyEngine(Engine):
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> Never:  # noqa: ARG002
         self._refuse(f"replace {key!r}")
 
-    def _open_writer(self, key: str) -> AbstractContextManager[BinaryIO]:
+    def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
         self._refuse(f"open {key!r} for writing")
 
     def check(self, *, repair: bool = False) -> list[Any]:
