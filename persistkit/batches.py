@@ -2,22 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from errno import EHOSTUNREACH, ETIMEDOUT
-from typing import Final
+from itertools import islice
+from typing import Final, TypeVar
 
 from persistkit.errors import BatchError, StorageError
 
-__all__ = ["UNANSWERED", "attempt_each", "raise_failures"]
+__all__ = ["UNANSWERED", "attempt_chunks", "attempt_each", "paged", "raise_failures"]
+
+Chunk = TypeVar("Chunk", bound=Collection[str])
 
 # A StorageError with one of these means that the server did not answer: the next key would wait as long.
 UNANSWERED: Final = frozenset({EHOSTUNREACH, ETIMEDOUT})
 
 
-def attempt_each(operation: str, keys: Iterable[str], work: Callable[[str], object]) -> None:
+def attempt_each(
+    operation: str,
+    keys: Iterable[str],
+    work: Callable[[str], object],
+    together: Callable[[Callable[[], None]], None] | None = None,
+) -> None:
     """Run ``work`` on every key, and raise one error for all failures.
 
     When the storage stops answering, the keys that are left fail without being tried.
+
+    Args:
+        operation: what the error says was tried.
+        keys: each of them once.
+        work: is called with each key.
+        together: runs what it is given in several threads at once, which share the keys, and returns when all have
+            ended; None for the calling thread alone.
+
+    Raises:
+        BatchError: some keys failed.
+    """
+    listed = list(keys)
+    pending = iter(listed)
+    failures: dict[str, Exception] = {}
+    unanswered: list[StorageError] = []
+
+    def attempt() -> None:
+        for key in pending:
+            if unanswered:
+                failures[key] = _untried(operation, key, unanswered[0])
+                continue
+            try:
+                work(key)
+            except Exception as error:
+                failures[key] = error
+                if isinstance(error, StorageError) and error.errno in UNANSWERED:
+                    unanswered.append(error)
+
+    if together is None:
+        attempt()
+    else:
+        try:
+            together(attempt)
+        finally:
+            for _ in pending:  # after an interrupt no thread begins another key
+                pass
+    raise_failures(operation, len(listed), {key: failures[key] for key in listed if key in failures})
+
+
+def attempt_chunks(operation: str, chunks: Iterable[Chunk], work: Callable[[Chunk], dict[str, Exception]]) -> None:
+    """Run ``work`` on every chunk of keys, as ``attempt_each`` does; it returns the failures it knows by key.
 
     Raises:
         BatchError: some keys failed.
@@ -25,20 +74,24 @@ def attempt_each(operation: str, keys: Iterable[str], work: Callable[[str], obje
     failures: dict[str, Exception] = {}
     unanswered: StorageError | None = None
     attempted = 0
-    for key in keys:
-        attempted += 1
+    for chunk in chunks:
+        attempted += len(chunk)
         if unanswered is not None:
-            failures[key] = StorageError(
-                f"{operation} {key!r}: not tried, because of: {unanswered}", errno=unanswered.errno
-            )
+            failures |= {key: _untried(operation, key, unanswered) for key in chunk}
             continue
         try:
-            work(key)
-        except Exception as error:
-            failures[key] = error
-            if isinstance(error, StorageError) and error.errno in UNANSWERED:
-                unanswered = error
+            failures |= work(chunk)
+        except StorageError as error:
+            failures |= dict.fromkeys(chunk, error)
+            unanswered = error if error.errno in UNANSWERED else None
     raise_failures(operation, attempted, failures)
+
+
+def paged(keys: Iterable[str], most: int) -> Iterator[list[str]]:
+    """Split keys into lists of at most ``most``."""
+    pending = iter(keys)
+    while page := list(islice(pending, most)):
+        yield page
 
 
 def raise_failures(operation: str, attempted: int, failures: dict[str, Exception]) -> None:
@@ -55,3 +108,7 @@ def raise_failures(operation: str, attempted: int, failures: dict[str, Exception
         f"the first: {key!r}: {error}",
         failures,
     ) from error
+
+
+def _untried(operation: str, key: str, reason: StorageError) -> StorageError:
+    return StorageError(f"{operation} {key!r}: not tried, because of: {reason}", errno=reason.errno)

@@ -5,13 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
-__all__ = ["bucket_url", "hidden", "server_url"]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__all__ = ["bucket_url", "cause_without", "hidden", "server_url"]
 
 
 _SERVER: Final = re.compile(r"([^:/]+://[^@/?#]*@)?[^@]*")
@@ -72,5 +68,17 @@ def hidden(text: str, secrets: Iterable[str | None]) -> str:
         'no user me with ***'
     """
     for secret in filter(None, secrets):
-        text = text.replace(secret, "***")
+        text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
     return text
+
+
+def cause_without(error: BaseException, secrets: Iterable[str | None]) -> BaseException | None:
+    """Return ``error`` as the cause of another one; None if it, or what it came from, tells a secret."""
+    secrets = list(secrets)
+    link: BaseException | None = error
+    while link is not None:
+        told = f"{link} {link!r}"
+        if hidden(told, secrets) != told:
+            return None
+        link = link.__cause__ or link.__context__
+    return error

@@ -1,62 +1,54 @@
-"""RedisPersistenceBackend: values in a Redis or Valkey server."""
+"""RedisEngine: values in a Redis or Valkey server."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
-from errno import ETIMEDOUT
+import time
+from collections.abc import Callable, Iterator
+from errno import EHOSTUNREACH, ETIMEDOUT
 from functools import partial
-from itertools import islice
-from operator import methodcaller
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from persistkit.backend import Entry, PersistenceBackend, raise_failures
-from persistkit.backends.addresses import hidden, server_url
-from persistkit.backends.cancellation import settled
-from persistkit.backends.connections import PerLoop
-from persistkit.errors import StorageError, ValueTooLargeError
-from persistkit.operations import BytesLike, Items, check_size, check_timeout, in_parts
+from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, chunked
+from persistkit.batches import attempt_chunks, paged
+from persistkit.engine import Engine, Entry
+from persistkit.engines.addresses import cause_without, hidden, server_url
+from persistkit.errors import StorageError
 
 try:
-    from redis.asyncio import BlockingConnectionPool, Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import ExponentialBackoff
+    from redis.connection import Connection, parse_url
     from redis.exceptions import AuthenticationError, RedisError
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import TimeoutError as RedisTimeoutError
+
+    from persistkit.engines.redis_connection import Command, answer_to, answers_to, limited
 except ImportError as error:
     raise ImportError('Redis and Valkey need one more package: pip install "persistkit[redis]"') from error
 
-__all__ = ["RedisPersistenceBackend"]
-
-
-def __dir__() -> list[str]:
-    return __all__
-
+__all__ = ["RedisEngine"]
 
 _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
 _PAGE: Final = 1_000
 _PIPELINE_BYTES: Final = 32 * 1024 * 1024
-_RETRIES: Final = 2
+_MOST_IDLE: Final = 64
 
 
-class RedisPersistenceBackend(PersistenceBackend):
+class RedisEngine(Engine):
     """Values as strings of a Redis or Valkey server, each under ``namespace`` and its key.
 
-    Promises, beyond ``PersistenceBackend``:
+    Promises, beyond ``Engine``:
 
     * A save that returned was answered by the server, and survives what the server survives: with its defaults the
       last seconds before a crash may be lost; ``appendonly yes`` with ``appendfsync always`` keeps all. A server told
       to evict keys (``maxmemory-policy``) forgets values.
-    * Cancelling a save or delete waits for the answer. When none came in time, the request may still land, old or
-      new, whole.
+    * A request that was interrupted or got no answer in time may still land, old or new, whole. When ``add`` or
+      ``replace`` raises, it is not known whether it stored.
     * Listing scans (``SCAN``, never ``KEYS``), in no order, and gives each key once; it costs a walk over the whole
       database, other namespaces included. Redis keeps no time: ``modified`` is None.
-    * What others keep under the namespace (lists, hashes, names that are not UTF-8) is neither listed nor read.
+    * What other programs keep under the namespace is neither listed nor read if it is a list or hash. A name that
+      cannot be a key is listed with key None and, escaped, as ``stored_as``.
 
     Readers and writers hold the whole value in memory. Redis Cluster is not supported.
 
@@ -64,16 +56,19 @@ class RedisPersistenceBackend(PersistenceBackend):
         address: ``redis://host:6379/0``, ``valkey://...``, or with TLS ``rediss://...``, ``valkeys://...``.
         namespace: what every key on the server begins with.
         password: better here, or in the variable ``REDISCLI_AUTH``, than in the address; never shown, never pickled.
-        timeout_seconds: how long one request may take, with connecting and at most two new tries.
+        timeout_seconds: how long one request may take, with connecting.
 
     Raises:
+        TypeError: the timeout is not a number.
         ValueError: the address has another scheme, no host, or an option that is unknown; or the timeout is not above
             zero.
 
     Example:
-        >>> RedisPersistenceBackend("valkey://me:secret@localhost:6379/0", namespace="runs:")
-        RedisPersistenceBackend('valkey://me@localhost:6379/0', namespace='runs:')
+        >>> RedisEngine("valkey://me:secret@localhost:6379/0", namespace="runs:")
+        RedisEngine('valkey://me@localhost:6379/0', namespace='runs:')
     """
+
+    max_value_bytes = 512 * 1024 * 1024
 
     def __init__(
         self,
@@ -84,21 +79,25 @@ class RedisPersistenceBackend(PersistenceBackend):
         timeout_seconds: float = 30.0,
     ) -> None:
         check_timeout(timeout_seconds)
-        self.max_value_bytes = 512 * 1024 * 1024
         self.namespace = namespace
         self._address, in_address = _without_password(address)
         self._password = password or in_address
         self._timeout_seconds = timeout_seconds
         self._namespace = namespace.encode()
-        self._clients: PerLoop[Redis] = PerLoop(self._open, Redis.aclose)
-        pool: Any = self._open().connection_pool  # Any: redis-py leaves it untyped
+        # Last in, first out: the connection used last is the one most likely alive.
+        self._idle: list[Any] = []
+        self._process = os.getpid()
+        refused = ""
         try:
-            pool.make_connection()  # which looks at the options, and connects nowhere
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"open {self!r}: an option after the ? is not one of redis-py's: {error}") from None
+            self._make_connection()  # looks at the options, and connects nowhere
+        except (TypeError, ValueError, RedisError) as error:
+            refused = hidden(str(error), [self._password, *(value for _, value in parse_qsl(urlsplit(address).query))])
+        if refused:
+            raise ValueError(f"open {self!r}: an option after the ? is not one of redis-py's: {refused}")
 
     def __repr__(self) -> str:
-        return f"RedisPersistenceBackend({self._place()!r}, namespace={self.namespace!r})"
+        place = urlunsplit(urlsplit(self._address)._replace(query=""))
+        return f"RedisEngine({place!r}, namespace={self.namespace!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         again = partial(type(self), namespace=self.namespace, timeout_seconds=self._timeout_seconds)
@@ -106,218 +105,236 @@ class RedisPersistenceBackend(PersistenceBackend):
         options = [(name, value) for name, value in parse_qsl(url.query) if "password" not in name]
         return again, (urlunsplit(url._replace(query=urlencode(options))),)
 
-    def _place(self) -> str:
-        return urlunsplit(urlsplit(self._address)._replace(query=""))
+    def _save(self, key: str, value: BytesLike) -> None:
+        self._command(f"save {key!r}", b"SET", self._name(key), bytes(value))
 
-    async def save(self, key: str, value: BytesLike) -> None:
-        """Store ``value`` under ``key``."""
-        name, content = self._name(key), bytes(value)
-        await self._change(f"save {key!r}", lambda client: client.set(name, content))
-
-    async def load(self, key: str) -> bytes | None:
-        """Return the value stored under ``key``, or None when there is none."""
-        value: bytes | None = await self._ask(f"load {key!r}", lambda client: client.get(self._name(key)))
+    def _load(self, key: str) -> bytes | None:
+        value: bytes | None = self._command(f"load {key!r}", b"GET", self._name(key))
         return value
 
-    async def delete(self, key: str) -> None:
-        """Remove the value stored under ``key``; no error when there is none."""
-        await self._change(f"delete {key!r}", lambda client: client.delete(self._name(key)))
+    def _delete(self, key: str) -> None:
+        self._command(f"delete {key!r}", b"DEL", self._name(key))
 
-    async def batch_save(self, items: Items) -> None:
-        """Store the values in pipelines of bounded size; each item succeeds or fails for itself."""
-        pending = dict(items)
-        attempted = len(pending)
-        failures: dict[str, Exception] = {}
-        for key, value in list(pending.items()):
-            try:
-                check_size(key, len(value), self.max_value_bytes)
-            except ValueTooLargeError as error:
-                failures[key] = error
-                del pending[key]
-        for part in in_parts(pending, _PAGE, _PIPELINE_BYTES):
-            commands = {key: ("SET", self._name(key), bytes(value)) for key, value in part.items()}
-            await self._change_each("save", commands, failures)
-        raise_failures("batch_save", attempted, failures)
+    def _exists(self, key: str) -> bool:
+        return bool(self._command(f"look for {key!r}", b"EXISTS", self._name(key)))
 
-    async def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:
-        """Return the values of ``keys`` in their order, by ``MGET``."""
-        ordered = list(keys)
-        asked = iter(dict.fromkeys(ordered))
+    def _read_range(self, key: str, start: int, size: int) -> bytes | None:
+        part: bytes = b""
+        if size:
+            end = start + size - 1
+            part = self._command(f"read a part of {key!r}", b"GETRANGE", self._name(key), start, end)
+        # A missing value reads like the end of one.
+        return part if part or self._exists(key) else None
+
+    def _add(self, key: str, value: BytesLike) -> bool:
+        command = (b"SET", self._name(key), bytes(value), b"NX")
+        # Sent once only: if its answer was lost, a second one would find the first.
+        return self._ask(f"add {key!r}", lambda connection: answer_to(connection, command), tries=1) is not None
+
+    def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
+        # WATCH and MULTI, and no Lua script: scripts are a right of their own, which many servers do not grant.
+        name, new, old = self._name(key), bytes(value), bytes(expected)
+
+        def compare_and_set(connection: Any) -> bool:
+            while True:
+                _, stored = _checked(answers_to(connection, [(b"WATCH", name), (b"GET", name)]))
+                if stored != old:
+                    answer_to(connection, (b"UNWATCH",))
+                    return False
+                _, _, stored_now = _checked(answers_to(connection, [(b"MULTI",), (b"SET", name, new), (b"EXEC",)]))
+                if stored_now is not None:  # or else somebody wrote in between, perhaps the same bytes
+                    _checked(stored_now)
+                    return True
+
+        replaced: bool = self._ask(f"replace {key!r}", compare_and_set, tries=1)
+        return replaced
+
+    def _batch_save(self, items: dict[str, BytesLike]) -> None:
+        def save(chunk: dict[str, BytesLike]) -> dict[str, Exception]:
+            return self._each("save", {key: (b"SET", self._name(key), bytes(value)) for key, value in chunk.items()})[1]
+
+        attempt_chunks("batch_save", chunked(items, _PAGE, _PIPELINE_BYTES), save)
+
+    def _batch_load(self, keys: list[str]) -> list[bytes | None]:
         loaded: dict[str, bytes | None] = {}
-        failures: dict[str, Exception] = {}
-        while part := list(islice(asked, _PAGE)):
-            if _failed_alike(part, failures):
-                continue
-            names = [self._name(key) for key in part]
-            try:
-                values = await self._ask(f"load {len(part):,} keys", methodcaller("mget", names))
-            except StorageError as error:
-                failures.update(dict.fromkeys(part, error))
-            else:
-                loaded.update(zip(part, values, strict=True))
-        raise_failures("batch_load", len(loaded) + len(failures), failures)
-        return [loaded[key] for key in ordered]
 
-    async def batch_delete(self, keys: Iterable[str]) -> None:
-        """Remove the values of ``keys`` in pipelines; each key succeeds or fails for itself."""
-        pending = list(dict.fromkeys(keys))
-        asked = iter(pending)
-        failures: dict[str, Exception] = {}
-        while part := list(islice(asked, _PAGE)):
-            await self._change_each("delete", {key: ("DEL", self._name(key)) for key in part}, failures)
-        raise_failures("batch_delete", len(pending), failures)
+        def load(chunk: list[str]) -> dict[str, Exception]:
+            values = self._ask(
+                f"load {len(chunk):,} keys",
+                lambda connection: answers_to(connection, [(b"MGET", *map(self._name, chunk))])[0],
+            )
+            if isinstance(values, Exception):
+                values = [None] * len(chunk)
+            loaded.update(zip(chunk, values, strict=True))
+            # MGET says None of a missing key and of a list, and one key that is forbidden fails it as a whole.
+            doubtful = [key for key, value in zip(chunk, values, strict=True) if value is None]
+            answers, failures = self._each("load", {key: (b"GET", self._name(key)) for key in doubtful})
+            loaded.update(answers)
+            return failures
 
-    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
-        """Iterate in no order; what is saved or deleted meanwhile may be shown or not."""
-        async for keys in self._scan(prefix):
-            sizes = await self._pipelined(f"list keys starting with {prefix!r}", "STRLEN", keys)
+        attempt_chunks("batch_load", paged(dict.fromkeys(keys), _PAGE), load)
+        return [loaded[key] for key in keys]
+
+    def _batch_delete(self, keys: list[str]) -> None:
+        def delete(chunk: list[str]) -> dict[str, Exception]:
+            return self._each("delete", {key: (b"DEL", self._name(key)) for key in chunk})[1]
+
+        attempt_chunks("batch_delete", paged(keys, _PAGE), delete)
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        tried = f"list keys starting with {prefix!r}"
+        for page in self._scan(prefix):
+            sizes = self._ask(tried, partial(answers_to, commands=[(b"STRLEN", name) for name in page]))
             # An empty value and one deleted meanwhile have the same length.
-            empty = [key for key, size in zip(keys, sizes, strict=True) if size == 0]
-            there = await self._pipelined(f"list keys starting with {prefix!r}", "EXISTS", empty)
-            gone = {key for key, exists in zip(empty, there, strict=True) if not exists}
-            for key, size in zip(keys, sizes, strict=True):
+            empty = [name for name, size in zip(page, sizes, strict=True) if size == 0]
+            there = self._ask(tried, partial(answers_to, commands=[(b"EXISTS", name) for name in empty]))
+            gone = {name for name, exists in zip(empty, there, strict=True) if not exists}
+            for name, size in zip(page, sizes, strict=True):
                 # A key that became a list or hash meanwhile answers with an error.
-                if key not in gone and isinstance(size, int):
+                if name in gone or not isinstance(size, int):
+                    continue
+                key = self._key(name)
+                if key is not None:
                     yield Entry(key, size, None)
+                elif not prefix:
+                    yield Entry(None, size, None, name.decode(errors="backslashreplace").replace("\0", r"\x00"))
 
-    async def list_keys(self, prefix: str = "") -> list[str]:
-        """Return the keys that start with ``prefix``, sorted by their UTF-8 bytes."""
-        return sorted([key async for keys in self._scan(prefix) for key in keys])
+    def _list_keys(self, prefix: str) -> list[str]:
+        return sorted(key for page in self._scan(prefix) for key in map(self._key, page) if key is not None)
 
-    async def exists(self, key: str) -> bool:
-        """Tell whether a value is stored under ``key``, without reading it."""
-        return bool(await self._ask(f"look for {key!r}", lambda client: client.exists(self._name(key))))
+    def _key_count(self) -> int:
+        return sum(map(len, self._scan("")))
 
-    async def key_count(self) -> int:
-        """Return how many values are stored, by a scan."""
-        return sum([len(keys) async for keys in self._scan("")])
-
-    async def aclose(self) -> None:
-        """Close the connections of the running event loop; those of other loops are closed when their loops end."""
-        await self._clients.aclose()
+    def close(self) -> None:
+        """Close the connections that are not in use; the next operation opens one anew."""
+        while self._idle:
+            self._idle.pop().disconnect()
 
     def _name(self, key: str) -> bytes:
         return self._namespace + key.encode()
 
-    async def _scan(self, prefix: str) -> AsyncIterator[list[str]]:
-        """Give the keys page by page, each once: a scan repeats keys while the server's table grows or shrinks."""
-        begin = self._namespace + prefix.encode(errors="surrogatepass")
-        pattern = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", begin) + b"*"
-        seen: set[bytes] = set()
-        cursor = 0
-        while True:
-            cursor, names = await self._ask(
-                f"list keys starting with {prefix!r}",
-                methodcaller("scan", cursor, match=pattern, count=_PAGE, _type="string"),
-            )
-            new = [name for name in dict.fromkeys(names) if name not in seen]
-            seen.update(new)
-            page = [key for key in map(self._key, new) if key is not None]
-            if page:
-                yield page
-            if cursor == 0:
-                return
-
     def _key(self, name: bytes) -> str | None:
+        """Return the key of a name on the server; None if another program wrote what cannot be a key."""
+        data = name[len(self._namespace) :]
+        if len(data) > MAX_KEY_BYTES or b"\0" in data:
+            return None
         try:
-            return name[len(self._namespace) :].decode()
+            return data.decode()
         except UnicodeDecodeError:
             return None
 
-    async def _pipelined(self, tried: str, command: str, keys: list[str]) -> list[Any]:
-        if not keys:
-            return []
+    def _scan(self, prefix: str) -> Iterator[list[bytes]]:
+        """Give the names page by page, each once: a scan repeats names while the server's table grows or shrinks."""
+        begin = self._namespace + prefix.encode(errors="surrogatepass")
+        pattern = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", begin) + b"*"
+        seen: set[bytes] = set()
+        cursor: bytes | int = 0
+        while True:
+            cursor, names = self._command(
+                f"list keys starting with {prefix!r}",
+                *(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _PAGE, b"TYPE", b"string"),
+            )
+            page = [name for name in dict.fromkeys(names) if name not in seen]
+            seen.update(page)
+            if page:
+                yield page
+            if int(cursor) == 0:
+                return
 
-        async def work(client: Redis) -> list[Any]:
-            async with client.pipeline(transaction=False) as pipeline:
-                for key in keys:
-                    pipeline.execute_command(command, self._name(key))
-                return await pipeline.execute(raise_on_error=False)
+    def _each(self, verb: str, commands: dict[str, Command]) -> tuple[dict[str, Any], dict[str, Exception]]:
+        """Send the commands of several keys together; return the answers, and the failures."""
+        answers = self._ask(f"{verb} {len(commands):,} keys", partial(answers_to, commands=list(commands.values())))
+        answered = dict(zip(commands, answers, strict=True))
+        refused = {key: answer for key, answer in answered.items() if isinstance(answer, Exception)}
+        failures: dict[str, Exception] = {key: self._failure(f"{verb} {key!r}", refused[key]) for key in refused}
+        return {key: answer for key, answer in answered.items() if key not in refused}, failures
 
-        answers: list[Any] = await self._ask(tried, work)
-        return answers
+    # Any: an answer is whatever the command answers, and redis-py's connections are typed as what they are not.
+    def _command(self, tried: str, *command: bytes | int) -> Any:
+        return self._ask(tried, lambda connection: answer_to(connection, command))
 
-    async def _change_each(
-        self, verb: str, commands: dict[str, tuple[Any, ...]], failures: dict[str, Exception]
-    ) -> None:
-        if _failed_alike(commands, failures):
-            return
+    def _ask(self, tried: str, work: Callable[[Any], Any], tries: int = 2) -> Any:
+        """Return what ``work`` returns of a connection, which is kept for others only if nothing went wrong."""
+        deadline = time.monotonic() + self._timeout_seconds
+        while True:
+            connection = self._take_connection()
+            connection.limit.deadline = deadline
+            try:
+                answer = work(connection)
+            except BaseException as error:
+                # An answer that is still on its way would be taken for that of the next request.
+                connection.disconnect()
+                tries -= 1
+                if connection.is_reused and tries and isinstance(error, RedisConnectionError):
+                    continue  # it was dropped while it was idle
+                if not isinstance(error, (RedisError, OSError)):
+                    raise
+                failure = self._failure(tried, error)
+            else:
+                connection.is_reused = True
+                if len(self._idle) < _MOST_IDLE:
+                    self._idle.append(connection)
+                else:
+                    connection.disconnect()
+                return answer
+            raise failure  # outside of the except block, so that the driver's error is its cause only if it may be
 
-        async def work(client: Redis) -> list[Any]:
-            async with client.pipeline(transaction=False) as pipeline:
-                for command in commands.values():
-                    pipeline.execute_command(*command)
-                return await pipeline.execute(raise_on_error=False)
+    def _take_connection(self) -> Any:
+        if self._process != os.getpid():  # a forked child must not speak on its parent's connections
+            self._idle, self._process = [], os.getpid()
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was faster
+                break
+            if connection.is_quiet():
+                return connection
+            connection.disconnect()
+        return self._make_connection()
 
-        try:
-            answers = await self._change(f"{verb} {len(commands):,} keys", work)
-        except StorageError as error:
-            failures.update(dict.fromkeys(commands, error))
-            return
-        for key, answer in zip(commands, answers, strict=True):
-            if isinstance(answer, Exception):
-                failure = StorageError(f"{verb} {key!r} in {self!r}: {answer}")
-                failure.__cause__ = answer
-                failures[key] = failure
-
-    # Any in these two: redis-py annotates one class for both of its faces, and every answer as a union of all.
-    async def _change(self, tried: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
-        return await settled(self._ask(tried, work))
-
-    async def _ask(self, tried: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
-        with self._named(tried):
-            async with asyncio.timeout(self._timeout_seconds):
-                return await work(self._clients.get())
-
-    @contextmanager
-    def _named(self, tried: str) -> Iterator[None]:
-        try:
-            yield
-        except (RedisTimeoutError, TimeoutError) as error:
-            raise StorageError(
-                f"{tried} in {self!r}: no answer within {self._timeout_seconds:g} s; "
-                "look whether the server is up and reachable",
-                errno=ETIMEDOUT,
-            ) from error
-        except (RedisError, OSError) as error:
-            reason = hidden(str(error).rstrip("."), [self._password])
-            raise StorageError(f"{tried} in {self!r}: {reason}{_advice(error)}") from error
-
-    def _open(self) -> Redis:
-        options: dict[str, Any] = {}
-        password = self._password or os.environ.get("REDISCLI_AUTH")
-        if password:
-            options["password"] = password
+    def _make_connection(self) -> Any:
         scheme, rest = self._address.split("://", 1)
-        pool = BlockingConnectionPool.from_url(
-            f"{_SCHEMES[scheme]}://{rest}",
-            max_connections=16,
-            timeout=None,
-            socket_timeout=self._timeout_seconds,
-            socket_connect_timeout=self._timeout_seconds,
-            # A dropped connection is worth a new try; an answer that does not come would only be waited for again.
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _RETRIES, supported_errors=(RedisConnectionError,)),
-            **options,
-        )
-        return Redis.from_pool(pool)
+        options: dict[str, Any] = {"protocol": 2, **parse_url(f"{_SCHEMES[scheme]}://{rest}")}  # type: ignore[no-untyped-call]
+        options.pop("max_connections", None)  # an option of redis-py's pools
+        if password := self._password or os.environ.get("REDISCLI_AUTH"):
+            options["password"] = password
+        return limited(options.pop("connection_class", Connection))(**options)
+
+    def _failure(self, tried: str, error: Exception) -> StorageError:
+        secrets = [self._password, os.environ.get("REDISCLI_AUTH"), *_option_passwords(self._address)]
+        if isinstance(error, (RedisTimeoutError, TimeoutError)):
+            reason = f"no answer within {self._timeout_seconds:g} s; look whether the server is up and reachable"
+            number: int | None = ETIMEDOUT
+        else:
+            reason = hidden(str(error).rstrip("."), secrets) + _advice(error)
+            number = EHOSTUNREACH if _is_unreachable(error) else None
+        failure = StorageError(f"{tried} in {self!r}: {reason}", errno=number)
+        failure.__cause__ = cause_without(error, secrets)
+        return failure
 
 
-def _failed_alike(keys: Iterable[str], failures: dict[str, Exception]) -> bool:
-    """Tell whether the part before had no answer; then these keys fail too, instead of waiting for it again."""
-    last = next(reversed(failures.values()), None)
-    if not isinstance(last, StorageError) or last.errno != ETIMEDOUT:
-        return False
-    failures.update(dict.fromkeys(keys, last))
-    return True
+def _checked(answers: list[Any]) -> list[Any]:
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
+def _is_unreachable(error: Exception) -> bool:
+    return isinstance(error, (RedisConnectionError, OSError)) and not isinstance(error, AuthenticationError)
 
 
 def _advice(error: Exception) -> str:
     """Return the next step for what a server most often refuses."""
     if isinstance(error, AuthenticationError):
         return "; pass password=..., or set REDISCLI_AUTH (a password does not travel to workers)"
-    if isinstance(error, RedisConnectionError):
+    if _is_unreachable(error):
         return "; look whether the server is up and reachable, and the address is right"
     return ""
+
+
+def _option_passwords(address: str) -> list[str]:
+    return [value for name, value in parse_qsl(urlsplit(address).query) if "password" in name]
 
 
 def _without_password(address: str) -> tuple[str, str | None]:
