@@ -1,4 +1,4 @@
-"""Files: the files of one directory by name, every write atomic, nothing outside ever read."""
+"""Atomic: whole files, written under a temporary name and renamed; links are never followed."""
 
 from __future__ import annotations
 
@@ -10,201 +10,218 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import BufferedReader, BufferedWriter, FileIO
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from persistkit.arguments import BytesLike
 from persistkit.errors import PersistenceError, StorageError
-from persistkit.operations import BytesLike
 
-__all__ = ["EXHAUSTED", "TEMP_PREFIX", "TEMP_SUFFIX", "Files", "modified_at", "sync_path"]
-
-TEMP_PREFIX: Final = ".persistkit-"
-TEMP_SUFFIX: Final = ".tmp"
+__all__ = [
+    "EXHAUSTED",
+    "READ_FLAGS",
+    "create_file",
+    "discard",
+    "errors",
+    "link",
+    "modified_at",
+    "new_temp",
+    "open_reader",
+    "open_regular",
+    "open_writer",
+    "read_buffer",
+    "read_file",
+    "read_range",
+    "refused",
+    "sync_path",
+]
 
 _ONE_READ: Final = 1 << 30
-# From here on, fresh bytes cost three times what reading into large pages does: 66 ms of 20 for 100 MB.
+# From here on, fresh bytes take three times as long as reading into large pages: 66 ms against 20 for 100 MB.
 _LARGE: Final = 1 << 22
-# These tell of the process or the system that tried to open a file, and nothing of the file.
+# These errors are about the process or the system that opens a file, not about the file.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
-# Read without following a link out of the directory, and without waiting for a FIFO's writer. O_CLOEXEC is Python's
-# default; O_BINARY exists on Windows only.
-_READ: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+# O_NONBLOCK: do not wait for the writer of a FIFO. O_BINARY exists on Windows only.
+READ_FLAGS: Final = (
+    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+)
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
-class Files:
-    """The files of one directory: whole bytes by filename, in plain system calls.
+def new_temp(root: str) -> str:
+    """Return the path of a temporary file in ``root`` that nobody else uses."""
+    return f"{root}/.persistkit-{os.urandom(16).hex()}.tmp"
 
-    A write goes to a temp file in the same directory, which is synced, renamed over the old file, and followed by a
-    sync of the directory (both syncs only with ``fsync``). Links are never followed out of the directory.
+
+def create_file(path: str, content: BytesLike, *, fsync: bool) -> None:
+    """Write a new file; when this fails, the caller removes what there is of it."""
+    # 0666, so that the umask decides; tempfile would leave 0600, unreadable for others in a shared directory.
+    descriptor = os.open(path, _CREATE, 0o666)
+    try:
+        written = os.write(descriptor, content)
+        while written < len(content):
+            written += os.write(descriptor, memoryview(content)[written:])
+        if fsync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def discard(path: str) -> None:
+    """Remove a temporary file, if it is there and can be removed.
+
+    A failure here must not hide the error that the caller is to see; a file that stays is found by ``check``.
     """
+    with suppress(OSError):
+        os.unlink(path)  # noqa: PTH108
 
-    def __init__(self, base_dir: str | os.PathLike[str], *, create: bool, fsync: bool) -> None:
-        if not os.fspath(base_dir) or "\0" in os.fspath(base_dir):
-            raise StorageError(f"open the directory {os.fspath(base_dir)!r}: not a path", errno=errno.EINVAL)
-        self.base_dir = Path(base_dir).absolute()
-        self.fsync = fsync
-        self.root = os.fspath(self.base_dir)
-        self._open(create=create)
 
-    def _open(self, *, create: bool) -> None:
-        with self.errors("open the directory"):
-            if create:
-                missing = [path for path in (self.base_dir, *self.base_dir.parents) if not path.exists()]
-                self.base_dir.mkdir(parents=True, exist_ok=True)
-                if self.fsync:
-                    for path in missing:
-                        sync_path(os.fspath(path.parent))
-            mode = self.base_dir.stat().st_mode
-            if not stat.S_ISDIR(mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            with os.scandir(self.root):
-                pass
+def link(temp: str, path: str) -> bool:
+    """Give the finished file ``temp`` the name ``path`` too; False where files cannot have two names.
 
-    def path_of(self, name: str) -> str:
-        """Return the path of the file ``name`` directly inside the directory."""
-        return f"{self.root}/{name}"
-
-    def new_temp(self) -> str:
-        """Return the path of a temp file nobody else uses."""
-        return f"{self.root}/{TEMP_PREFIX}{os.urandom(16).hex()}{TEMP_SUFFIX}"
-
-    def write_temp(self, content: BytesLike) -> str:
-        """Write a new temp file, synced if ``fsync``, and return its path; nothing is left when it fails."""
-        temp = self.new_temp()
-        try:
-            # 0666, so that the umask decides; tempfile would leave 0600, unreadable for others in a shared directory.
-            descriptor = os.open(temp, _CREATE, 0o666)
-            try:
-                written = os.write(descriptor, content)
-                while written < len(content):
-                    written += os.write(descriptor, memoryview(content)[written:])
-                if self.fsync:
-                    os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except BaseException:
-            self.discard(temp)
+    Raises:
+        FileExistsError: the name is taken.
+    """
+    try:
+        os.link(temp, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
             raise
-        return temp
-
-    def replace(self, name: str, temp: str) -> None:
-        """Rename ``temp`` over the file ``name``; the temp file is removed when that fails."""
-        try:
-            os.replace(temp, f"{self.root}/{name}")  # noqa: PTH105
-        except BaseException:
-            self.discard(temp)
-            raise
-
-    def sync(self) -> None:
-        """Make renames and removals in the directory durable, if ``fsync``."""
-        if self.fsync:
-            sync_path(self.root)
-
-    def open_temp(self, temp: str) -> BufferedWriter:
-        """Create the temp file ``temp`` and open it for writing."""
-        return BufferedWriter(_raw(os.open(temp, _CREATE, 0o666), "wb"))
-
-    def discard(self, temp: str) -> None:
-        """Remove a temp file that will not become a value, if it is there and can be removed.
-
-        A failure here must not hide the error that the caller is to see; a temp file that stays is found by ``check``.
-        """
-        with suppress(OSError):
-            os.unlink(temp)  # noqa: PTH108
-
-    def open_regular(self, name: str) -> tuple[int, int] | None:
-        """Return descriptor and size of the regular file ``name``, or None when it does not exist."""
-        descriptor = self._open_any(name)
-        if descriptor is None:
-            return None
-        try:
-            return descriptor, _regular_size(descriptor, name)
-        except BaseException:
-            os.close(descriptor)
-            raise
-
-    def open_buffered(self, name: str) -> tuple[BufferedReader, int] | None:
-        """Open the regular file ``name`` for reading in chunks and return it with its size; None without one."""
-        opened = self.open_regular(name)
-        return None if opened is None else (BufferedReader(_raw(opened[0], "rb")), opened[1])
-
-    def read(self, name: str) -> bytes | None:
-        """Return the bytes of the regular file ``name``, or None when it does not exist."""
-        descriptor = self._open_any(name)
-        if descriptor is None:
-            return None
-        try:
-            return _content(descriptor, _regular_size(descriptor, name))
-        finally:
-            os.close(descriptor)
-
-    def read_buffer(self, name: str) -> BytesLike | None:
-        """Return the content of a file as ``read`` does; a large one in a writable buffer nobody else has."""
-        opened = self.open_regular(name)
-        if opened is None:
-            return None
-        descriptor, size = opened
-        try:
-            return _in_buffer(descriptor, size) if _LARGE <= size <= _ONE_READ else _content(descriptor, size)
-        finally:
-            os.close(descriptor)
-
-    def _open_any(self, name: str) -> int | None:
-        try:
-            return os.open(f"{self.root}/{name}", _READ)
-        except FileNotFoundError:
-            self.still_there()
-            return None
-
-    def unlink(self, name: str) -> bool:
-        """Remove the file ``name``, not yet durably, and tell whether it was there."""
-        try:
-            os.unlink(f"{self.root}/{name}")  # noqa: PTH108
-        except FileNotFoundError:
-            self.still_there()
-            return False
-        return True
-
-    def still_there(self) -> None:
-        """Tell a missing file from a missing directory: the second is an error, never an absent key."""
-        os.stat(self.root)  # noqa: PTH116
-
-    @contextmanager
-    def errors(self, action: str, subject: str | None = None) -> Iterator[None]:
-        """Raise what the system refuses as one ``StorageError`` that says what was tried, on what, and where."""
-        try:
-            yield
-        except PersistenceError:
-            raise
-        except OSError as error:
-            raise self.refused(action, subject, error) from error
-
-    def refused(self, action: str, subject: str | None, error: OSError) -> StorageError:
-        """Return the error to raise for what the system refused."""
-        tried = action if subject is None else f"{action} {subject!r}"
-        return StorageError(f"{tried} in {self.root}: {self._reason(error)}", errno=error.errno)
-
-    def _reason(self, error: OSError) -> str:
-        reason = error.strerror or str(error)
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
-            if any(parent.is_file() for parent in (self.base_dir, *self.base_dir.parents)):
-                return (
-                    "this is a file, or lies below one: not a directory; open the directory that holds it "
-                    "(a SQLite file is sqlite:///path)"
-                )
-            if not self.base_dir.exists():
-                return "the directory does not exist; check the path, or pass create=True to make it"
-        if error.errno == errno.ELOOP:
-            return "the file is a symbolic link, which is never followed"
-        return reason
+        return False
+    return True
 
 
-def _regular_size(descriptor: int, name: str) -> int:
-    """Return the size of an open file, in bytes; refuse what is no regular file."""
+def sync_path(path: str) -> None:
+    """Make what was written to a file, or renamed in a directory, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_regular(path: str) -> tuple[int, int]:
+    """Open a regular file and return its descriptor and its size in bytes.
+
+    Raises:
+        OSError: there is no file, or it is a link, a directory, or a device.
+    """
+    descriptor = os.open(path, READ_FLAGS)
+    try:
+        return descriptor, _regular_size(descriptor, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_file(path: str) -> bytes:
+    """Return the bytes of a regular file; raises as ``open_regular``."""
+    descriptor = os.open(path, READ_FLAGS)
+    try:
+        return _content(descriptor, _regular_size(descriptor, path))
+    finally:
+        os.close(descriptor)
+
+
+def read_buffer(path: str) -> BytesLike:
+    """Return the bytes of a regular file; those of a large one in a writable buffer that nobody else has."""
+    descriptor, size = open_regular(path)
+    try:
+        return _in_buffer(descriptor, size) if _LARGE <= size <= _ONE_READ else _content(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def read_range(path: str, start: int, size: int) -> bytes:
+    """Return at most ``size`` bytes of a regular file from ``start`` on; raises as ``open_regular``."""
+    descriptor, whole = open_regular(path)
+    try:
+        # The memory for what is asked for is taken first: no more than there is to read.
+        return os.pread(descriptor, max(0, min(size, whole - start)), start)
+    finally:
+        os.close(descriptor)
+
+
+class _RawFile(FileIO):
+    """A file whose errors are ``StorageError`` from a buffer's point of view as well."""
+
+    def __init__(self, path: str, mode: str, flags: int, tried: str) -> None:
+        self._tried = tried
+        super().__init__(path, mode, opener=lambda *_: os.open(path, flags, 0o666))
+
+    def readinto(self, buffer: Any, /) -> int | None:  # Any: whatever BufferedReader reads into
+        with errors(self._tried):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with errors(self._tried):
+            return super().readall()
+
+    def write(self, content: Any, /) -> int:  # Any: whatever BufferedWriter writes
+        with errors(self._tried):
+            return super().write(content)
+
+
+def open_reader(path: str, tried: str) -> BufferedReader:
+    """Open a regular file for reading; errors say what was ``tried``."""
+    raw = _RawFile(path, "rb", READ_FLAGS, tried)
+    try:
+        _regular_size(raw.fileno(), path)
+    except BaseException:
+        raw.close()
+        raise
+    return BufferedReader(raw)
+
+
+def open_writer(path: str, tried: str) -> BufferedWriter:
+    """Create a file and open it for writing; errors say what was ``tried``."""
+    return BufferedWriter(_RawFile(path, "xb", _CREATE, tried))
+
+
+@contextmanager
+def errors(tried: str, root: str | None = None) -> Iterator[None]:
+    """Raise what the system refuses as one ``StorageError`` that says what was tried, and where."""
+    try:
+        yield
+    except PersistenceError:
+        raise
+    except OSError as error:
+        raise refused(tried, root, error) from error
+
+
+def refused(tried: str, root: str | None, error: OSError) -> StorageError:
+    """Return the error to raise for what the system refused."""
+    place = "" if root is None else f" in {root}"
+    return StorageError(f"{tried}{place}: {_reason(root, error)}", errno=error.errno)
+
+
+def modified_at(status: os.stat_result) -> datetime:
+    """Return a file's time; the first or the last that Python knows when it lies beyond."""
+    try:
+        return datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
+    except (ValueError, OverflowError, OSError):
+        return (datetime.max if status.st_mtime > 0 else datetime.min).replace(tzinfo=UTC)
+
+
+def _reason(root: str | None, error: OSError) -> str:
+    if root is not None and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
+        base_dir = Path(root)
+        if any(parent.is_file() for parent in (base_dir, *base_dir.parents)):
+            return (
+                "this is a file, or lies below one: not a directory; open the directory that holds it "
+                "(a SQLite file is sqlite:///path)"
+            )
+        if not base_dir.exists():
+            return "the directory does not exist; check the path, or pass create=True to make it"
+    if error.errno == errno.ELOOP:
+        return "the file is a symbolic link, which is never followed"
+    return error.strerror or str(error)
+
+
+def _regular_size(descriptor: int, path: str) -> int:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, f"{name} is not a regular file")
+        raise OSError(errno.EINVAL, f"{os.path.basename(path)} is not a regular file")  # noqa: PTH119
     return status.st_size
 
 
@@ -233,30 +250,3 @@ def _in_buffer(descriptor: int, size: int) -> BytesLike:
         return buffer
     raw.seek(0)  # its size has changed meanwhile
     return raw.readall()
-
-
-def _raw(descriptor: int, mode: str) -> FileIO:
-    """Return a file on ``descriptor``, which is closed when that fails."""
-    try:
-        return FileIO(descriptor, mode)
-    except OSError:
-        # Not for an interrupt: the file is made then, and closes the descriptor itself.
-        os.close(descriptor)
-        raise
-
-
-def modified_at(status: os.stat_result) -> datetime:
-    """Return a file's time; the first or the last that Python knows when it lies beyond."""
-    try:
-        return datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
-    except (ValueError, OverflowError, OSError):
-        return (datetime.max if status.st_mtime > 0 else datetime.min).replace(tzinfo=UTC)
-
-
-def sync_path(path: str) -> None:
-    """Make what was written to a file, or renamed in a directory, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

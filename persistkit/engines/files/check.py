@@ -1,4 +1,4 @@
-"""check: what is in a directory beside whole values under known keys."""
+"""Check: what is in a directory beside whole values under known keys."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
-from persistkit.backends.claims import is_young
-from persistkit.backends.files import EXHAUSTED, modified_at
-from persistkit.filenames import claim_name_for, filename_for, is_filename, keys_for
-
-if TYPE_CHECKING:
-    from persistkit.backends.directory import Directory
+from persistkit.engines.files.atomic import EXHAUSTED, modified_at, open_regular
+from persistkit.engines.files.locks import LOCKS_FILENAME
+from persistkit.engines.files.owners import OwnerFiles, is_young
+from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
 
 __all__ = ["Finding", "Problem", "check"]
 
 Problem = Literal[
     "temp left behind",
-    "claim without value",
-    "torn claim",
-    "claim that does not hash to its filename",
+    "owner file without value",
+    "torn owner file",
+    "owner file that does not hash to its filename",
     "ambiguous",
-    "foreign file",
+    "other program's file",
     "unreadable",
     "not a regular file",
     "unsolved",
@@ -57,68 +55,59 @@ class Finding:
     repaired: bool = False
 
 
-def check(directory: Directory, repair: bool) -> list[Finding]:
-    """Return one finding a problem, sorted by filename; see ``FilePersistenceBackend.check``."""
-    with directory.errors("check"):
-        names: dict[str, os.stat_result] = {}
-        findings: list[Finding] = []
-        with os.scandir(directory.base_dir) as scan:
-            for found in scan:
-                try:
-                    status = found.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if is_filename(found.name) or _is_claim(found.name):
-                    names[found.name] = status
-                else:  # at once: a million foreign names would keep half a gigabyte of stat results
-                    findings.append(_of_no_key(found.name, status))
-        findings += _look(directory, names)
-        findings.sort(key=lambda finding: finding.filename)
-        return [_repaired(directory, finding) for finding in findings] if repair else findings
+def check(root: str, owners: OwnerFiles, *, repair: bool) -> list[Finding]:
+    """Return one finding per problem, sorted by filename; see ``FileEngine.check``."""
+    names: dict[str, os.stat_result] = {}
+    findings: list[Finding] = []
+    with os.scandir(root) as scan:
+        for found in scan:
+            try:
+                status = found.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if is_filename(found.name) or _is_owner_file(found.name):
+                names[found.name] = status
+            elif not stat.S_ISREG(status.st_mode):
+                findings.append(_finding("not a regular file", found.name, status))
+            elif found.name != LOCKS_FILENAME:
+                # Made at once: a million stat results of other programs' files would take half a gigabyte.
+                problem: Problem = "temp left behind" if _TEMP.fullmatch(found.name) else "other program's file"
+                findings.append(_finding(problem, found.name, status))
+    findings += _look(root, owners, names)
+    findings.sort(key=lambda finding: finding.filename)
+    return [_repaired(root, owners, finding) for finding in findings] if repair else findings
 
 
-def _look(directory: Directory, names: dict[str, os.stat_result]) -> Iterator[Finding]:
+def _look(root: str, owners: OwnerFiles, names: dict[str, os.stat_result]) -> Iterator[Finding]:
     values = []
     for name, status in names.items():
-        if _is_claim(name):
-            yield from _look_at_claim(directory, name, names)
-        elif stat.S_ISREG(status.st_mode):
-            values.append(name)
-        else:
+        if not stat.S_ISREG(status.st_mode):
             yield _finding("not a regular file", name, status)
-    claimed = {name for name in values if claim_name_for(name) in names and directory.claimed_key(name)[0] is not None}
-    for reading in keys_for([name for name in values if name not in claimed]):
-        # A claim precedes its value: one made since the directory was read is there now.
-        if len(reading.keys) != 1 and directory.claimed_key(reading.filename)[0] is not None:
+        elif _is_owner_file(name):
+            yield from _look_at_owner_file(owners, name, names)
+        else:
+            values.append(name)
+    owned = {name for name in values if owner_filename_for(name) in names and owners.owner_of(name)[0] is not None}
+    for candidates in candidates_of([name for name in values if name not in owned]):
+        # An owner file precedes its value: one made since the directory was read is there now.
+        if len(candidates.keys) == 1 or owners.owner_of(candidates.filename)[0] is not None:
             continue
-        status = names[reading.filename]
-        if len(reading.keys) > 1:
-            yield _finding("ambiguous", reading.filename, status, reading.keys[0])
-        elif not reading.keys:
-            yield _finding("unsolved", reading.filename, status)
+        problem: Problem = "ambiguous" if candidates.keys else "unsolved"
+        yield _finding(problem, candidates.filename, names[candidates.filename], *candidates.keys[:1])
     for name in values:
-        if not _is_readable(directory, name):
+        if not _is_readable(f"{root}/{name}"):
             yield _finding("unreadable", name, names[name])
 
 
-def _of_no_key(name: str, status: os.stat_result) -> Finding:
-    if not stat.S_ISREG(status.st_mode):
-        return _finding("not a regular file", name, status)
-    return _finding("temp left behind" if _TEMP.fullmatch(name) else "foreign file", name, status)
-
-
-def _look_at_claim(directory: Directory, companion: str, names: dict[str, os.stat_result]) -> Iterator[Finding]:
-    status = names[companion]
-    if not stat.S_ISREG(status.st_mode):
-        yield _finding("not a regular file", companion, status)
-        return
-    name = companion.removesuffix(".key") + ".bin"
+def _look_at_owner_file(owners: OwnerFiles, owner_name: str, names: dict[str, os.stat_result]) -> Iterator[Finding]:
+    status = names[owner_name]
+    name = _value_name(owner_name)
     try:
-        content = directory.claims.content(companion)
+        content = owners.content(owner_name)
     except OSError as error:
         if error.errno in EXHAUSTED:
             raise
-        yield _finding("unreadable", companion, status)
+        yield _finding("unreadable", owner_name, status)
         return
     if content is None:
         return
@@ -128,47 +117,49 @@ def _look_at_claim(directory: Directory, companion: str, names: dict[str, os.sta
         key = ""
     if filename_for(key) == name and content:
         if name not in names:
-            yield _finding("claim without value", companion, status, key)
-    elif _is_torn(content, companion):
-        yield _finding("torn claim", companion, status)
+            yield _finding("owner file without value", owner_name, status, key)
+    elif _is_torn(content, owner_name):
+        yield _finding("torn owner file", owner_name, status)
     else:
-        yield _finding("claim that does not hash to its filename", companion, status)
+        yield _finding("owner file that does not hash to its filename", owner_name, status)
 
 
-def _is_claim(name: str) -> bool:
-    return name.endswith(".key") and is_filename(name.removesuffix(".key") + ".bin")
+def _value_name(owner_name: str) -> str:
+    return owner_name.removesuffix(".key") + ".bin"
 
 
-def _is_torn(content: bytes, companion: str) -> bool:
+def _is_owner_file(name: str) -> bool:
+    return name.endswith(".key") and is_filename(_value_name(name))
+
+
+def _is_torn(content: bytes, owner_name: str) -> bool:
     """Tell whether the content is the beginning of a key with this name: its text agrees as far as it goes."""
     name = filename_for(content.decode(errors="ignore"))
-    text = name[: -len("-0123456789abcdef.bin")]
-    return companion.startswith(text)
+    return owner_name.startswith(name[: -len("-0123456789abcdef.bin")])
 
 
-def _is_readable(directory: Directory, name: str) -> bool:
+def _is_readable(path: str) -> bool:
     try:
-        opened = directory.open_regular(name)
+        os.close(open_regular(path)[0])
+    except FileNotFoundError:
+        return True
     except OSError as error:
         if error.errno in EXHAUSTED:
             raise
         return False
-    if opened is not None:
-        os.close(opened[0])
     return True
 
 
-def _repaired(directory: Directory, finding: Finding) -> Finding:
+def _repaired(root: str, owners: OwnerFiles, finding: Finding) -> Finding:
     if is_young(finding.modified.timestamp()):
         return finding
     if finding.problem == "temp left behind":
         with suppress(FileNotFoundError):
-            os.unlink(directory.path_of(finding.filename))  # noqa: PTH108 - a str path, as everywhere on this path
+            os.unlink(f"{root}/{finding.filename}")  # noqa: PTH108
         return replace(finding, repaired=True)
-    if finding.problem in ("claim without value", "torn claim"):
-        value = directory.path_of(finding.filename.removesuffix(".key") + ".bin")
-        gone = directory.claims.remove(finding.filename, lambda: not os.path.lexists(value))
-        return replace(finding, repaired=gone)
+    if finding.problem in ("owner file without value", "torn owner file"):
+        value = f"{root}/{_value_name(finding.filename)}"
+        return replace(finding, repaired=owners.remove(finding.filename, lambda: not os.path.lexists(value)))
     return finding
 
 

@@ -1,4 +1,4 @@
-"""Directory: the blocking operations on one base directory, one file a key."""
+"""FileEngine: one file per key in one directory, byte for byte as the Rust runtime writes it."""
 
 from __future__ import annotations
 
@@ -6,204 +6,353 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from io import BufferedReader
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from io import BufferedIOBase
+from pathlib import Path
 from threading import Event
 from time import time_ns
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
-from persistkit.backend import BlockingReader, BlockingWriter, Entry, raise_failures
-from persistkit.backends.cancellation import undisturbed
-from persistkit.backends.claims import Claims
-from persistkit.backends.file_streams import ValueReader, ValueWriter
-from persistkit.backends.files import EXHAUSTED, Files, modified_at, sync_path
+from persistkit.arguments import BytesLike, check_key, check_timeout
+from persistkit.batches import raise_failures
+from persistkit.engine import Engine, Entry
+from persistkit.engines.files import atomic
+from persistkit.engines.files.atomic import create_file, discard, modified_at, new_temp, refused, sync_path
+from persistkit.engines.files.check import Finding, check
+from persistkit.engines.files.groups import at_once, uninterrupted
+from persistkit.engines.files.listing import keys_of, scan
+from persistkit.engines.files.locks import KeyLocks, LockWait
+from persistkit.engines.files.owners import OwnerFiles
 from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
-from persistkit.filenames import Reading, claim_name_for, is_filename, place_for, readings_of
-from persistkit.operations import BytesLike
+from persistkit.keys import filename_for, is_filename, place_for
+from persistkit.trace import traced
 
-__all__ = ["Directory"]
+if TYPE_CHECKING:
+    from persistkit.engines.files.cached import CachedReader
+
+__all__ = ["FileEngine"]
 
 T = TypeVar("T")
 
-# Measured on ext4 with 500 values of 1 KiB: 8 or 16 at once take 0.4 of the time of one after the other, 32 take more.
-_SYNC_WORKERS: Final = 16
-_MOST_SCANS: Final = 4
 _SAME_TICK_NANOSECONDS: Final = 20_000_000
 
 
-class Directory(Files):
-    """The values of one directory by key, synchronous: the blocking core of ``FilePersistenceBackend``.
+class FileEngine(Engine):
+    """One file per key, named ``<sanitized key>-<djb2 hash>.bin``, in the directory ``base_dir``.
 
-    Keys whose filename does not give them back are claimed before they are written (``Claims``).
+    Byte for byte compatible on disk with ``FilePersistenceBackend`` of the Rust crate llm-agent-runtime 1.74.0: a
+    directory written there opens here, and the other way round.
+
+    Promises, beyond ``Engine``:
+
+    * With ``fsync`` (the default) a save that returned survives a crash of the process, of the system, and a power
+      cut: the file is synced, renamed over the old value, and the directory is synced. When that last sync fails, the
+      caller sees a ``StorageError`` while the new value is in place. ``fsync=False`` leaves the moment of writing to
+      the system, as the reference does.
+    * A batch is made durable as one group: when it returned, all of it survives; when the power goes in the middle,
+      each key has its old value or its new one, whole, independently of the others. An interrupt waits for the system
+      calls that have begun.
+    * Two keys never share a value. Keys whose filename could be another key's, or does not give them back, have an
+      *owner file* ``<sanitized>-<hash>.key``. This holds among persistkit writers; where a Rust runtime writes the same
+      directory at the same time, the last writer of such a name wins, as it does there.
+    * Nothing outside ``base_dir`` is read or written; symbolic links, directories and devices named like values are
+      never followed.
+    * ``add`` and ``replace`` are atomic between processes. ``replace`` locks the key in the hidden file
+      ``.persistkit-locks``, which its first use makes and nobody removes. Every write takes that lock once the file is
+      there; a write that has begun before cannot be excluded by the very first ``replace``. The Rust runtime knows
+      nothing of this lock. Only who may write in the directory can open that file. Where Linux's locks on open files do
+      not exist (macOS, Windows), ``replace`` is atomic among the threads of one process only.
+    * What another process has locked is waited for ``timeout_seconds``, by a batch for all of its keys together; then
+      ``StorageError`` names the file. A lock ends with the process that has it.
+
+    Args:
+        base_dir: the directory; made absolute here, so a later change of the working directory does not matter.
+        create: make the directory, and its parents, if it does not exist.
+        fsync: make every save durable before it returns.
+        timeout_seconds: how long to wait for a lock of another process.
+
+    Attributes:
+        base_dir: the directory, as an absolute path.
+        fsync: whether every save is made durable before it returns.
+
+    Raises:
+        StorageError: the directory does not exist (and ``create`` is False), is a file, or is not readable.
+
+    Example:
+        >>> import tempfile
+        >>> engine = FileEngine(tempfile.mkdtemp())
+        >>> engine.save("session:1", b"state")
+        >>> engine.path_for("session:1").name
+        'session_1-0377d88a24519c74.bin'
     """
 
-    def __init__(self, base_dir: str | os.PathLike[str], *, create: bool, fsync: bool) -> None:
-        super().__init__(base_dir, create=create, fsync=fsync)
-        self.claims = Claims(self)
+    def __init__(
+        self,
+        base_dir: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        fsync: bool = True,
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        check_timeout(timeout_seconds)
+        if not os.fspath(base_dir) or "\0" in os.fspath(base_dir):
+            raise StorageError(f"open the directory {os.fspath(base_dir)!r}: not a path", errno=errno.EINVAL)
+        self.base_dir = Path(base_dir).absolute()
+        self.fsync = fsync
+        self._root = os.fspath(self.base_dir)
+        self._timeout_seconds = timeout_seconds
+        self._owners = OwnerFiles(self._root, fsync)
+        self._locks = KeyLocks(self._root)
+        with self._errors("open the directory"):
+            self._open(create=create)
+        self._cached: CachedReader | None = None
 
-    # -- single operations ---------------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        unsynced = "" if self.fsync else ", fsync=False"
+        return f"FileEngine({self._root!r}{unsynced})"
 
-    def save(self, key: str, value: BytesLike) -> None:
-        """Store ``value`` under ``key``, atomically; see ``FilePersistenceBackend.save``."""
-        name, hard = place_for(key)
-        try:
-            temp = self.write_temp(value)
-            if hard:
-                self._replace_claimed(key, name, temp)
-            else:
-                self.replace(name, temp)
-            if self.fsync:
-                self.sync()
-        except OSError as error:
-            raise self.refused("save", key, error) from error
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cached": None}
 
-    def load(self, key: str) -> bytes | None:
-        """Return the value of ``key``, or None when there is none."""
-        return self._loaded(key, self.read)
-
-    def load_buffer(self, key: str) -> BytesLike | None:
-        """Return the value of ``key`` as ``load`` does; a large one in a writable buffer nobody else has."""
-        return self._loaded(key, self.read_buffer)
-
-    def _loaded(self, key: str, read: Callable[[str], T]) -> T | None:
-        name, hard = place_for(key)
-        try:
-            value = read(name)
-            if hard and value is not None and self.claims.held_by_another(key, name):
-                return None
-            return value
-        except OSError as error:
-            raise self.refused("load", key, error) from error
-
-    def load_filename(self, filename: str) -> bytes | None:
-        """Return the value in the file ``filename`` of this directory, or None when there is none.
+    def path_for(self, key: str) -> Path:
+        """Return the path of the file that holds, or would hold, the value of ``key``.
 
         Raises:
-            StorageError: ``filename`` is not the name of a value, or not a regular file.
+            InvalidKeyError: the key cannot be a key.
+        """
+        check_key(key)
+        return self.base_dir / filename_for(key)
+
+    def load_filename(self, filename: str) -> bytes | None:
+        """Return the value in the file ``filename``, for entries whose key is not known; None when there is none.
+
+        Raises:
+            StorageError: ``filename`` is not the name of a value in this directory, or not a regular file.
         """
         if not is_filename(filename) or "/" in filename or os.sep in filename or "\0" in filename:
             raise StorageError(
-                f"load the file {filename!r} in {self.root}: not the name of a value (<text>-<16 hex digits>.bin)",
+                f"load the file {filename!r} in {self._root}: not the name of a value (<text>-<16 hex digits>.bin)",
                 errno=errno.EINVAL,
             )
-        with self.errors("load the file", filename):
-            return self.read(filename)
+        with traced("load_filename", filename), self._errors(f"load the file {filename!r}"):
+            return self._found(filename, atomic.read_file)
 
-    def delete(self, key: str) -> None:
-        """Remove the value of ``key``; a claim is kept, so no other key can slip in beside a competing save."""
-        if self._remove(key):
+    def check(self, *, repair: bool = False) -> list[Finding]:
+        """Look for everything in the directory that is not a whole value under a known key.
+
+        With ``repair`` what is certainly dead is removed: temporary files of persistkit and of the Rust runtime older
+        than an hour, and owner files that have no value and were not used for an hour. A value is never touched.
+
+        Returns:
+            One finding per problem, sorted by filename; ``persistkit.frames.findings_frame`` makes a table of them.
+
+        Raises:
+            StorageError: the directory cannot be read, or a repair was refused.
+        """
+        with traced("check"), self._errors("check"):
+            return check(self._root, self._owners, repair=repair)
+
+    # -- single values -------------------------------------------------------------------------------------------
+
+    def _save(self, key: str, value: BytesLike) -> None:
+        self._put("save", key, value, _rename)
+
+    def _load(self, key: str) -> bytes | None:
+        return self._read("load", key, atomic.read_file)
+
+    def _load_buffer(self, key: str) -> BytesLike | None:
+        return self._read("load", key, atomic.read_buffer)
+
+    def _load_cached(self, key: str) -> bytes | None:
+        if self._cached is None:
+            from persistkit.engines.files.cached import CachedReader  # here, because ctypes takes a while to import
+
+            self._cached = CachedReader(self._root)
+        name, owned = place_for(key)
+        return None if owned else self._cached.read(f"{self._root}/{name}")
+
+    def _read_range(self, key: str, start: int, size: int) -> bytes | None:
+        return self._read("load", key, lambda path: atomic.read_range(path, start, size))
+
+    def _exists(self, key: str) -> bool:
+        return self._read("look for", key, _is_regular) or False
+
+    def _delete(self, key: str) -> None:
+        if self._remove(key, None):
             self._sync_for("delete", [key], None)
 
-    def _remove(self, key: str) -> bool:
-        """Remove the value of ``key``, not yet durably, and tell whether there was one."""
-        name, hard = place_for(key)
-        with self.errors("delete", key):
-            if not hard:
-                return self.unlink(name)
-            # Claiming is for the one who deletes a value: without one there is nothing another key could lose.
-            if not self.exists(key):
-                return False
+    def _add(self, key: str, value: BytesLike) -> bool:
+        def put(temp: str, path: str) -> bool:
             try:
-                with self.claims.hold(key, name, "delete"):
-                    return self.unlink(name)
+                if not atomic.link(temp, path):
+                    return not self._exists(key) and _rename(temp, path)
+            except FileExistsError as error:
+                if not self._exists(key):
+                    raise OSError(error.errno, f"{path} is in the way: not a regular file") from error
+                return False
+            discard(temp)
+            return True
+
+        # First without a lock: nothing is written, and no lock file made, for a key that is there.
+        return not self._exists(key) and self._put("add", key, value, put, lock=True)
+
+    def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
+        def put(temp: str, path: str) -> bool:
+            return self._load(key) == expected and _rename(temp, path)
+
+        return self._load(key) == expected and self._put("replace", key, value, put, lock=True)
+
+    def _put(
+        self,
+        action: str,
+        key: str,
+        value: BytesLike,
+        put: Callable[[str, str], bool],
+        wait: LockWait | None = None,
+        *,
+        lock: bool = False,
+    ) -> bool:
+        temp = new_temp(self._root)
+        try:
+            create_file(temp, value, fsync=self.fsync)
+            done = self._publish(action, key, temp, put, wait, lock=lock)
+            if not done:
+                discard(temp)
+            elif self.fsync:
+                sync_path(self._root)
+            return done
+        except PersistenceError:
+            discard(temp)
+            raise
+        except OSError as error:
+            discard(temp)
+            raise refused(f"{action} {key!r}", self._root, error) from error
+        except BaseException:
+            discard(temp)
+            raise
+
+    def _publish(
+        self,
+        action: str,
+        key: str,
+        temp: str,
+        put: Callable[[str, str], bool],
+        wait: LockWait | None = None,
+        *,
+        lock: bool = False,
+    ) -> bool:
+        """Let ``put`` make a finished file the value of ``key``, under the locks it needs, and return its answer."""
+        name, owned = place_for(key)
+        lock = lock or self._locks.in_use()
+        if not owned and not lock:
+            return put(temp, f"{self._root}/{name}")
+        with self._held(action, key, name, wait, owned=owned, lock=lock):
+            return put(temp, f"{self._root}/{name}")
+
+    @contextmanager
+    def _held(
+        self, action: str, key: str, name: str, wait: LockWait | None, *, owned: bool, lock: bool
+    ) -> Iterator[None]:
+        wait = wait or LockWait(self._timeout_seconds)
+        with (
+            self._locks.hold(name, wait) if lock else nullcontext(),
+            self._owners.hold(action, key, name, wait) if owned else nullcontext(),
+        ):
+            yield
+
+    def _read(self, action: str, key: str, read: Callable[[str], T]) -> T | None:
+        name, owned = place_for(key)
+        try:
+            value = self._found(name, read)
+            if owned and value is not None and self._owners.owned_by_another(key, name):
+                return None
+            return value
+        except OSError as error:
+            raise refused(f"{action} {key!r}", self._root, error) from error
+
+    def _found(self, name: str, read: Callable[[str], T]) -> T | None:
+        try:
+            return read(f"{self._root}/{name}")
+        except FileNotFoundError:
+            self._still_there()
+            return None
+
+    def _remove(self, key: str, wait: LockWait | None) -> bool:
+        """Remove the value of ``key``, not yet durably, and tell whether there was one; its owner file stays."""
+        name, owned = place_for(key)
+        path = f"{self._root}/{name}"
+        with self._errors(f"delete {key!r}"):
+            try:
+                if not owned and not (lock := self._locks.in_use()):
+                    os.unlink(path)  # noqa: PTH108
+                    return True
+                # An owner file is for who deletes a value: without one there is nothing another key could lose.
+                if owned and not self._exists(key):
+                    return False
+                with self._held("delete", key, name, wait, owned=owned, lock=lock):
+                    os.unlink(path)  # noqa: PTH108
+                return True
+            except FileNotFoundError:
+                self._still_there()
+                return False
             except KeyCollisionError:
-                if self.exists(key):
+                if self._exists(key):
                     raise
                 return False
 
-    def exists(self, key: str) -> bool:
-        """Tell whether ``key`` has a value."""
-        name, hard = place_for(key)
-        with self.errors("look for", key):
-            try:
-                found = stat.S_ISREG(os.lstat(self.path_of(name)).st_mode)
-            except FileNotFoundError:
-                self.still_there()
-                return False
-            return found and not (hard and self.claims.held_by_another(key, name))
-
     # -- batches -------------------------------------------------------------------------------------------------
 
-    def batch_save(self, items: dict[str, BytesLike]) -> None:
-        """Store every value, made durable as one group; see ``FilePersistenceBackend.batch_save``."""
+    def _batch_save(self, items: dict[str, BytesLike]) -> None:
         failures: dict[str, Exception] = {}
         if self.fsync and len(items) > 1:
             stop = Event()
-            undisturbed(lambda: self._save_group(items, failures, stop), stop)
+            uninterrupted(lambda: self._save_group(items, failures, stop), stop)
         else:
-            self._attempt(items, lambda key: self.save(key, items[key]), failures)
+            wait = LockWait(self._timeout_seconds)
+            _attempt(items, lambda key: self._put("save", key, items[key], _rename, wait), failures)
         raise_failures("batch_save", len(items), failures)
 
-    def batch_load(self, keys: list[str]) -> list[bytes | None]:
-        """Return the values of ``keys`` in their order, None where there is none."""
-        loaded: list[bytes | None] = []
+    def _batch_delete(self, keys: list[str]) -> None:
         failures: dict[str, Exception] = {}
-        for key in keys:
-            try:
-                loaded.append(self.load(key))
-            except PersistenceError as error:
-                failures[key] = error
-        raise_failures("batch_load", len(keys), failures)
-        return loaded
-
-    def batch_delete(self, keys: list[str]) -> None:
-        """Remove the values of ``keys``; the directory is synced once for all."""
-        failures: dict[str, Exception] = {}
-        self._attempt(dict.fromkeys(keys), self._remove, failures)
+        wait = LockWait(self._timeout_seconds)
+        _attempt(keys, lambda key: self._remove(key, wait), failures)
         self._sync_for("delete", [key for key in keys if key not in failures], failures)
         raise_failures("batch_delete", len(keys), failures)
 
-    def _attempt(self, keys: Iterable[str], work: Callable[[str], object], failures: dict[str, Exception]) -> None:
-        for key in keys:
-            try:
-                work(key)
-            except PersistenceError as error:
-                failures[key] = error
-
     def _save_group(self, items: dict[str, BytesLike], failures: dict[str, Exception], stop: Event) -> None:
-        """Write and sync all temp files, several at a time, rename them all, sync the directory once.
+        """Write and sync all temporary files, several at a time, rename them all, sync the directory once.
 
         What has not begun when ``stop`` is set is left out.
         """
         temps: dict[str, str] = {}
+        wait = LockWait(self._timeout_seconds, stop)
 
         def write(key: str) -> None:
             if not stop.is_set():
-                with self.errors("save", key):
-                    temps[key] = self.write_temp(items[key])
+                temps[key] = new_temp(self._root)
+                with self._errors(f"save {key!r}"):
+                    create_file(temps[key], items[key], fsync=True)
 
         def publish(key: str) -> None:
             if not stop.is_set():
-                with self.errors("save", key), self._claimed(key) as name:
-                    self.replace(name, temps.pop(key))
+                with self._errors(f"save {key!r}"):
+                    self._publish("save", key, temps[key], _rename, wait)
+                del temps[key]
 
         try:
-            self._at_once(list(items), write, failures)
-            self._attempt(list(temps), publish, failures)
+            at_once(list(items), lambda keys: _attempt(keys, write, failures))
+            _attempt([key for key in temps if key not in failures], publish, failures)
         finally:
             for temp in temps.values():
-                self.discard(temp)
+                discard(temp)
         self._sync_for("save", [key for key in items if key not in failures], failures)
-
-    def _at_once(self, keys: list[str], work: Callable[[str], object], failures: dict[str, Exception]) -> None:
-        """Attempt ``work`` on all keys, several at a time: their syncs then share the journal's commits."""
-        waiting = iter(keys)  # shared, so that each key is taken once, by whichever thread is free
-        others: list[Future[None]] = []
-        with ThreadPoolExecutor(_SYNC_WORKERS, "persistkit-sync") as pool:
-            # No thread starts while the interpreter ends, or where there are too many: this one works anyway.
-            with suppress(RuntimeError):
-                others.extend(pool.submit(self._attempt, waiting, work, failures) for _ in keys[1:_SYNC_WORKERS])
-            self._attempt(waiting, work, failures)
-        for other in others:
-            other.result()
 
     def _sync_for(self, action: str, keys: list[str], failures: dict[str, Exception] | None) -> None:
         """Sync the directory for ``keys``; when that fails it has failed for each of them."""
         try:
-            if keys:
-                with self.errors(action, keys[0]):
-                    self.sync()
+            if keys and self.fsync:
+                with self._errors(f"{action} {keys[0]!r}"):
+                    sync_path(self._root)
         except StorageError as error:
             if failures is None:
                 raise
@@ -211,177 +360,112 @@ class Directory(Files):
 
     # -- listings ------------------------------------------------------------------------------------------------
 
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """Iterate over the values whose key starts with ``prefix``, in the directory's order."""
-        with self.errors("list"):
-            files, companions = self._scan()
-        readings = self._read_keys([file.name for file in files], companions)
-        for file, (key, ambiguous) in zip(files, readings, strict=True):
-            if prefix and (key is None or not key.startswith(prefix)):
-                continue
-            try:
-                status = file.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                with self.errors("list"):
-                    self.still_there()
-                continue
-            except OSError as error:
-                raise self.refused("list", file.name, error) from error
-            yield Entry(key, status.st_size, modified_at(status), file.name, ambiguous)
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        with self._errors("list"):
+            files, owner_names = scan(self._root)
+            keys = keys_of([file.name for file in files], owner_names, self._owners)
+            for file, (key, ambiguous) in zip(files, keys, strict=True):
+                if prefix and (key is None or not key.startswith(prefix)):
+                    continue
+                try:
+                    status = file.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    self._still_there()
+                    continue
+                yield Entry(key, status.st_size, modified_at(status), file.name, ambiguous)
 
-    def list_keys(self, prefix: str = "") -> list[str]:
-        """Return the known keys that start with ``prefix``, sorted: one directory scan, no stat."""
-        with self.errors("list"):
-            files, companions = self._scan()
-        readings = self._read_keys([file.name for file in files], companions)
-        return sorted(key for key, _ in readings if key is not None and key.startswith(prefix))
+    def _list_keys(self, prefix: str) -> list[str]:
+        with self._errors("list"):
+            files, owner_names = scan(self._root)
+            keys = keys_of([file.name for file in files], owner_names, self._owners)
+            return sorted(key for key, _ in keys if key is not None and key.startswith(prefix))
 
-    def key_count(self) -> int:
-        """Return how many values are stored."""
-        with self.errors("count"):
-            return len(self._scan()[0])
+    def _key_count(self) -> int:
+        with self._errors("count"):
+            return len(scan(self._root)[0])
 
-    def change_token(self) -> object:
-        """Return a token of the directory's time, which every rename and removal in it moves."""
-        with self.errors("look at"):
-            status = os.stat(self.root)  # noqa: PTH116 - a str path, as everywhere on this path
+    def _change_token(self) -> object:
+        with self._errors("look at"):
+            status = os.stat(self._root)  # noqa: PTH116
         # Two changes within one tick of the file system's clock leave the same time: a young time proves nothing.
         now = time_ns()
         young = now if abs(now - status.st_mtime_ns) < _SAME_TICK_NANOSECONDS else None
         return status.st_ino, status.st_mtime_ns, young
 
-    def _scan(self) -> tuple[list[os.DirEntry[str]], set[str]]:
-        """Return the values' files, each once, and the names of the companions.
-
-        A directory that changes while it is read may show a file twice or, on tmpfs, where a rename gives it a new
-        place, not at all. So it is read again, a few times at most, until it has not changed meanwhile.
-        """
-        files: dict[str, os.DirEntry[str]] = {}
-        companions: set[str] = set()
-        for _ in range(_MOST_SCANS):
-            before = os.stat(self.root).st_mtime_ns  # noqa: PTH116
-            missed = files
-            with os.scandir(self.root) as scan:
-                # Foreign names are let go at once: a million of them would take a quarter of a gigabyte.
-                found = [entry for entry in scan if entry.name.endswith((".bin", ".key"))]
-            companions.update([entry.name for entry in found if entry.name.endswith(".key")])
-            files = {e.name: e for e in found if is_filename(e.name) and e.is_file(follow_symlinks=False)}
-            for name, entry in missed.items():
-                if name not in files and os.path.lexists(entry.path):
-                    files[name] = entry
-            if os.stat(self.root).st_mtime_ns == before:  # noqa: PTH116
-                break
-        return list(files.values()), companions
-
-    def _read_keys(self, names: list[str], companions: set[str]) -> Iterator[tuple[str | None, bool]]:
-        """Iterate over key and ambiguity of each name: a companion's key, else the only or the smallest solution."""
-        with self.errors("list"):
-            claimed: dict[str, str | None] = {}
-            if companions:
-                claimed = {name: self.claimed_key(name)[0] for name in names if claim_name_for(name) in companions}
-            readings = readings_of([name for name in names if claimed.get(name) is None])
-            for name in names:
-                key = claimed.get(name)
-                yield self._choice(next(readings)) if key is None else (key, False)
-
-    def _choice(self, reading: Reading) -> tuple[str | None, bool]:
-        if len(reading.keys) == 1:
-            return reading.keys[0], False
-        # A claim precedes its value: one made since the scan went by is there now.
-        key, sealed = self.claimed_key(reading.filename)
-        if key is None and reading.keys and not sealed:
-            return reading.keys[0], True
-        return key, False
-
-    def claimed_key(self, name: str) -> tuple[str | None, bool]:
-        """Return the key that the companion of ``name`` names, and whether a companion is there that cannot be read.
-
-        Raises:
-            OSError: the process or the system has no more room to open files, which says nothing of the companion.
-        """
-        try:
-            return self.claims.key_in(claim_name_for(name), name), False
-        except OSError as error:
-            if error.errno in EXHAUSTED:
-                raise
-            # check tells; one bad companion must not hide the whole directory. No file at all claims nothing.
-            return None, error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO)
-
     # -- streams -------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def open_reader(self, key: str) -> Iterator[BlockingReader | None]:
-        """Open the value of ``key`` for reading in chunks; None when there is none."""
-        opened = self.open_value(key)
-        if opened is None:
-            yield None
-            return
-        file, size = opened
-        try:
-            yield ValueReader(self, key, file, size)
-        finally:
-            with self.errors("load", key):
-                file.close()
-
-    def open_value(self, key: str) -> tuple[BufferedReader, int] | None:
-        """Open the value of ``key`` for reading and return it with its size, or None when there is none."""
-        name, hard = place_for(key)
-        with self.errors("open", key):
-            opened = self.open_buffered(name)
-            if opened is None or not hard:
-                return opened
-            try:
-                held_by_another = self.claims.held_by_another(key, name)
-            except BaseException:
-                opened[0].close()
-                raise
-            if held_by_another:
-                opened[0].close()
+    def _open_reader(self, key: str) -> BufferedIOBase | None:
+        name, owned = place_for(key)
+        tried = f"load {key!r} in {self._root}"
+        with self._errors(f"open {key!r}"), ExitStack() as unless_returned:
+            file = self._found(name, lambda path: atomic.open_reader(path, tried))
+            if file is None:
                 return None
-            return opened
+            unless_returned.callback(file.close)
+            if owned and self._owners.owned_by_another(key, name):
+                return None
+            unless_returned.pop_all()
+            return file
 
     @contextmanager
-    def open_writer(self, key: str) -> Iterator[BlockingWriter]:
-        """Open the value of ``key`` for writing in chunks; it appears when the block ends well."""
-        temp = self.new_temp()
+    def _open_writer(self, key: str) -> Iterator[BinaryIO]:
+        temp = new_temp(self._root)
         try:
-            with self.errors("save", key):
-                file = self.open_temp(temp)
+            with self._errors(f"save {key!r}"):
+                file = atomic.open_writer(temp, f"save {key!r} in {self._root}")
             try:
-                yield ValueWriter(self, key, file)
-                with self.errors("save", key):
+                yield file
+                if not file.closed:
                     file.flush()
             finally:
                 # What could not be written was reported by flush, and again only by the way.
                 with suppress(OSError):
                     file.close()
-            self.publish(key, temp)
+            with self._errors(f"save {key!r}"):
+                if self.fsync:
+                    sync_path(temp)
+                self._publish("save", key, temp, _rename)
+                if self.fsync:
+                    sync_path(self._root)
         except BaseException:
-            self.discard(temp)
+            discard(temp)
             raise
 
-    def publish(self, key: str, temp: str) -> None:
-        """Make the finished temp file ``temp`` the value of ``key``."""
-        with self.errors("save", key), self._claimed(key) as name:
+    # -- the directory -------------------------------------------------------------------------------------------
+
+    def _open(self, *, create: bool) -> None:
+        if create:
+            missing = [path for path in (self.base_dir, *self.base_dir.parents) if not path.exists()]
+            self.base_dir.mkdir(parents=True, exist_ok=True)
             if self.fsync:
-                sync_path(temp)
-            self.replace(name, temp)
-            self.sync()
+                for path in missing:
+                    sync_path(os.fspath(path.parent))
+        if not self.base_dir.is_dir():
+            self.base_dir.stat()
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        with os.scandir(self._root):
+            pass
 
-    def _replace_claimed(self, key: str, name: str, temp: str) -> None:
+    def _still_there(self) -> None:
+        """Tell a missing file from a missing directory: the second is an error, never an absent key."""
+        os.stat(self._root)  # noqa: PTH116
+
+    def _errors(self, tried: str) -> AbstractContextManager[None]:
+        return atomic.errors(tried, self._root)
+
+
+def _rename(temp: str, path: str) -> bool:
+    os.replace(temp, path)  # noqa: PTH105
+    return True
+
+
+def _is_regular(path: str) -> bool:
+    return stat.S_ISREG(os.lstat(path).st_mode)
+
+
+def _attempt(keys: Iterable[str], work: Callable[[str], object], failures: dict[str, Exception]) -> None:
+    for key in keys:
         try:
-            with self.claims.hold(key, name):
-                self.replace(name, temp)
-        except BaseException:
-            self.discard(temp)
-            raise
-
-    @contextmanager
-    def _claimed(self, key: str) -> Iterator[str]:
-        """Hold the claim of ``key``, if it needs one, and give its filename."""
-        name, hard = place_for(key)
-        if not hard:
-            yield name
-            return
-        with self.claims.hold(key, name):
-            yield name
+            work(key)
+        except PersistenceError as error:
+            failures[key] = error

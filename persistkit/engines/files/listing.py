@@ -1,0 +1,59 @@
+"""Listing: which values a directory holds, and the keys that their filenames give back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from persistkit.engines.files.owners import OwnerFiles
+from persistkit.keys import is_filename, iter_candidates, owner_filename_for
+
+__all__ = ["keys_of", "scan"]
+
+_MOST_SCANS: Final = 4
+
+
+def scan(root: str) -> tuple[list[os.DirEntry[str]], set[str]]:
+    """Return the values' files, each once, and the names of the owner files.
+
+    A directory that changes while it is read may show a file twice or, on tmpfs, where a rename gives it a new place,
+    not at all. So it is read again, a few times at most, until it has not changed meanwhile.
+    """
+    files: dict[str, os.DirEntry[str]] = {}
+    owner_names: set[str] = set()
+    for _ in range(_MOST_SCANS):
+        before = os.stat(root).st_mtime_ns  # noqa: PTH116
+        missed = files
+        with os.scandir(root) as found_files:
+            # Other programs' files are dropped at once: a million of them would take a quarter of a gigabyte.
+            found = [entry for entry in found_files if entry.name.endswith((".bin", ".key"))]
+        owner_names.update([entry.name for entry in found if entry.name.endswith(".key")])
+        files = {e.name: e for e in found if is_filename(e.name) and e.is_file(follow_symlinks=False)}
+        for name, entry in missed.items():
+            if name not in files and os.path.lexists(entry.path):
+                files[name] = entry
+        if os.stat(root).st_mtime_ns == before:  # noqa: PTH116
+            break
+    return list(files.values()), owner_names
+
+
+def keys_of(names: list[str], owner_names: set[str], owners: OwnerFiles) -> Iterator[tuple[str | None, bool]]:
+    """Iterate over key and ambiguity of each filename: the owner's key, else the only or the smallest candidate."""
+    owned: dict[str, str | None] = {}
+    if owner_names:
+        owned = {name: owners.owner_of(name)[0] for name in names if owner_filename_for(name) in owner_names}
+    candidates = iter_candidates([name for name in names if owned.get(name) is None])
+    for name in names:
+        key = owned.get(name)
+        if key is not None:
+            yield key, False
+            continue
+        keys = next(candidates).keys
+        if len(keys) == 1:
+            yield keys[0], False
+            continue
+        # An owner file precedes its value: one made since the scan is there now.
+        key, unreadable = owners.owner_of(name)
+        ambiguous = key is None and bool(keys) and not unreadable
+        yield (keys[0] if ambiguous else key), ambiguous

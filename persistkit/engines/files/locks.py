@@ -1,0 +1,167 @@
+"""Locks: byte ranges of one hidden file, locked for one key each, between processes and between threads.
+
+The locks are those of an open file description (``F_OFD_SETLK``, Linux 3.15 and later): the system frees them when
+their holder dies, and threads that open the file for themselves exclude each other too. An exclusive one needs a file
+opened for writing, so a process that may only read cannot hold one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Lock
+from typing import Final
+
+from persistkit.engines.files.atomic import discard, link, new_temp
+
+if sys.platform == "linux":
+    from fcntl import F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK, fcntl
+
+    HAVE_LOCKS: Final = True
+else:  # what they protect is then protected among the threads of one process, or by an hour of waiting, as callers say
+    HAVE_LOCKS: Final = False
+    F_OFD_SETLK = F_RDLCK = F_UNLCK = F_WRLCK = 0
+
+    def fcntl(_descriptor: int, _command: int, _argument: bytes) -> None:
+        """Do nothing."""
+
+
+__all__ = ["LOCKS_FILENAME", "KeyLocks", "LockWait", "locked"]
+
+LOCKS_FILENAME: Final = ".persistkit-locks"
+
+_FIRST_PAUSE_SECONDS: Final = 0.000_05
+_LONGEST_PAUSE_SECONDS: Final = 0.02
+_threads: Final = Lock()
+_WRITE: Final = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class LockWait:
+    """How long one operation, or all keys of one batch together, wait for locks that others hold.
+
+    Args:
+        timeout_seconds: from the first wait on; later locks are then still tried, once.
+        stop: ends the waiting when it is set.
+    """
+
+    def __init__(self, timeout_seconds: float, stop: Event | None = None) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._stop = stop
+        self._deadline: float | None = None
+
+    def pause(self, seconds: float, path: str) -> None:
+        """Sleep.
+
+        Raises:
+            OSError: the time is over, or ``stop`` is set.
+        """
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + self._timeout_seconds
+        if now >= self._deadline:
+            raise OSError(
+                errno.EBUSY,
+                f"another process or thread has kept a lock on {path} for {self._timeout_seconds:g} s; "
+                "find it (lslocks), end it, and try again",
+            )
+        if self._stop is None:
+            time.sleep(seconds)
+        elif self._stop.wait(seconds):
+            raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+
+
+@contextmanager
+def locked(
+    descriptor: int, path: str, wait: LockWait | None, *, shared: bool, start: int = 0, size: int = 0
+) -> Iterator[bool]:
+    """Lock ``size`` bytes of an open file (0: all) while the block runs, and give True.
+
+    Without ``wait`` a lock that somebody else has is not waited for: False is given.
+    """
+    pause = _FIRST_PAUSE_SECONDS
+    while not _lock(descriptor, F_RDLCK if shared else F_WRLCK, start, size):
+        if wait is None:
+            yield False
+            return
+        wait.pause(pause, path)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+    try:
+        yield True
+    finally:
+        # Closing the file is not enough: a child that was forked meanwhile has it open too.
+        _lock(descriptor, F_UNLCK, start, size)
+
+
+class KeyLocks:
+    """The file ``.persistkit-locks`` of a directory: the byte numbered by a filename's hash is the lock of its key."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._path = f"{root}/{LOCKS_FILENAME}"
+
+    def in_use(self) -> bool:
+        """Tell whether the file is there: somebody has used ``replace`` in this directory."""
+        return HAVE_LOCKS and os.access(self._path, os.F_OK)
+
+    @contextmanager
+    def hold(self, filename: str, wait: LockWait) -> Iterator[None]:
+        """Hold the lock of the key with this filename while the block runs; the file is made if it is missing."""
+        if not HAVE_LOCKS:
+            with _threads:
+                yield
+            return
+        byte = int(filename[-20:-4], 16) >> 1  # positions in a file have 63 bits
+        while True:
+            descriptor = self._open()
+            try:
+                with locked(descriptor, self._path, wait, shared=False, start=byte, size=1):
+                    if os.fstat(descriptor).st_nlink:
+                        yield
+                        return
+            finally:
+                os.close(descriptor)
+
+    def _open(self) -> int:
+        while True:
+            try:
+                return os.open(self._path, _WRITE)
+            except FileNotFoundError:
+                self._create()
+            except PermissionError as error:
+                reason = f"{error.strerror}: {self._path}; let everybody who writes in the directory write this file"
+                raise PermissionError(error.errno, reason) from error
+
+    def _create(self) -> None:
+        """Make the file, for those alone who may write in the directory: whoever can read it could lock others out."""
+        status = os.stat(self._root)  # noqa: PTH116
+        writers = stat.S_IMODE(status.st_mode) & 0o222
+        temp = new_temp(self._root)
+        try:
+            descriptor = os.open(temp, _WRITE | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                for user in (status.st_uid, -1):
+                    with suppress(PermissionError):
+                        os.fchown(descriptor, user, status.st_gid)
+                        break
+                os.fchmod(descriptor, writers | writers << 1)
+            finally:
+                os.close(descriptor)
+            with suppress(FileExistsError):
+                if not link(temp, self._path):
+                    os.close(os.open(self._path, _WRITE | os.O_CREAT, 0o600))
+        finally:
+            discard(temp)
+
+
+def _lock(descriptor: int, kind: int, start: int, size: int) -> bool:
+    try:
+        fcntl(descriptor, F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, start, size, 0))
+    except (BlockingIOError, PermissionError):  # POSIX leaves open which
+        return False
+    return True
