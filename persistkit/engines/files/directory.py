@@ -11,7 +11,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from threading import Event
 from time import time_ns
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 from persistkit.arguments import BytesLike, check_key, check_timeout
 from persistkit.batches import raise_failures
@@ -408,7 +408,7 @@ class FileEngine(Engine):
             return file
 
     @contextmanager
-    def _open_writer(self, key: str) -> Iterator[BinaryIO]:
+    def _open_writer(self, key: str) -> Iterator[IO[bytes]]:
         temp = new_temp(self._root)
         try:
             with self._errors(f"save {key!r}"):
