@@ -8,7 +8,7 @@ from html import escape
 from time import monotonic
 
 from persistkit.backend import Entry
-from persistkit.browser.text import human_size, visible
+from persistkit.text import human_size, visible
 
 __all__ = ["card", "card_of_error"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from persistkit.browser.index import KeyIndex
-from persistkit.browser.text import human_size, human_time, label_of
+from persistkit.text import human_size, human_time, label_of
 
 __all__ = ["static_table"]
 

@@ -1,4 +1,4 @@
-"""Listing: the index of a backend, made in a background thread and made again when asked."""
+"""Listing: the index of an engine, made in a background thread and made again when asked."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from persistkit.blocking import BlockingBackend
 from persistkit.browser.index import IndexBuilder, KeyIndex
+from persistkit.engine import Engine
 from persistkit.errors import PersistenceError
 
 __all__ = ["Listing", "Snapshot"]
@@ -21,7 +21,7 @@ class Snapshot:
     Attributes:
         index: every entry.
         revision: grows by one with each complete listing; 0 before the first.
-        token: the backend's change token when the listing began, None where it has none.
+        token: the engine's change token when the listing began, None where it has none.
     """
 
     index: KeyIndex
@@ -30,10 +30,10 @@ class Snapshot:
 
 
 class Listing:
-    """Lists a backend beside the running cell; the last complete snapshot stays while a new one is made."""
+    """Lists an engine beside the running cell; the last complete snapshot stays while a new one is made."""
 
-    def __init__(self, backend: BlockingBackend, on_complete: Callable[[], None]) -> None:
-        self._backend = backend
+    def __init__(self, engine: Engine, on_complete: Callable[[], None]) -> None:
+        self._engine = engine
         self._on_complete = on_complete
         self._lock = threading.Lock()
         self._idle = threading.Event()
@@ -81,9 +81,9 @@ class Listing:
 
     def _list(self) -> None:
         # Before the listing: a change made during it must count as a change.
-        token = self._backend.change_token()
+        token = self._engine.change_token()
         builder = IndexBuilder()
-        for entry in self._backend.entries():
+        for entry in self._engine.entries():
             if self._closed:
                 return
             builder.add(entry)

@@ -11,18 +11,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from persistkit.browser.images import image_size
-from persistkit.browser.text import human_size, visible
 from persistkit.formats import format_of, named_by_start
 from persistkit.formats.arrays import npy_header
-from persistkit.formats.pages import first_rows
+from persistkit.text import human_size, visible
 
-__all__ = ["FIRST_BYTES", "MORE_BYTES", "WHOLE_BYTES", "Preview", "detect", "make_preview", "needs_whole", "window_of"]
+__all__ = ["FIRST_BYTES", "MORE_BYTES", "WHOLE_BYTES", "Preview", "detect", "make_preview", "whole_limit", "window_of"]
 
 FIRST_BYTES: Final = 64 * 1024
 MORE_BYTES: Final = 1024 * 1024
 WHOLE_BYTES: Final = 16 * 1024 * 1024  # images and Parquet cannot be shown from a part; larger ones stay bytes
 
+WHOLE_JSON_BYTES: Final = 4 * 1024 * 1024
+
+_STARTS_LIKE_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*[\[{]")
 _ITEMS: Final = 100
 _NODES: Final = 3000
 _DEPTH: Final = 60
@@ -33,7 +34,7 @@ _TABLE_COLUMNS: Final = 30
 _CELL: Final = 200
 _CELL_BYTES: Final = 64 * 1024
 
-_PIXELS: Final = 50_000_000  # 200 MB once drawn
+_UNPACKED_BYTES: Final = 128 * 1024 * 1024
 _KINDS: Final = dict.fromkeys(("png", "jpeg", "gif", "webp"), "image") | dict.fromkeys(("npy", "parquet"), "table")
 _STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -66,10 +67,12 @@ def detect(data: bytes) -> str:
     return "json" if format_of(data) in ("json", "damaged json") else "text"
 
 
-def needs_whole(data: bytes) -> bool:
-    """Tell whether a value that begins with ``data`` can only be shown from all its bytes."""
+def whole_limit(data: bytes) -> int:
+    """Return up to which size a value that begins with ``data`` is read whole to be shown; 0 for by parts."""
     name = named_by_start(data)
-    return name == "parquet" or _KINDS.get(name) == "image"
+    if name == "parquet" or _KINDS.get(name) == "image":
+        return WHOLE_BYTES
+    return WHOLE_JSON_BYTES if _STARTS_LIKE_JSON.match(data) else 0
 
 
 def make_preview(data: bytes, size: int, kind: str | None = None, *, start: int = 0) -> Preview:
@@ -208,13 +211,7 @@ class _Tree:
 def _show_image(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
     if len(data) < size:
         raise _CannotShowError(f"an image of more than {WHOLE_BYTES // 2**20} MiB is not shown: its first bytes")
-    name = named_by_start(data)
-    size_pixels = image_size(data, name)
-    if size_pixels is None or 0 in size_pixels:
-        raise _CannotShowError(f"damaged {name}: where its size should stand is something else")
-    if size_pixels[0] * size_pixels[1] > _PIXELS:
-        raise _CannotShowError(f"an image of {size_pixels[0]:,} by {size_pixels[1]:,} pixels is too large to draw")
-    return {"mime": f"image/{name}"}, data
+    return {"mime": f"image/{named_by_start(data)}"}, data
 
 
 def _show_table(data: bytes, size: int) -> tuple[dict[str, Any], bytes]:
@@ -259,11 +256,27 @@ def _parquet_table(data: bytes, size: int) -> dict[str, Any]:
     file = pq.ParquetFile(pa.BufferReader(data))
     names = file.schema_arrow.names
     shown = names[:_TABLE_COLUMNS]
-    batch = first_rows(file, data, _TABLE_ROWS, shown)
+    batch = _first_rows(file, shown)
     columns = [[] if batch is None else _cells(batch.column(number)) for number in range(len(shown))]
     kinds = [str(file.schema_arrow.field(number).type)[:_CELL] for number in range(len(shown))]
     summary = f"Parquet · {file.metadata.num_rows:,} by {len(names):,}"
     return _table(names, kinds, [list(row) for row in zip(*columns, strict=True)], file.metadata.num_rows, summary)
+
+
+def _first_rows(file: Any, columns: list[str]) -> Any:  # Any: what pyarrow gives, without types
+    """Return the first rows of these columns; None when there is none."""
+    for group in range(file.metadata.num_row_groups):
+        about = file.metadata.row_group(group)
+        if not about.num_rows:
+            continue
+        parts = (about.column(number) for number in range(about.num_columns))
+        unpacked = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in columns)
+        if unpacked > _UNPACKED_BYTES:
+            raise _CannotShowError(
+                f"its first rows would unpack to more than a preview holds, {human_size(unpacked)}: load it in Python"
+            )
+        return next(file.iter_batches(_TABLE_ROWS, row_groups=[group], columns=columns), None)
+    return None
 
 
 def _cells(column: Any) -> list[Any]:  # Any: an array of pyarrow's

@@ -5,26 +5,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import anywidget
 import traitlets as t
 
-from persistkit.backend import Entry, PersistenceBackend
-from persistkit.blocking import BlockingBackend
 from persistkit.browser.deletion import delete_unchanged
 from persistkit.browser.fallback import static_table
 from persistkit.browser.index import KeyIndex, Query, Rows
 from persistkit.browser.listing import Listing
-from persistkit.browser.preview import FIRST_BYTES, MORE_BYTES, WHOLE_BYTES, make_preview, needs_whole, window_of
-from persistkit.browser.text import human_size, human_time, keys_and_size, label_of, visible
+from persistkit.browser.preview import FIRST_BYTES, MORE_BYTES, make_preview, whole_limit, window_of
+from persistkit.engine import Engine, Entry
+from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import PersistenceError, ReadOnlyError
+from persistkit.keys import alternatives
+from persistkit.text import human_size, human_time, keys_and_size, label_of, visible
 
 __all__ = ["KeyBrowser"]
 
 DOWNLOAD_BYTES = 32 * 1024 * 1024
 _PAGE_ROWS = 250
 _LABEL = 200
+_SHOWN_ALTERNATIVES = 8
 _MIMEBUNDLE_SECONDS = 2
 _NOT_A_REQUEST = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, t.TraitError)
 
@@ -32,13 +34,8 @@ Message = dict[str, Any]  # JSON to and from the page
 Answer = tuple[Message, list[bytes]]
 
 
-@runtime_checkable
-class _LoadsFilenames(Protocol):
-    async def load_filename(self, filename: str) -> bytes | None: ...
-
-
 class KeyBrowser(anywidget.AnyWidget):
-    """Every key of a backend: find, read, and, when not read only, delete.
+    """Every key of an engine: find, read, and, when not read only, delete.
 
     The listing runs in the background; the page asks for what it shows and no more. Deleting is refused here, in
     Python, unless ``read_only=False``. Works without a kernel and without a running event loop.
@@ -52,15 +49,18 @@ class KeyBrowser(anywidget.AnyWidget):
         match: how it is searched: ``substring``, ``prefix`` or ``glob``.
 
     Args:
-        backend: what to browse.
+        place: an engine, a store or a backend.
         read_only: refuse marks and deletions, whatever the page asks for.
         load_line: the Python line "Copy code" gives, ``{key}`` standing for the key as a literal.
 
+    Raises:
+        TypeError: ``place`` is nothing of the kind; the message never shows it.
+
     Example:
-        >>> from persistkit import MemoryPersistenceBackend
-        >>> backend = MemoryPersistenceBackend()
-        >>> BlockingBackend(backend).save("run:1", b"done")
-        >>> browser = KeyBrowser(backend)
+        >>> from persistkit.engines.memory import MemoryEngine
+        >>> engine = MemoryEngine()
+        >>> engine.save("run:1", b"done")
+        >>> browser = KeyBrowser(engine)
         >>> browser.wait(timeout_seconds=10)
         True
         >>> browser.selected = "run:1"
@@ -77,16 +77,10 @@ class KeyBrowser(anywidget.AnyWidget):
     match = t.Enum(["substring", "prefix", "glob"], "substring")
     _first = t.Dict().tag(sync=True)  # the first rows: what stored widget state shows where no kernel answers
 
-    def __init__(
-        self,
-        backend: PersistenceBackend,
-        *,
-        read_only: bool = True,
-        load_line: str = "await backend.load({key})",
-    ) -> None:
+    def __init__(self, place: Any, *, read_only: bool = True, load_line: str = "engine.load({key})") -> None:
+        self._engine = engine_of(place, "browse")
         super().__init__()
-        self._backend = BlockingBackend(backend)
-        self._read_only = read_only
+        self._read_only = read_only or isinstance(self._engine, ReadOnlyEngine)
         self._load_line = load_line
         self._lock = threading.RLock()
         self._seen: Entry | None = None
@@ -94,13 +88,13 @@ class KeyBrowser(anywidget.AnyWidget):
         self._asking: int | None = None  # the view whose request is being answered
         names = ("page", "folders", "select", "preview", "download", "mark", "delete", "poll", "refresh")
         self._requests: dict[str, Callable[[Message], Answer]] = {name: getattr(self, f"_{name}") for name in names}
-        self._listing = Listing(self._backend, self._listed)
+        self._listing = Listing(self._engine, self._listed)
         self.on_msg(self._receive)
         self.observe(self._tell, ["selected", "marked", "query", "match"])
         self._listing.start()
 
     def __repr__(self) -> str:
-        return f"KeyBrowser({type(self._backend.backend).__name__}: {self._summary()})"
+        return f"KeyBrowser({type(self._inner).__name__}: {self._summary()})"
 
     @property
     def read_only(self) -> bool:
@@ -117,7 +111,7 @@ class KeyBrowser(anywidget.AnyWidget):
         return self._listing.wait(timeout_seconds)
 
     def refresh(self) -> None:
-        """List the backend again, in the background; selection and marks stay, by key."""
+        """List the engine again, in the background; selection and marks stay, by key."""
         self._listing.start()
 
     def selected_value(self) -> bytes | None:
@@ -129,7 +123,7 @@ class KeyBrowser(anywidget.AnyWidget):
         return None if self._seen is None else self._load(self._seen)
 
     def close(self) -> None:
-        """Stop listing and remove the widget; the backend stays open."""
+        """Stop listing and remove the widget; the engine stays open."""
         if hasattr(self, "_listing"):
             self._listing.close()
         super().close()
@@ -174,6 +168,10 @@ class KeyBrowser(anywidget.AnyWidget):
         return data, metadata
 
     @property
+    def _inner(self) -> Engine:
+        return self._engine.engine if isinstance(self._engine, ReadOnlyEngine) else self._engine
+
+    @property
     def _index(self) -> KeyIndex:
         return self._listing.snapshot.index
 
@@ -195,7 +193,7 @@ class KeyBrowser(anywidget.AnyWidget):
             "problem": None if self._listing.error is None else visible(self._listing.error),
             "live": snapshot.token is not None,
             "readOnly": self._read_only,
-            "place": visible(repr(self._backend.backend)),
+            "place": visible(repr(self._engine)),
             "query": self.query,
             "match": self.match,
             "marked": len(self.marked),
@@ -204,7 +202,7 @@ class KeyBrowser(anywidget.AnyWidget):
 
     def _listed(self) -> None:
         with self._lock:
-            self._first = {**self._page({})[0], "place": type(self._backend.backend).__name__}
+            self._first = {**self._page({})[0], "place": type(self._inner).__name__}
             self.send({"op": "state", **self._state()})
 
     def _tell(self, change: Message) -> None:
@@ -311,36 +309,43 @@ class KeyBrowser(anywidget.AnyWidget):
             "key": entry.key,
             "label": visible(entry.filename if entry.key is None else entry.key),
             "facts": [*facts, ["File", visible(entry.filename), visible(entry.filename)]],
+            "guessed": _guess(entry),
             "line": "" if entry.key is None else self._load_line.replace("{key}", ascii(entry.key)),
             "download": _too_large(size),
         }
 
     def _read(self, entry: Entry, start: int, wanted: int, *, whole: bool) -> tuple[bytes, int]:
         """Return bytes of a value from ``start``, with ``whole`` all that such a value needs, and the value's size."""
-        if entry.key is None:
+        data = self._read_range(entry, start, wanted + 1)
+        if len(data) <= wanted:  # whatever an older listing says, this is where it ends
+            return data, start + len(data)
+        limit = whole_limit(data) if whole else 0
+        if wanted < entry.size <= limit:
+            everything = self._read_range(entry, 0, limit + 1)  # in one request: two could read two different values
+            if len(everything) <= limit:
+                return everything, len(everything)
+        return data[:wanted], max(entry.size, start + len(data))
+
+    def _read_range(self, entry: Entry, start: int, size: int) -> bytes:
+        if entry.key is not None:
+            part = self._engine.read_range(entry.key, start, size)
+        elif entry.size > DOWNLOAD_BYTES:
+            raise PersistenceError(f"preview {entry.filename}: {_too_large(entry.size)}")
+        else:
             value = self._load(entry)
-            if value is None:
-                raise PersistenceError(f"preview {entry.filename}: it is not there any more; refresh")
-            whole = whole and needs_whole(value) and len(value) <= WHOLE_BYTES
-            return (value if whole else value[start : start + wanted]), len(value)
-        with self._backend.open_reader(entry.key) as reader:
-            if reader is None:
-                raise PersistenceError(f"preview {entry.key!r}: it is not there any more; refresh")
-            skipped = 0
-            while skipped < start and (chunk := reader.read(min(MORE_BYTES, start - skipped))):
-                skipped += len(chunk)
-            data = reader.read(wanted)
-            if whole and needs_whole(data) and wanted < reader.size <= WHOLE_BYTES:
-                data += reader.read(reader.size - len(data))
-            return data, reader.size
+            part = None if value is None else value[start : start + size]
+        if part is None:
+            raise PersistenceError(f"preview {entry.key or entry.filename!r}: it is not there any more; refresh")
+        return part
 
     def _load(self, entry: Entry) -> bytes | None:
         if entry.key is not None:
-            return self._backend.load(entry.key)
-        backend = self._backend.backend
-        if not isinstance(backend, _LoadsFilenames):
-            raise PersistenceError(f"load {entry.filename}: {backend!r} reads no value without its key")
-        return self._backend.call(backend.load_filename, entry.filename)
+            return self._engine.load(entry.key)
+        load_filename = getattr(self._inner, "load_filename", None)
+        if load_filename is None:
+            raise PersistenceError(f"load {entry.filename}: {self._engine!r} reads no value without its key")
+        value: bytes | None = load_filename(entry.filename)
+        return value
 
     def _download(self, request: Message) -> Answer:
         entry = self._entry_at(request)
@@ -372,7 +377,7 @@ class KeyBrowser(anywidget.AnyWidget):
         self._writable("delete")
         if request["count"] != len(self._marks):
             raise PersistenceError("delete: the marks were changed meanwhile; nothing was deleted")
-        failures = delete_unchanged(self._backend, list(self._marks.values()))
+        failures = delete_unchanged(self._engine, list(self._marks.values()))
         deleted = len(self._marks) - len(failures)
         self.marked = tuple(key for key in self._marks if key in failures)
         self.refresh()
@@ -381,12 +386,30 @@ class KeyBrowser(anywidget.AnyWidget):
 
     def _poll(self, _request: Message) -> Answer:
         token = self._listing.snapshot.token
-        changed = token is not None and self._backend.change_token() != token
+        changed = token is not None and self._engine.change_token() != token
         return {"changed": changed, "listing": self._listing.running}, []
 
     def _refresh(self, _request: Message) -> Answer:
         self.refresh()
         return self._state(), []
+
+
+def engine_of(place: Any, taker: str) -> Engine:
+    """Return the engine of ``place``: of itself, or the one a store or a backend holds."""
+    engine = getattr(place, "engine", place) if not isinstance(place, Engine) else place
+    if not isinstance(engine, Engine):
+        raise TypeError(
+            f"{taker}: it takes an engine or a store, not {type(place).__name__}; open one with persistkit.open"
+        )
+    return engine
+
+
+def _guess(entry: Entry) -> str:
+    """Return what to know of a key that was only guessed, or nothing."""
+    if not entry.ambiguous or entry.key is None:
+        return ""
+    others = [repr(visible(key)) for key in alternatives(entry.key)[:_SHOWN_ALTERNATIVES]] or ["a longer one"]
+    return f"This key is a guess: the filename fits {', '.join(others)} as well, and nothing tells which was stored."
 
 
 def _too_large(size_bytes: int) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from persistkit.browser.images import image_size
 from persistkit.browser.preview import FIRST_BYTES, Preview, detect, make_preview, window_of
-from persistkit.browser.text import visible
+from persistkit.text import visible
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 
@@ -43,30 +41,6 @@ def npy(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], *, allow_pick
 def test_the_content_tells_the_kind(data: bytes, kind: str) -> None:
     """First bytes decide; SVG, HTML and pickles are never more than text and bytes."""
     assert detect(data) == kind
-
-
-@pytest.mark.parametrize(
-    ("name", "start"),
-    [
-        ("png", "89504e470d0a1a0a0000000d494844520000028000000003"),
-        ("gif", "47494638376180020300"),
-        ("jpeg", "ffd8ffe000104a46494600010100000100010000ffdb0006000102ffffc00011080003028003"),
-        ("webp", "524946464600000057454250565038203a000000d004009d012a80020300"),
-        ("webp", "5249464620000000574542505650384c140000002f7f820000"),
-        ("webp", "52494646700000005745425056503858" + "0a000000100000007f0200020000"),
-    ],
-)
-def test_the_size_of_an_image_is_read_from_its_first_bytes(name: str, start: str) -> None:
-    """The starts of images of 640 by 3 pixels that Pillow wrote tell their size; cut shorter they tell none."""
-    assert image_size(bytes.fromhex(start), name) == (640, 3)
-    assert image_size(bytes.fromhex(start)[:-4], name) is None
-
-
-def test_more_pixels_than_a_page_can_hold_are_not_drawn() -> None:
-    """A PNG of a few bytes that promises 60,000 by 60,000 pixels is shown as bytes, with the reason."""
-    preview = shown(b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 60_000, 60_000) + bytes(40))
-    assert preview.kind == "hex"
-    assert "60,000 by 60,000 pixels" in preview.note
 
 
 def test_a_small_table_that_unpacks_to_much_is_not_shown() -> None:
@@ -182,24 +156,6 @@ def test_parquet_shows_rows_and_types() -> None:
     assert table["summary"] == "Parquet · 80 by 2 · first 50 rows"
     assert table["rows"][1] == ["1", "<b>"]
     assert table["numeric"] == [True, False]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (9_000).to_bytes(4) * 2,
-        b"GIF89a" + (9_000).to_bytes(2, "little") * 2,
-        b"\xff\xd8\xff\xe0\x00\x04..\xff\xff\xc2\x00\x11\x08" + (9_000).to_bytes(2) * 2,
-        b"RIFF....WEBPVP8X\n\0\0\0\0\0\0\0" + (8_999).to_bytes(3, "little") * 2,
-        b"RIFF....WEBPVP8L\n\0\0\0/" + (8_999 | 8_999 << 14).to_bytes(4, "little"),
-        b"RIFF....WEBPVP8 \n\0\0\0\0\0\0\x9d\x01\x2a" + (9_000).to_bytes(2, "little") * 2,
-    ],
-)
-def test_an_image_of_too_many_pixels_is_not_shown(data: bytes) -> None:
-    """An image that would fill the page's memory is shown as bytes, with its size in pixels."""
-    preview = shown(data)
-    assert preview.kind == "hex"
-    assert "9,000 by 9,000 pixels" in preview.note
 
 
 @pytest.mark.parametrize("shape", ["(-8,)", f"({'9' * 4000}, 2)", "(True,)"])

@@ -5,36 +5,37 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import obstore.store
 import pytest
 import traitlets
 
-from persistkit import (
-    BlockingBackend,
-    FilePersistenceBackend,
-    MemoryPersistenceBackend,
-    browse,
-)
-from persistkit.backend import Entry, PersistenceBackend
-from persistkit.backends import open_backend
-from persistkit.backends.objects import ObjectPersistenceBackend
+from persistkit import browse
 from persistkit.browser import KeyBrowser
-from persistkit.operations import BytesLike
+from persistkit.engine import Engine, Entry
+from persistkit.engines import open_engine
+from persistkit.engines.memory import MemoryEngine
+from persistkit.engines.read_only import ReadOnlyEngine
+from persistkit.errors import ListingNotSupportedError
 
 Message = dict[str, Any]  # JSON of the page
 
 
-def opened(values: dict[str, bytes], **options: Any) -> tuple[KeyBrowser, BlockingBackend]:
-    """Return a listed browser over values in memory, and the values' backend."""
-    backend = BlockingBackend(MemoryPersistenceBackend())
-    backend.batch_save(values)
-    browser = KeyBrowser(backend.backend, **options)
+def opened(values: dict[str, bytes], **options: Any) -> tuple[KeyBrowser, Engine]:
+    """Return a listed browser over values in memory, and their engine."""
+    engine = MemoryEngine()
+    engine.batch_save(values)
+    return listed(engine, **options), engine
+
+
+def listed(engine: Engine, **options: Any) -> KeyBrowser:
+    """Return a browser over an engine, its listing complete."""
+    browser = KeyBrowser(engine, **options)
     assert browser.wait(timeout_seconds=10)
-    return browser, backend
+    return browser
 
 
 def ask(browser: KeyBrowser, op: str, **content: Any) -> Message:
@@ -77,96 +78,85 @@ def test_a_malformed_request_is_answered(request_: Message) -> None:
 
 def test_read_only_refuses_in_python() -> None:
     """The default browser refuses marks and deletions, whatever the page or even Python's own traits say."""
-    browser, backend = opened({"a": b"1"})
+    browser, engine = opened({"a": b"1"})
     assert "read only" in ask(browser, "mark", rows=[0], on=True)["error"]
     browser.marked = ("a",)
     assert "read only" in ask(browser, "delete", count=1)["error"]
-    assert backend.load("a") == b"1"
+    assert engine.load("a") == b"1"
 
 
 def test_marked_values_are_deleted() -> None:
     """What is marked is deleted after its count is confirmed; a wrong count deletes nothing."""
-    browser, backend = opened({"a": b"1", "b": b"2", "c": b"3"}, read_only=False)
+    browser, engine = opened({"a": b"1", "b": b"2", "c": b"3"}, read_only=False)
     ask(browser, "mark", rows=[0, 2], on=True)
     assert browser.marked == ("a", "c")
     assert "nothing was deleted" in ask(browser, "delete", count=3)["error"]
-    assert backend.list_keys() == ["a", "b", "c"]
+    assert engine.list_keys() == ["a", "b", "c"]
     answer = ask(browser, "delete", count=2)
-    assert (answer["deleted"], answer["failures"], backend.list_keys()) == (2, [], ["b"])
+    assert (answer["deleted"], answer["failures"], engine.list_keys()) == (2, [], ["b"])
     assert browser.wait(timeout_seconds=10)
     assert ask(browser, "page")["total"] == 1
 
 
-def test_nothing_newer_than_what_was_seen_is_deleted() -> None:
-    """A value saved after the listing is kept, and the reason shown by key; the others go."""
-    browser, backend = opened({"old": b"1", "new": b"2"}, read_only=False)
+@pytest.mark.parametrize("newer", [b"changed", b"3"])
+def test_nothing_newer_than_what_was_seen_is_deleted(newer: bytes) -> None:
+    """A value saved after the listing is kept, one of the same size too, and the reason shown by key; the others go."""
+    browser, engine = opened({"old": b"1", "new": b"2"}, read_only=False)
     ask(browser, "mark", rows=[0, 1], on=True)
-    backend.save("new", b"changed")
+    engine.save("new", newer)
     answer = ask(browser, "delete", count=2)
     assert (answer["deleted"], answer["failed"]) == (1, 1)
     assert answer["failures"][0][0] == "new"
-    assert backend.load("new") == b"changed"
+    assert engine.load("new") == newer
     assert browser.marked == ("new",)
 
 
-class Busy(MemoryPersistenceBackend):
+class Busy(MemoryEngine):
     """Is saved to by somebody else while it is listed."""
 
-    blocking_core = None  # type: ignore[assignment]  # listed through ``entries``
-    saves = 0
+    listings = 0
 
-    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
-        """List, and have ``late`` saved once the second listing has told of it."""
-        async for entry in super().entries(prefix):
-            yield entry
-        self.saves += 1
-        if self.saves == 2:
-            await self.save("late", b"newer")
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        yield from super()._entries(prefix)
+        self.listings += 1
+        if self.listings == 2:
+            self.save("late", b"newer")
 
 
 def test_a_save_during_the_last_look_is_noticed() -> None:
     """What is saved while the values are compared is looked at again, and kept."""
-    backend = Busy()
-    blocking = BlockingBackend(backend)
-    blocking.batch_save({"early": b"1", "late": b"2"})
-    browser = KeyBrowser(backend, read_only=False)
-    assert browser.wait(timeout_seconds=10)
+    engine = Busy()
+    engine.batch_save({"early": b"1", "late": b"2"})
+    browser = listed(engine, read_only=False)
     ask(browser, "mark", rows=[0, 1], on=True)
     assert ask(browser, "delete", count=2)["deleted"] == 1
-    assert (blocking.load("early"), blocking.load("late")) == (None, b"newer")
+    assert (engine.load("early"), engine.load("late")) == (None, b"newer")
 
 
-class FailingDelete(MemoryPersistenceBackend):
+class FailingDelete(MemoryEngine):
     """Refuses to delete one key."""
 
-    async def delete(self, key: str) -> None:
-        """Refuse ``stuck``."""
+    def _delete(self, key: str) -> None:
         if key == "stuck":
             raise OSError("the disk said no")
-        await super().delete(key)
-
-    async def batch_delete(self, keys: Any) -> None:
-        """Delete one by one."""
-        await PersistenceBackend.batch_delete(self, keys)
+        super()._delete(key)
 
 
 def test_each_failed_deletion_is_shown() -> None:
-    """A key the backend refuses to delete is reported with its reason; the other is gone."""
-    backend = FailingDelete()
-    blocking = BlockingBackend(backend)
-    blocking.batch_save({"stuck": b"1", "free": b"2"})
-    browser = KeyBrowser(backend, read_only=False)
-    browser.wait(timeout_seconds=10)
+    """A key the engine refuses to delete is reported with its reason; the other is gone."""
+    engine = FailingDelete()
+    engine.batch_save({"stuck": b"1", "free": b"2"})
+    browser = listed(engine, read_only=False)
     ask(browser, "mark", rows=[0, 1], on=True)
     answer = ask(browser, "delete", count=2)
     assert answer["failures"] == [["stuck", "the disk said no"]]
-    assert blocking.list_keys() == ["stuck"]
+    assert engine.list_keys() == ["stuck"]
 
 
 def test_a_stale_row_is_refused() -> None:
     """After a refresh a row number of the old listing selects nothing."""
-    browser, backend = opened({"b": b"1"})
-    backend.save("a", b"0")
+    browser, engine = opened({"b": b"1"})
+    engine.save("a", b"0")
     browser.refresh()
     browser.wait(timeout_seconds=10)
     assert "refreshed meanwhile" in ask(browser, "select", row=0)["error"]
@@ -191,28 +181,58 @@ def test_traits_can_be_observed_and_set() -> None:
 
 def test_the_selection_stays_by_key() -> None:
     """After a refresh the selection is where its key is now, and a page can be asked around it."""
-    browser, backend = opened({"m": b"1"})
+    browser, engine = opened({"m": b"1"})
     browser.selected = "m"
-    backend.batch_save({f"a{n:03d}": b"" for n in range(120)})
+    engine.batch_save({f"a{n:03d}": b"" for n in range(120)})
     browser.refresh()
     browser.wait(timeout_seconds=10)
     answer = ask(browser, "page", follow=True, limit=50)
     assert (answer["selected"], answer["offset"]) == (120, 100)
 
 
-def test_large_values_are_read_in_part(tmp_path: Path) -> None:
-    """A preview reads 64 KiB, more on demand, says of how much, and a download above its limit is refused."""
-    backend = FilePersistenceBackend(tmp_path, fsync=False)
-    BlockingBackend(backend).save("big", b"")
-    with backend.path_for("big").open("r+b") as file:
-        file.truncate(3 * 2**30)
-    browser = browse(backend)
-    browser.wait(timeout_seconds=10)
+class Ranges(MemoryEngine):
+    """Notes what is read, and cannot load a whole value; sizes are listed as told."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+        self.read: list[tuple[int, int]] = []
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        for entry in super()._entries(prefix):
+            yield entry._replace(size=self._size)
+
+    def _load(self, key: str) -> bytes | None:
+        raise OSError(f"{key} was loaded whole")
+
+    def _read_range(self, key: str, start: int, size: int) -> bytes | None:
+        assert key == "big"
+        self.read.append((start, size))
+        return b"" if start >= self._size else b"x" * min(size, self._size - start)
+
+
+def test_large_values_are_read_in_part() -> None:
+    """A preview is one request of 64 KiB, more on demand, says of how much, and a large download is refused."""
+    engine = Ranges(3 * 2**30)
+    engine.save("big", b"")
+    browser = listed(engine)
     answer = ask(browser, "select", row=0)
     assert (answer["preview"]["part"], answer["preview"]["steps"][0][0]) == ("first 64.0 KiB of 3.0 GiB", "Show more")
+    assert engine.read == [(0, 2**16 + 1)]
     assert ask(browser, "preview", row=0, bytes=2**20)["preview"]["part"] == "first 1.0 MiB of 3.0 GiB"
+    assert ask(browser, "preview", row=0, start=2**31, bytes=2**20)["preview"]["part"].startswith("2.0 GiB to 2.0 GiB")
+    assert engine.read[1:] == [(0, 2**20 + 1), (2**31, 2**20 + 1)]
     assert "more than 32.0 MiB" in answer["details"]["download"]
     assert "32.0 MiB" in ask(browser, "download", row=0)["error"]
+
+
+def test_a_value_that_grew_or_shrank_since_is_shown_as_it_is() -> None:
+    """What is read tells more than an older listing: the size that is shown is that of the value."""
+    browser, engine = opened({"a": b"1" * 100, "b": b"2" * 100})
+    engine.save("a", b"1" * 70_000)
+    engine.save("b", b"2")
+    assert ask(browser, "select", row=0)["preview"]["steps"][0][0] == "Show more"
+    assert ask(browser, "select", row=1)["details"]["facts"][0][1] == "1 B"
 
 
 def test_every_part_of_a_large_value_can_be_read() -> None:
@@ -227,12 +247,12 @@ def test_every_part_of_a_large_value_can_be_read() -> None:
 
 
 def test_a_large_image_is_dumped_in_part() -> None:
-    """An image is read whole to be drawn, and in part to be dumped, as text or when it cannot be drawn."""
+    """An image is read whole to be drawn, and in part to be dumped."""
     pixels = b"\x89PNG\r\n\x1a\n" + bytes(3_000_000)
     browser, _ = opened({"image": pixels})
-    for kind, length in ((None, 2**20), ("hex", 2**16)):
+    for kind, length in ((None, len(pixels)), ("hex", 2**16)):
         answer, buffers = browser.handle({"op": "preview", "row": 0, "revision": 1, "kind": kind})
-        assert (answer["preview"]["kind"], len(buffers[0])) == ("hex", length)
+        assert (answer["preview"]["kind"], len(buffers[0])) == (kind or "image", length)
 
 
 def test_a_download_is_the_value() -> None:
@@ -243,15 +263,14 @@ def test_a_download_is_the_value() -> None:
     assert answer["filename"] == "a_b-000000000b8855f7.bin"
 
 
-@pytest.mark.parametrize("engine", ["memory", "files", "sqlite"])
-def test_a_second_writer_is_noticed(engine: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["memory", "files", "sqlite"])
+def test_a_second_writer_is_noticed(kind: str, tmp_path: Path) -> None:
     """The change token tells of a save by somebody else, until the listing is made again."""
-    address = {"memory": "memory:", "files": str(tmp_path), "sqlite": f"sqlite:///{tmp_path / 'state.db'}"}[engine]
-    ours = open_backend(address, create=True)
-    theirs = BlockingBackend(ours if engine == "memory" else open_backend(address, create=True))
+    address = {"memory": "memory:", "files": str(tmp_path), "sqlite": f"sqlite:///{tmp_path / 'state.db'}"}[kind]
+    ours = open_engine(address, create=True)
+    theirs = ours if kind == "memory" else open_engine(address, create=True)
     theirs.save("a", b"1")
-    browser = KeyBrowser(ours)
-    assert browser.wait(timeout_seconds=10)
+    browser = listed(ours)
     assert ask(browser, "page")["live"] is True
     await_unchanged(browser)
     theirs.save("b", b"2")
@@ -261,7 +280,7 @@ def test_a_second_writer_is_noticed(engine: str, tmp_path: Path) -> None:
     assert ask(browser, "page")["total"] == 2
     await_unchanged(browser)
     theirs.close()
-    BlockingBackend(ours).close()
+    ours.close()
 
 
 def await_unchanged(browser: KeyBrowser) -> None:
@@ -273,84 +292,122 @@ def await_unchanged(browser: KeyBrowser) -> None:
         browser.wait(timeout_seconds=10)
 
 
-class Slow(PersistenceBackend):
-    """Three methods and a listing that waits to be let go."""
+class Slow(MemoryEngine):
+    """Its listing waits to be let go."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.go = threading.Event()
 
-    async def save(self, key: str, value: BytesLike) -> None:
-        """Store nothing."""
-
-    async def load(self, key: str) -> bytes | None:
-        """Hold one value."""
-        return b"{}" if key == "k" else None
-
-    async def delete(self, key: str) -> None:
-        """Remove nothing."""
-
-    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
-        """List one key, late."""
-        import anyio.to_thread
-
-        await anyio.to_thread.run_sync(self.go.wait)
-        if "k".startswith(prefix):
-            yield Entry("k", 2, None, "k-0000000000001670.bin")
-
-    def __repr__(self) -> str:
-        return "Slow()"
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        self.go.wait()
+        yield from super()._entries(prefix)
 
 
 def test_a_listing_that_goes_on_is_said() -> None:
     """The saved form waits two seconds at most, then says that it is still listing; it is whole afterwards."""
-    backend = Slow()
-    browser = browse(backend)
+    engine = Slow()
+    engine.save("k", b"{}")
+    browser = browse(engine)
     assert not browser.wait(timeout_seconds=0.01)
     data, _ = browser._repr_mimebundle_()
     assert data["text/plain"] == "KeyBrowser(Slow: still listing)"
     assert ask(browser, "page")["listing"] is True
-    backend.go.set()
+    engine.go.set()
     assert browser.wait(timeout_seconds=10)
     data, _ = browser._repr_mimebundle_()
     assert data["text/plain"] == "KeyBrowser(Slow: 1 key, 2 B)"
     assert "<code>k</code>" in data["text/html"]
 
 
-class Broken(Slow):
+class Unlisted(MemoryEngine):
     """Cannot list."""
 
-    entries = PersistenceBackend.entries
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        raise ListingNotSupportedError(f"list {prefix!r}: this place cannot list its keys")
 
 
-def test_a_backend_that_cannot_list_is_shown_so() -> None:
+def test_an_engine_that_cannot_list_is_shown_so() -> None:
     """The reason stands in the page, in the saved form and in the repr; nothing raises."""
-    browser = browse(Broken())
-    browser.wait(timeout_seconds=10)
+    browser = listed(Unlisted())
     assert "cannot list its keys" in ask(browser, "page")["problem"]
     assert "cannot list its keys" in repr(browser)
 
 
-def test_a_key_that_cannot_be_known_is_shown_by_filename(tmp_path: Path) -> None:
-    """A file whose key nothing tells is listed, previewed and read by its filename, and cannot be marked."""
-    (tmp_path / "a_b-0000000000000001.bin").write_bytes(b'{"lost": true}')
-    browser = KeyBrowser(FilePersistenceBackend(tmp_path), read_only=False)
-    browser.wait(timeout_seconds=10)
-    row = ask(browser, "page")["rows"][0]
+class Odd(MemoryEngine):
+    """Lists what other programs left: values without a known key, guessed keys, sizes and times that are none."""
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        wrong: Any = "yesterday"
+        yield Entry("a>_", 5, None, "a__-000000000b8857e3.bin", ambiguous=True)
+        yield Entry("b", -7, datetime.max)
+        yield Entry("c", wrong, wrong)
+        if not prefix:
+            yield Entry(None, 14, None, "a_b-0000000000000001.bin")
+
+    def _load(self, key: str) -> bytes | None:
+        return {"a>_": b"true?", "b": b"1", "c": b"2"}[key]
+
+    def load_filename(self, filename: str) -> bytes | None:
+        """Return the value of unknown key."""
+        return b'{"lost": true}' if filename.startswith("a_b") else None
+
+
+@pytest.mark.parametrize("wrapped", [Odd, lambda: ReadOnlyEngine(Odd())])
+def test_a_key_that_cannot_be_known_is_shown_by_filename(wrapped: Callable[[], Engine]) -> None:
+    """A value whose key nothing tells is listed, previewed and read by its filename, and has no code to copy."""
+    browser = listed(wrapped())
+    row = ask(browser, "page", query="0001")["rows"][0]
     assert row[1:4] + row[5:] == ["a_b-0000000000000001.bin", "14 B", 14, 0, 0]
-    answer = ask(browser, "select", row=0)
-    assert (answer["details"]["key"], answer["preview"]["kind"]) == (None, "json")
+    answer = ask(browser, "select", row=row[0])
+    assert (answer["details"]["key"], answer["details"]["line"], answer["preview"]["kind"]) == (None, "", "json")
     assert browser.selected_value() == b'{"lost": true}'
-    assert ask(browser, "mark", rows=[0], on=True)["marked"] == 0
 
 
-def test_an_object_of_unknown_key_is_shown_too() -> None:
-    """An object named like a value whose key nothing tells is previewed and read by its name."""
-    store = obstore.store.MemoryStore()
-    obstore.put(store, "a_b-0000000000000001.bin", b'{"lost": true}')
-    browser = KeyBrowser(ObjectPersistenceBackend(store))
-    assert browser.wait(timeout_seconds=10)
-    assert ask(browser, "select", row=0)["preview"]["kind"] == "json"
-    assert browser.selected_value() == b'{"lost": true}'
+def test_a_key_that_cannot_be_known_is_never_marked() -> None:
+    """Only what has a key can be marked for deletion."""
+    browser = listed(Odd(), read_only=False)
+    row = ask(browser, "page", query="0001")["rows"][0][0]
+    assert ask(browser, "mark", rows=[row], on=True)["marked"] == 0
+
+
+def test_a_guessed_key_is_marked_and_its_preview_tells_the_others() -> None:
+    """A key that was guessed says so in the list; its preview names every other key that the filename fits."""
+    browser = listed(Odd())
+    row = ask(browser, "page", query="a>_")["rows"][0]
+    assert row[5] == 2
+    assert "'a?>'" in ask(browser, "select", row=row[0])["details"]["guessed"]
+    assert (
+        ask(browser, "select", row=ask(browser, "page", query="b", match="prefix")["rows"][0][0])["details"]["guessed"]
+        == ""
+    )
+
+
+def test_odd_sizes_and_times_break_nothing() -> None:
+    """Values whose size or time is none of the kind are listed, sorted, previewed and deleted."""
+    browser = listed(Odd(), read_only=False)
+    for sort in ("size", "modified"):
+        assert ask(browser, "page", sort=sort)["found"] == 4
+    for row in range(4):
+        assert "error" not in ask(browser, "select", row=row)
+    keys = [row[0] for row in ask(browser, "page")["rows"] if row[1] in ("b", "c")]
+    ask(browser, "mark", rows=keys, on=True)
+    assert ask(browser, "delete", count=2)["failures"] == []
+
+
+@pytest.mark.parametrize("place", ["redis://:s3cret@host", b"redis://:s3cret@host", {"password": "s3cret"}, None])
+def test_a_wrong_place_is_refused_without_its_secret(place: object) -> None:
+    """An address given for an engine is refused at once, and its password is in no message."""
+    with pytest.raises(TypeError, match="browse") as caught:
+        browse(place)
+    assert "s3cret" not in str(caught.value) + repr(caught.value.__cause__) + repr(caught.value.__context__)
+
+
+def test_a_place_that_was_opened_read_only_stays_so() -> None:
+    """``read_only=False`` gives no right that the engine refuses: nothing can be marked."""
+    browser = listed(ReadOnlyEngine(MemoryEngine()), read_only=False)
+    assert browser.read_only
+    assert ask(browser, "page")["readOnly"] is True
 
 
 def test_half_a_character_is_refused_and_breaks_nothing() -> None:
@@ -366,10 +423,9 @@ def test_half_a_character_is_refused_and_breaks_nothing() -> None:
 
 def test_what_a_saved_notebook_keeps_is_small_and_tells_no_place(tmp_path: Path) -> None:
     """The first rows are kept, labels cut as they are written out, without values and without the folder's path."""
-    stored = BlockingBackend(FilePersistenceBackend(tmp_path / "private", create=True))
-    stored.batch_save({"\u202e" * 338 + f":{n}": b"secret" for n in range(60)})
-    browser = KeyBrowser(stored.backend)
-    assert browser.wait(timeout_seconds=10)
+    engine = open_engine(tmp_path / "private", create=True)
+    engine.batch_save({"\u202e" * 338 + f":{n}": b"secret" for n in range(60)})
+    browser = listed(engine)
     for thread in threading.enumerate():
         if thread.name == "persistkit-listing":
             thread.join()
@@ -401,7 +457,7 @@ def test_hostile_keys_are_text_everywhere() -> None:
 def test_the_repr_is_stable(make: Callable[[KeyBrowser], str]) -> None:
     """No memory address stands in what a saved notebook compares."""
     browser, _ = opened({"a": b"12"})
-    assert make(browser) == "KeyBrowser(MemoryPersistenceBackend: 1 key, 2 B)"
+    assert make(browser) == "KeyBrowser(MemoryEngine: 1 key, 2 B)"
 
 
 def test_the_page_side_is_small_and_never_parses_markup() -> None:

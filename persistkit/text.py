@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Final
 
-from persistkit.backend import Entry
+from persistkit.engine import Entry
 
 __all__ = ["human_size", "human_time", "keys_and_size", "label_of", "visible"]
 
