@@ -7,21 +7,28 @@ pandas nor widgets.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from persistkit import agent_runtime, transfer
-    from persistkit.backend import Entry, PersistenceBackend
-    from persistkit.backends import open_backend
-    from persistkit.backends.file import FilePersistenceBackend
-    from persistkit.backends.memory import MemoryPersistenceBackend
-    from persistkit.blocking import BlockingBackend
+    from persistkit.backend import (
+        EngineBackend,
+        FilePersistenceBackend,
+        MemoryPersistenceBackend,
+        PersistenceBackend,
+        open_backend,
+    )
+    from persistkit.background import BackendEngine
     from persistkit.browser import browse
+    from persistkit.engine import Engine, Entry
+    from persistkit.engines import open_engine
     from persistkit.frames import to_frame
     from persistkit.store import Store, open  # noqa: A004 - persistkit.open is its name
 
 __all__ = [
-    "BlockingBackend",
+    "BackendEngine",
+    "Engine",
+    "EngineBackend",
     "Entry",
     "FilePersistenceBackend",
     "MemoryPersistenceBackend",
@@ -31,34 +38,37 @@ __all__ = [
     "browse",
     "open",
     "open_backend",
+    "open_engine",
     "to_frame",
     "transfer",
 ]
 
-_HOMES = {
-    "BlockingBackend": "persistkit.blocking",
-    "Entry": "persistkit.backend",
-    "FilePersistenceBackend": "persistkit.backends.file",
-    "MemoryPersistenceBackend": "persistkit.backends.memory",
-    "PersistenceBackend": "persistkit.backend",
-    "Store": "persistkit.store",
-    "browse": "persistkit.browser",
-    "open": "persistkit.store",
-    "open_backend": "persistkit.backends",
-    "to_frame": "persistkit.frames",
+_HOMES: Final = {
+    "BackendEngine": "background",
+    "Engine": "engine",
+    "EngineBackend": "backend",
+    "Entry": "engine",
+    "FilePersistenceBackend": "backend",
+    "MemoryPersistenceBackend": "backend",
+    "PersistenceBackend": "backend",
+    "Store": "store",
+    "browse": "browser",
+    "open": "store",
+    "open_backend": "backend",
+    "open_engine": "engines",
+    "to_frame": "frames",
 }
-_MODULES = ("agent_runtime", "transfer")
 
 
 def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return import_module(f"persistkit.{name}")
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'persistkit' has no attribute {name!r}; it offers {', '.join(__all__)}")
-    value = getattr(import_module(_HOMES[name]), name)
+    if name not in _HOMES:
+        return import_module(f"persistkit.{name}")
+    value = getattr(import_module(f"persistkit.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 
 
-def __dir__() -> list[str]:
-    return list(__all__)
+def __dir__() -> list[str]:  # Tab is to show what is not loaded yet
+    return __all__

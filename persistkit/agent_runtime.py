@@ -14,17 +14,14 @@ from typing import Any, Final
 
 import pandas as pd
 
-from persistkit.blocking import BlockingBackend
+from persistkit.background import engine_of
+from persistkit.engine import Engine
 from persistkit.errors import FormatError
-from persistkit.formats import decode
-from persistkit.frames import load_in_batches, text_column
-from persistkit.store import Store, check_store
+from persistkit.frames import text_column
+from persistkit.store import Store
+from persistkit.views import read_values
 
 __all__ = ["sessions_frame", "shutdown_time", "steps_frame", "unfinished_frame"]
-
-
-def __dir__() -> list[str]:
-    return __all__
 
 
 _SESSION: Final = re.compile(r"session:(?!.*:step:\d+$)(?P<session>.+)", re.DOTALL)
@@ -33,14 +30,14 @@ _FINAL: Final = re.compile(r"\s*FINAL_ANSWER\b:?\s*", re.IGNORECASE)
 _U64: Final = 1 << 64
 
 
-def sessions_frame(store: Store) -> pd.DataFrame:
-    """Return one row a finished session of ``store``, sorted by when it was stored.
+def sessions_frame(store: Store | Engine) -> pd.DataFrame:
+    """Return one row per finished session of ``store``, sorted by when it was stored.
 
     Columns: ``session_id``, ``agent_id``, ``answer`` (str), ``steps``, ``memory_hits``, ``graph_lookups``,
     ``duration_ms``, ``failed_steps`` (UInt64), ``modified`` (the only clock there is: when it was stored).
 
     Raises:
-        TypeError: ``store`` is not a ``Store``.
+        TypeError: ``store`` is no store or engine; the message never shows it.
         StorageError: the storage refused, is gone or did not answer.
 
     Example:
@@ -53,7 +50,7 @@ def sessions_frame(store: Store) -> pd.DataFrame:
           agent_id  steps  duration_ms answer
         0    coder      1           12     42
     """
-    check_store(store, "sessions_frame")
+    store = _store(store, "sessions_frame")
     skipped: dict[str, str] = {}
     rows = list(_sessions(store, skipped))
     frame = pd.DataFrame(
@@ -73,28 +70,18 @@ def sessions_frame(store: Store) -> pd.DataFrame:
     return frame
 
 
-def steps_frame(store: Store) -> pd.DataFrame:
-    """Return one row a step of every finished session of ``store``, in the order of ``sessions_frame``, steps from 1.
+def steps_frame(store: Store | Engine) -> pd.DataFrame:
+    """Return one row per step of every finished session of ``store``, in the order of ``sessions_frame``, steps from 1.
 
     Columns: ``session_id``, ``agent_id``, ``step`` (UInt64), ``thought``, ``tool`` (missing for the final answer),
     ``arguments`` (dict, None where there is none), ``ok`` (boolean, missing where the observation does not say),
     ``error``, ``error_kind``, ``observation`` (as stored), ``step_duration_ms`` (UInt64, missing where not stored).
 
     Raises:
-        TypeError: ``store`` is not a ``Store``.
+        TypeError: ``store`` is no store or engine; the message never shows it.
         StorageError: the storage refused, is gone or did not answer.
-
-    Example:
-        >>> import persistkit
-        >>> store = persistkit.open("memory:")
-        >>> step = {"thought": "Look.", "action": 'search {"query": "x"}', "observation": '{"data": 1, "ok": true}'}
-        >>> counts = {"memory_hits": 0, "graph_lookups": 0, "duration_ms": 12}
-        >>> store["session:1"] = {"session_id": "1", "agent_id": "coder", "steps": [step], **counts}
-        >>> steps_frame(store)[["tool", "arguments", "ok"]]
-             tool       arguments    ok
-        0  search  {'query': 'x'}  True
     """
-    check_store(store, "steps_frame")
+    store = _store(store, "steps_frame")
     skipped: dict[str, str] = {}
     sessions = sorted(_sessions(store, skipped), key=lambda row: (row.modified, row.session_id))
     rows = [(session, n, step) for session in sessions for n, step in enumerate(session.steps, 1)]
@@ -118,14 +105,14 @@ def steps_frame(store: Store) -> pd.DataFrame:
     return frame
 
 
-def unfinished_frame(store: Store) -> pd.DataFrame:
-    """Return one row a run in ``store`` that has checkpoints and no session: it failed, was stopped, or still runs.
+def unfinished_frame(store: Store | Engine) -> pd.DataFrame:
+    """Return one row per run in ``store`` that has checkpoints and no session: it failed, was stopped, or still runs.
 
     Columns: ``session_id``, ``last_step`` (number of the highest readable checkpoint), ``steps`` (in it; UInt64
     both), ``last_tool``, ``last_error``, ``modified``.
 
     Raises:
-        TypeError: ``store`` is not a ``Store``.
+        TypeError: ``store`` is no store or engine; the message never shows it.
         StorageError: the storage refused, is gone or did not answer.
 
     Example:
@@ -137,7 +124,7 @@ def unfinished_frame(store: Store) -> pd.DataFrame:
           session_id  last_step last_tool last_error
         0          1          1    search  timed out
     """
-    check_store(store, "unfinished_frame")
+    store = _store(store, "unfinished_frame")
     finished = {found["session"] for key in store.keys("session:") if (found := _SESSION.fullmatch(key))}
     checkpoints = store.to_frame(prefix="loop:")
     runs: dict[str, list[tuple[int, str, Any]]] = {}
@@ -162,11 +149,11 @@ def unfinished_frame(store: Store) -> pd.DataFrame:
     return frame
 
 
-def shutdown_time(store: Store) -> pd.Timestamp:
+def shutdown_time(store: Store | Engine) -> pd.Timestamp:
     """Return when the runtime that wrote ``store`` last shut down, nanoseconds kept.
 
     Raises:
-        TypeError: ``store`` is not a ``Store``.
+        TypeError: ``store`` is no store or engine; the message never shows it.
         KeyError: no shutdown is stored.
         FormatError: what is stored is no RFC 3339 time.
 
@@ -177,7 +164,7 @@ def shutdown_time(store: Store) -> pd.Timestamp:
         >>> shutdown_time(store)
         Timestamp('2026-03-20 14:05:09.500000+0000', tz='UTC')
     """
-    check_store(store, "shutdown_time")
+    store = _store(store, "shutdown_time")
     data = store.get_bytes("runtime:shutdown")
     try:
         moment = pd.Timestamp(data.decode())
@@ -216,6 +203,10 @@ class _Session:
         return next((step.answer for step in reversed(self.steps) if step.answer is not None), None)
 
 
+def _store(place: Store | Engine, taker: str) -> Store:
+    return place if isinstance(place, Store) else Store(engine_of(place, taker))
+
+
 def _sessions(store: Store, skipped: dict[str, str]) -> Iterator[_Session]:
     """Yield every finished session that can be read; say in ``skipped`` why the others cannot."""
     listing = store.to_frame(prefix="session:")
@@ -224,11 +215,8 @@ def _sessions(store: Store, skipped: dict[str, str]) -> Iterator[_Session]:
         for key, modified in zip(listing["key"], listing["modified"], strict=True)
         if _SESSION.fullmatch(key)
     }
-    for key, data in load_in_batches(BlockingBackend(store.backend), list(times)):
-        if data is None:
-            continue
+    for key, value in read_values(store.engine, list(times), "bytes"):
         try:
-            value = decode(data)
             if not isinstance(value, dict):
                 raise FormatError("no JSON object")
             yield _Session(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from heapq import nsmallest
 from html import escape
 from time import monotonic
 
-from persistkit.backend import Entry
-from persistkit.text import human_size, visible
+from persistkit.engine import Entry
+from persistkit.text import human_size, human_time, keys_and_size, known_size, known_time, visible
 
 __all__ = ["card", "card_of_error"]
 
@@ -26,21 +27,21 @@ def card(address: str, entries: Iterable[Entry], rows: int, seconds: float = 2.0
     first = nsmallest(rows, tally.counting(entries), key=lambda entry: (entry.key is None, entry.key or entry.filename))
     body = "".join(
         f'<tr><td style="text-align:left;overflow-wrap:anywhere">{_shown(entry)}</td>'
-        f"<td>{human_size(entry.size)}</td><td>{_moment(entry)}</td></tr>"
+        f"<td>{human_size(known_size(entry.size))}</td><td>{_moment(known_time(entry.modified))}</td></tr>"
         for entry in first
     )
     more = tally.keys - len(first)
     least = "at least " if tally.stopped else ""
     rest = f'<div style="opacity:.7">… and {least}{more:,} more</div>' if more > 0 else ""
-    newest = _moment(tally.newest) if tally.newest is not None else "never"
     head = '<th style="text-align:left">key</th><th>size</th><th>modified</th>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    about = f"{tally.keys:,} {'key' if tally.keys == 1 else 'keys'}, {human_size(tally.size)}, newest change {newest}"
+    about = f"{least}{keys_and_size(tally.keys, tally.size)}"
     if tally.stopped:
-        about = (
-            f"at least {tally.keys:,} keys, {human_size(tally.size)}: counted for {seconds:g} seconds; "
-            "len(store) counts all, store.browse() shows them"
-        )
+        about += f": counted for {seconds:g} seconds; len(store) counts all, store.browse() shows them"
+    else:
+        about += f", newest change {_moment(tally.newest) or 'never'}"
+    if tally.ambiguous:
+        about += f"; {tally.ambiguous:,} marked ?: another key has the same filename, store.alternatives(key) tells it"
     return _framed(address, about, f"{table if first else ''}{rest}")
 
 
@@ -51,7 +52,8 @@ def card_of_error(address: str, error: Exception) -> str:
 
 def _framed(address: str, about: str, body: str) -> str:
     return (
-        '<div style="color:inherit;border:1px solid color-mix(in srgb,currentColor 30%,transparent);'
+        '<div class="tex2jax_ignore mathjax_ignore" '
+        'style="color:inherit;border:1px solid color-mix(in srgb,currentColor 30%,transparent);'
         'border-radius:4px;padding:.6em .9em;display:inline-block;max-width:100%">'
         f'<div style="overflow-wrap:anywhere"><strong>Store</strong> {escape(visible(address))}</div>'
         f'<div style="opacity:.8;overflow-wrap:anywhere">{escape(visible(about))}</div>{body}</div>'
@@ -65,7 +67,8 @@ class _Tally:
         self._seconds = seconds
         self.keys = 0
         self.size = 0
-        self.newest: Entry | None = None
+        self.ambiguous = 0
+        self.newest: datetime | None = None
         self.stopped = False
 
     def counting(self, entries: Iterable[Entry]) -> Iterable[Entry]:
@@ -78,19 +81,20 @@ class _Tally:
                     self.stopped = True
                     return
             self.keys += 1
-            self.size += entry.size
-            if entry.modified is not None and (
-                self.newest is None or self.newest.modified is None or entry.modified > self.newest.modified
-            ):
-                self.newest = entry
+            self.size += known_size(entry.size)
+            self.ambiguous += entry.ambiguous
+            modified = known_time(entry.modified)
+            if modified is not None and (self.newest is None or modified > self.newest):
+                self.newest = modified
             yield entry
 
 
-def _moment(entry: Entry) -> str:
-    return "" if entry.modified is None else f"{entry.modified:%Y-%m-%d %H:%M:%S} UTC"
+def _moment(moment: datetime | None) -> str:
+    return "" if moment is None else f"{human_time(moment)} UTC"
 
 
 def _shown(entry: Entry) -> str:
     text = f"{entry.filename} (key not known)" if entry.key is None else entry.key
     text = text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
-    return escape(visible(text)) or "<em>(empty key)</em>"
+    shown = escape(visible(text)) or "<em>(empty key)</em>"
+    return f'{shown} <strong title="another key has the same filename">?</strong>' if entry.ambiguous else shown

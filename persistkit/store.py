@@ -2,57 +2,53 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sized
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, Sized, ValuesView
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Never, Self
 
-from persistkit.backend import PersistenceBackend, check_backend
-from persistkit.backends import open_backend, shown_address
-from persistkit.backends.readonly import ReadOnlyBackend, refusal
-from persistkit.blocking import BlockingBackend
+from persistkit.arguments import BytesLike, as_pair, check_keys
+from persistkit.engine import Engine
+from persistkit.engines import open_engine, shown_address
+from persistkit.engines.read_only import ReadOnlyEngine, refusal
 from persistkit.errors import FormatError, MissingKeyError, PersistenceError
 from persistkit.formats import decode, encode, format_of
-from persistkit.operations import BytesLike, as_pair, check_keys
-from persistkit.progress import Progress
+from persistkit.keys import alternatives
+from persistkit.matching import Suggestions, matching_keys
+from persistkit.progress import BATCH_BYTES, Progress, load_in_batches
+from persistkit.views import (
+    Errors,
+    StoreItems,
+    StoreValues,
+    check_errors,
+    damaged,
+    equal_values,
+    read_values,
+    value_or_bytes,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from persistkit.backend import PersistenceBackend
     from persistkit.browser import KeyBrowser
     from persistkit.transfer import CopyReport, Overwrite
 
 __all__ = ["Store", "open"]
 
-
-def __dir__() -> list[str]:
-    return __all__
-
-
-_BATCH: Final = 500
-_BATCH_BYTES: Final = 32 * 1024 * 1024
 _CARD_ROWS: Final = 8
-_SUGGEST_AMONG: Final = 10_000
 
 
 def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
     address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Any
 ) -> Store:
-    """Open the store at a path, or at an address of another engine (see ``persistkit.backends.open_backend``).
+    """Open the store at a path, or at an address of another engine (see ``persistkit.open_engine``).
 
-    Args:
-        address: where the values are.
-        create: make it if it does not exist; otherwise a mistyped path is an error, not a new empty store.
-        read_only: refuse every write; nothing can be made either, so not together with ``create``.
-        options: handed to the backend, such as ``fsync=False``.
-
-    Raises:
-        StorageError: nothing is there, it cannot be opened, or the address is of no known kind.
-        ValueError: ``create`` and ``read_only`` are both asked for.
+    A mistyped path is an error, not a new empty store, unless ``create`` is given. Arguments and errors are those of
+    ``open_engine``.
 
     Example:
         >>> with open("memory:") as store:
@@ -60,38 +56,44 @@ def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
         ...     store["run/1"]
         {'loss': 0.25}
     """
-    if create and read_only:
-        raise ValueError(f"open {shown_address(address)!r}: what is opened read only is not made; drop create=True")
-    return Store(open_backend(address, create=create, **options), read_only=read_only, address=shown_address(address))
+    engine = open_engine(address, create=create, read_only=read_only, **options)
+    return Store(engine, address=shown_address(address))
 
 
 class Store(MutableMapping[str, Any]):
-    """Typed values under text keys, synchronous: a mapping over any backend.
+    """Typed values under text keys: a mapping over an engine.
 
     What goes in comes back equal or is refused with a ``FormatError`` (see ``persistkit.formats``). Iteration and
     ``len`` are over the known keys, sorted; ``to_frame`` shows everything stored. Works inside a running event loop
     and from any thread.
 
-    Args:
-        backend: where the bytes are.
-        read_only: refuse every write with ``ReadOnlyError`` before any I/O, on every path this store hands out.
-        address: how to name the place in reprs; the backend's own name by default.
+    A damaged value, such as half an array, raises ``FormatError`` where it is asked for: ``store[key]``. What must go
+    on takes its bytes instead: ``get`` and ``pop`` return them (never the default, or ``get`` and save would destroy
+    what can still be repaired), ``==`` compares them, and bulk reads do as their ``errors`` says.
 
-    Example:
-        >>> from persistkit import MemoryPersistenceBackend
-        >>> store = Store(MemoryPersistenceBackend())
-        >>> store["run/1"] = [1, 2, 3]
-        >>> list(store), store["run/1"]
-        (['run/1'], [1, 2, 3])
+    Args:
+        engine: where the bytes are; also another store, or a backend.
+        read_only: refuse every write with ``ReadOnlyError`` before any I/O, on every path this store hands out.
+        address: how to name the place in reprs; the engine's own name by default.
+
+    Attributes:
+        engine: the bytes, for whoever wants them: ``store.engine.load(key)``.
+        read_only: whether every write is refused.
+        address: the name of the place.
     """
 
-    def __init__(self, backend: PersistenceBackend, *, read_only: bool = False, address: str | None = None) -> None:
-        check_backend(backend, type(self).__name__)
-        already = isinstance(backend, ReadOnlyBackend)
-        self.backend: PersistenceBackend = ReadOnlyBackend(backend) if read_only and not already else backend
+    def __init__(
+        self, engine: Engine | Store | PersistenceBackend, *, read_only: bool = False, address: str | None = None
+    ) -> None:
+        if not isinstance(engine, Engine):
+            from persistkit.background import engine_of  # here, because few bring a backend
+
+            engine = engine_of(engine, type(self).__name__)
+        already = isinstance(engine, ReadOnlyEngine)
         self.read_only = read_only or already
-        self.address = repr(backend) if address is None else address
-        self._blocking = BlockingBackend(self.backend)
+        self.engine: Engine = ReadOnlyEngine(engine) if read_only and not already else engine
+        self.address = address or repr(engine.engine if isinstance(engine, ReadOnlyEngine) else engine)
+        self._suggestions = Suggestions(self.engine)
 
     def __repr__(self) -> str:
         return f"Store({self.address!r}{', read_only=True' if self.read_only else ''})"
@@ -99,21 +101,21 @@ class Store(MutableMapping[str, Any]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Never:
-            # The notebooks show both interfaces, and whoever comes from the other one is led back to it.
+            # Whoever comes from an engine or a backend is led back to it.
             what = f"{type(self).__name__!r} object has no attribute {name!r}; it is used like a dict: store[key]"
-            if hasattr(PersistenceBackend, name):
-                what += f"; bytes go through await store.backend.{name}(...)"
+            if hasattr(Engine, name):
+                what += f"; bytes go through store.engine.{name}(...)"
             raise AttributeError(what, name=name, obj=self)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A worker opens the place anew; what the backend does not pickle (credentials) comes from its environment.
-        return partial(type(self), read_only=self.read_only, address=self.address), (self.backend,)
+        # A worker opens the place anew; what the engine does not pickle (credentials) comes from its environment.
+        return partial(type(self), address=self.address), (self.engine,)
 
     def _repr_html_(self) -> str:
         from persistkit.card import card, card_of_error
 
         try:
-            return card(self.address, self._blocking.entries(), _CARD_ROWS)
+            return card(self.address, self.engine.entries(), _CARD_ROWS)
         except PersistenceError as error:  # a notebook would print its whole traceback
             return card_of_error(self.address, error)
 
@@ -126,39 +128,123 @@ class Store(MutableMapping[str, Any]):
         self.close()
 
     def close(self) -> None:
-        """Give back what the backend holds; using the store again opens it anew."""
-        self._blocking.close()
+        """Give back what the engine holds; using the store again opens it anew."""
+        self.engine.close()
 
-    # The mapping
+    # One value
 
     def __getitem__(self, key: str) -> Any:
-        data = self._blocking.load_buffer(key)
-        if data is None:
-            raise self._missing(key)
-        return _decoded(key, data)
+        return self.load(key)
 
     def __setitem__(self, key: str, value: object) -> None:
-        self._check_writable(f"save {key!r}")
-        self._blocking.save(key, _encoded(key, value))
+        if self.read_only:
+            raise refusal(f"save {key!r}", self.address)
+        self.engine.save(key, _encoded(key, value))
 
     def __delitem__(self, key: str) -> None:
-        self._check_writable(f"delete {key!r}")
-        if not self._blocking.exists(key):
+        self._check_writable("delete", key)
+        if not self.engine.exists(key):
             raise self._missing(key)
-        self._blocking.delete(key)
+        self.engine.delete(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._blocking.exists(key)
+        return isinstance(key, str) and self.engine.exists(key)
+
+    def load(self, key: str, format: str | None = None) -> Any:  # noqa: A002 - the word of the reader
+        """Return the value of ``key``, read as ``format``: ``"json"``, ``"jsonl"``, ``"csv"``, ``"text"``, ``"bytes"``.
+
+        Without one, as ``store[key]``: by its content.
+
+        Raises:
+            KeyError: nothing is stored under ``key``.
+            FormatError: the value is damaged, or not of that format.
+            ValueError: ``format`` is unknown.
+        """
+        data = self.engine.load_buffer(key)
+        if data is None:
+            raise self._missing(key)
+        try:
+            return decode(data, format, key)
+        except FormatError as error:
+            raise damaged(key, error) from error
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of ``key``, its bytes where it is damaged, or ``default`` where there is none."""
+        data = self.engine.load_buffer(key)
+        return default if data is None else value_or_bytes(key, data)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """Remove ``key`` and return its value, its bytes where it is damaged, or ``default`` where there is none."""
+        self._check_writable("pop", key)
+        data = self.engine.load_buffer(key)
+        if data is None:
+            if default:
+                return default[0]
+            raise self._missing(key)
+        value = value_or_bytes(key, data)
+        self.engine.delete(key)
+        return value
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the first known key and return it with its value, as ``pop``."""
+        self._check_writable("popitem")
+        key = next(iter(self), None)
+        if key is None:
+            raise KeyError("popitem: the store is empty")
+        return key, self.pop(key)
+
+    def get_bytes(self, key: str) -> bytes:
+        """Return the stored bytes of ``key`` exactly.
+
+        Raises:
+            KeyError: nothing is stored under ``key``.
+        """
+        data = self.engine.load(key)
+        if data is None:
+            raise self._missing(key)
+        return data
+
+    def put_bytes(self, key: str, data: BytesLike) -> None:
+        """Store the bytes ``data`` under ``key`` exactly, whatever they would load as."""
+        self._check_writable("save", key)
+        self.engine.save(key, data)
+
+    def format_of(self, key: str) -> str:
+        """Return the name of the format of one value, such as ``json``, ``parquet``, ``text`` or ``png``.
+
+        Raises:
+            KeyError: nothing is stored under ``key``.
+        """
+        return format_of(self.get_bytes(key), key)
+
+    # Keys
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._blocking.list_keys())
+        return iter(self.engine.list_keys())
 
     def __len__(self) -> int:
-        return len(self._blocking.list_keys())
+        return len(self.engine.list_keys())
 
     def keys(self, prefix: str = "") -> list[str]:  # type: ignore[override]  # a list is what people index
         """Return the known keys that start with ``prefix`` (literal text), sorted."""
-        return self._blocking.list_keys(prefix)
+        return self.engine.list_keys(prefix)
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the known keys that match ``pattern`` (``*``, ``?``, ``[...]``; ``*`` crosses ``/`` and ``:``).
+
+        Raises:
+            TypeError: ``pattern`` is not text.
+        """
+        return matching_keys(self.engine, pattern)
+
+    def alternatives(self, key: str) -> list[str]:
+        """Return the other keys with the filename of ``key``: to one of them an ``ambiguous`` value may belong instead.
+
+        Example:
+            >>> open("memory:").alternatives("a>_")
+            ['a?>']
+        """
+        return list(alternatives(key))
 
     def _ipython_key_completions_(self) -> list[str]:
         """Offer the keys when a person presses Tab after ``store["`` in IPython or a notebook."""
@@ -167,53 +253,48 @@ class Store(MutableMapping[str, Any]):
         except PersistenceError:  # IPython would print its whole traceback at every Tab
             return []
 
-    def glob(self, pattern: str) -> list[str]:
-        """Return the known keys that match ``pattern`` (``*``, ``?``, ``[...]``; ``*`` crosses ``/`` and ``:``).
+    # Many values
+
+    def items(self, errors: Errors = "raise") -> ItemsView[str, Any]:
+        """Return a view of all keys with their values, sorted; iterating reads in batches.
+
+        What was deleted since the keys were listed is left out.
+
+        Args:
+            errors: what a damaged value does: ``"raise"`` its ``FormatError``, be left out (``"skip"``), or come as
+                its bytes (``"bytes"``).
 
         Raises:
-            TypeError: ``pattern`` is not text.
+            ValueError: ``errors`` is another word.
         """
-        if not isinstance(pattern, str):
-            raise TypeError(f"a pattern is one text, such as 'run/*', not {type(pattern).__name__}: {pattern!r}")
-        return [key for key in self._blocking.list_keys(_literal_start(pattern)) if fnmatchcase(key, pattern)]
+        return StoreItems(self, self.engine, errors)
 
-    def pop(self, key: str, *default: Any) -> Any:
-        """Remove ``key`` and return its value, or ``default`` when there is none."""
-        self._check_writable(f"pop {key!r}")
-        return super().pop(key, *default)
+    def values(self, errors: Errors = "raise") -> ValuesView[Any]:
+        """Return a view of all values in the order of their keys; everything else as ``items``."""
+        return StoreValues(self, self.engine, errors)
 
-    def popitem(self) -> tuple[str, Any]:
-        """Remove the first known key and return it with its value."""
-        self._check_writable("popitem")
-        return super().popitem()
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        mine = dict(self.items("bytes"))
+        theirs = dict(other.items("bytes") if isinstance(other, Store) else other.items())
+        return mine.keys() == theirs.keys() and all(equal_values(value, theirs[key]) for key, value in mine.items())
 
-    def clear(self) -> None:
-        """Remove every known key, in batches."""
-        self._check_writable("clear")
-        self._blocking.batch_delete(self.keys())
+    def load_many(self, keys: Iterable[str], errors: Errors = "raise") -> dict[str, Any]:
+        """Return the values of ``keys`` by key, in batches, with a progress bar when it takes longer than a second.
 
-    def get_bytes(self, key: str) -> bytes:
-        """Return the stored bytes of ``key`` exactly.
+        Args:
+            keys: what to load.
+            errors: as in ``items``.
 
         Raises:
-            KeyError: nothing is stored under ``key``.
+            KeyError: nothing is stored under one of them.
+            FormatError: one of them is damaged (``errors="raise"``).
         """
-        data = self._blocking.load(key)
-        if data is None:
-            raise self._missing(key)
-        return data
-
-    def put_bytes(self, key: str, data: BytesLike) -> None:
-        """Store the bytes ``data`` under ``key`` exactly, whatever they would load as."""
-        self._blocking.save(key, data)
-
-    def format_of(self, key: str) -> str:
-        """Return the name of the format of one value, such as ``json``, ``parquet``, ``text`` or ``png``.
-
-        Raises:
-            KeyError: nothing is stored under ``key``.
-        """
-        return format_of(self.get_bytes(key))
+        check_errors(errors)
+        wanted = list(dict.fromkeys(check_keys(keys)))
+        with Progress(len(wanted), "loading") as progress:
+            return dict(read_values(self.engine, wanted, errors, progress=progress, missing=self._missing))
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store the values of ``other`` and ``more`` in batches, with a progress bar when it takes over a second.
@@ -228,30 +309,17 @@ class Store(MutableMapping[str, Any]):
             for key, value in chain(_pairs(other), more.items()):
                 batch[key] = _encoded(key, value)
                 size_bytes += len(batch[key])
-                if len(batch) >= progress.batch or size_bytes >= _BATCH_BYTES:
-                    self._blocking.batch_save(batch)
+                if len(batch) >= progress.batch or size_bytes >= BATCH_BYTES:
+                    self.engine.batch_save(batch)
                     progress.done(len(batch))
                     batch, size_bytes = {}, 0
-            self._blocking.batch_save(batch)
+            self.engine.batch_save(batch)
             progress.done(len(batch))
 
-    def load_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Return the values of ``keys`` by key, in batches, with a progress bar when it takes longer than a second.
-
-        Raises:
-            KeyError: nothing is stored under one of them.
-            FormatError: one of them is damaged.
-        """
-        wanted = list(dict.fromkeys(check_keys(keys)))
-        loaded: dict[str, Any] = {}
-        with Progress(len(wanted), "loading") as progress:
-            while batch := wanted[len(loaded) : len(loaded) + progress.batch]:
-                for key, data in zip(batch, self._blocking.batch_load(batch), strict=True):
-                    if data is None:
-                        raise self._missing(key)
-                    loaded[key] = _decoded(key, bytes(data))
-                progress.done(len(batch))
-        return loaded
+    def clear(self) -> None:
+        """Remove every known key, in batches."""
+        self._check_writable("clear")
+        self.engine.batch_delete(self.keys())
 
     # Tables and the browser
 
@@ -265,25 +333,37 @@ class Store(MutableMapping[str, Any]):
         """
         from persistkit.frames import entries_frame, text_column
 
-        entries = self._blocking.entries(prefix)
+        entries = self.engine.entries(prefix)
         if glob is not None:
             entries = (entry for entry in entries if entry.key is not None and fnmatchcase(entry.key, glob))
         frame = entries_frame(entries)
         if formats:
-            keys = [None if key is None or key != key else key for key in frame["key"].tolist()]
-            named = dict(self._formats([key for key in keys if key is not None]))
-            frame["format"] = text_column([None if key is None else named.get(key) for key in keys])
+            keys = frame["key"].dropna().tolist()  # those of unknown key come last
+            named = [None if data is None else format_of(data, key) for key, data in load_in_batches(self.engine, keys)]
+            frame["format"] = text_column(named + [None] * (len(frame) - len(keys)))
         return frame
 
-    def values_frame(self, glob: str = "*") -> pd.DataFrame:
+    def values_frame(self, glob: str = "*", errors: Errors = "skip") -> pd.DataFrame:
         """Return the JSON objects of the keys that match ``glob`` as rows, nested ones as dotted columns.
 
-        The index is the key. Values that are no JSON object, or damaged, are left out and named in
-        ``.attrs["skipped"]`` (key -> reason).
+        The index is the key. A column starts where the first object that has it does; where an object lacks it, or
+        holds null, is a gap. Whole numbers stay whole beside gaps (Int64), truth values too (boolean), and numbers
+        beyond 2**53 are never rounded (object).
+
+        Args:
+            glob: which keys.
+            errors: what a value that is no JSON object does: be left out and named in ``.attrs["skipped"]``, key ->
+                reason (``"skip"``), ``"raise"`` a ``FormatError``, or be a row with its bytes in the column ``bytes``
+                (``"bytes"``). An object that would make more than 10,000 columns, or a table almost empty, is left
+                out and named like that unless errors are raised.
+
+        Raises:
+            FormatError: a value is no JSON object (``errors="raise"``).
         """
         from persistkit.frames import values_frame
 
-        return values_frame(self._blocking, self.glob(glob))
+        check_errors(errors)
+        return values_frame(self.engine, self.glob(glob), errors)
 
     def usage(self, depth: int = 1, separators: str = ":/") -> pd.DataFrame:
         """Return how many keys and bytes stand under each key prefix of ``depth`` parts, the largest first.
@@ -292,88 +372,40 @@ class Store(MutableMapping[str, Any]):
         """
         from persistkit.frames import usage_frame
 
-        return usage_frame(self._blocking.entries(), depth=depth, separators=separators)
+        return usage_frame(self.engine.entries(), depth=depth, separators=separators)
 
     def copy_to(
         self,
-        other: Store,
+        other: Store | Engine,
         *,
         prefix: str = "",
         overwrite: Overwrite = "error",
         verify: bool = True,
         progress: bool = True,
     ) -> CopyReport:
-        """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``.
+        """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``."""
+        from persistkit.transfer import copy
 
-        Args:
-            other: the store to copy to.
-            prefix: literal text the keys start with.
-            overwrite: what is there already fails (``"error"``), is left (``"skip"``) or replaced (``"replace"``).
-            verify: read each value back and compare it.
-            progress: show a bar while it runs.
+        return copy(self.engine, other, prefix=prefix, overwrite=overwrite, verify=verify, progress=progress)
 
-        Raises:
-            TypeError: ``other`` is not a ``Store``.
-            ReadOnlyError: ``other`` was opened read only.
-            ValueError: both are one store, or ``overwrite`` is something else.
-        """
-        from persistkit.transfer import copy_with_bar, progress_bar
-
-        check_store(other, "copy_to")
-        other._check_writable("copy_to")
-        # The bar is made in the caller's thread: a notebook shows it under the cell that asked.
-        with progress_bar(shown=progress) as bar:
-            report: CopyReport = self._blocking.call(
-                copy_with_bar, self.backend, other.backend, prefix, overwrite, verify, bar
-            )
-        return report
-
-    def compare(self, other: Store, *, prefix: str = "") -> pd.DataFrame:
-        """Return a row for each difference from ``other`` under ``prefix``; see ``persistkit.transfer.compare``.
-
-        Raises:
-            TypeError: ``other`` is not a ``Store``.
-        """
+    def compare(self, other: Store | Engine, *, prefix: str = "") -> pd.DataFrame:
+        """Return a row for each difference from ``other`` under ``prefix``; see ``persistkit.transfer.compare``."""
         from persistkit.transfer import compare
 
-        check_store(other, "compare")
-        return self._blocking.call(partial(compare, prefix=prefix), self.backend, other.backend)
+        return compare(self.engine, other, prefix=prefix)
 
     def browse(self, *, read_only: bool = True) -> KeyBrowser:
         """Return a browser of all keys, for display in a notebook; ``read_only=False`` lets it delete."""
         from persistkit.browser import browse
 
-        return browse(self.backend, read_only=read_only or self.read_only, load_line="store[{key}]")
+        return browse(self, read_only=read_only or self.read_only, load_line="store[{key}]")
 
-    def _formats(self, keys: list[str]) -> Iterator[tuple[str, str | None]]:
-        for start in range(0, len(keys), _BATCH):
-            batch = keys[start : start + _BATCH]
-            for key, data in zip(batch, self._blocking.batch_load(batch), strict=True):
-                yield key, None if data is None else format_of(data)
-
-    def _check_writable(self, tried: str) -> None:
+    def _check_writable(self, tried: str, key: str | None = None) -> None:
         if self.read_only:
-            raise refusal(tried, self.address)
+            raise refusal(tried if key is None else f"{tried} {key!r}", self.address)
 
     def _missing(self, key: str) -> MissingKeyError:
-        return MissingKeyError(key, partial(self._near, key))
-
-    def _near(self, key: str) -> str | None:
-        some = list(islice(self._blocking.entries(), _SUGGEST_AMONG + 1))
-        keys = [entry.key for entry in some if entry.key is not None]
-        near = difflib.get_close_matches(key, keys, n=1) if len(some) <= _SUGGEST_AMONG else []
-        return near[0] if near else None
-
-
-def check_store(given: object, taker: str) -> None:
-    """Refuse what is no store, and say how to come by one.
-
-    Raises:
-        TypeError: ``given`` is not a ``Store``.
-    """
-    if not isinstance(given, Store):
-        what = repr(str(given)) if isinstance(given, (str, PathLike)) else "address"
-        raise TypeError(f"{taker} takes a Store, not {type(given).__name__}; write persistkit.open({what})")
+        return MissingKeyError(key, partial(self._suggestions.near, key))
 
 
 def _encoded(key: str, value: object) -> BytesLike:
@@ -381,17 +413,6 @@ def _encoded(key: str, value: object) -> BytesLike:
         return encode(value)
     except FormatError as error:
         raise FormatError(f"store {key!r}: {error}") from error
-
-
-def _decoded(key: str, data: BytesLike) -> Any:
-    try:
-        return decode(data)
-    except FormatError as error:
-        raise FormatError(f"load {key!r}: {error}; get_bytes({key!r}) gives the bytes") from error
-
-
-def _literal_start(pattern: str) -> str:
-    return pattern[: min((n for n, character in enumerate(pattern) if character in "*?["), default=len(pattern))]
 
 
 def _pairs(other: Any) -> Iterable[tuple[str, Any]]:  # Any: whatever dict.update takes

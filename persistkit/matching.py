@@ -1,0 +1,52 @@
+"""Matching: the keys that match a pattern, and the key that may be meant by one that is not there."""
+
+from __future__ import annotations
+
+import difflib
+from fnmatch import fnmatchcase
+from itertools import islice
+from time import monotonic
+from typing import Final
+
+from persistkit.engine import Engine
+
+__all__ = ["Suggestions", "matching_keys"]
+
+_SUGGEST_AMONG: Final = 10_000
+_SUGGEST_SECONDS: Final = 0.2
+
+
+def matching_keys(engine: Engine, pattern: str) -> list[str]:
+    """Return the known keys that match ``pattern``, sorted; only what its literal start leaves is listed.
+
+    Raises:
+        TypeError: ``pattern`` is not text.
+    """
+    if not isinstance(pattern, str):
+        raise TypeError(f"a pattern is one text, such as 'run/*', not {type(pattern).__name__}: {pattern!r}")
+    literal = min((n for n, character in enumerate(pattern) if character in "*?["), default=len(pattern))
+    return [key for key in engine.list_keys(pattern[:literal]) if fnmatchcase(key, pattern)]
+
+
+class Suggestions:
+    """The keys of an engine that are like those asked for, as long as looking for them is quick.
+
+    No key is suggested among more than 10,000. A directory is scanned whole before it gives the first one, which takes
+    long where it holds a million: it is done once, and then no more.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._are_quick = True
+
+    def near(self, key: str) -> str | None:
+        """Return the stored key that is most like ``key``, or None."""
+        if not self._are_quick:
+            return None
+        began = monotonic()
+        some = [entry.key for entry in islice(self._engine.entries(), _SUGGEST_AMONG + 1)]
+        self._are_quick = len(some) <= _SUGGEST_AMONG and monotonic() - began < _SUGGEST_SECONDS
+        if len(some) > _SUGGEST_AMONG:
+            return None
+        found = difflib.get_close_matches(key, filter(None, some), n=1)
+        return found[0] if found else None

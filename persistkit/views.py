@@ -1,0 +1,113 @@
+"""Views: the values of many keys, read in batches; what a damaged value does; when two values are equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from typing import Any, Literal, TypeAlias
+
+from persistkit.arguments import BytesLike
+from persistkit.engine import Engine
+from persistkit.errors import FormatError
+from persistkit.formats import decode, encode
+from persistkit.progress import Progress, load_in_batches
+
+__all__ = [
+    "Errors",
+    "StoreItems",
+    "StoreValues",
+    "check_errors",
+    "damaged",
+    "equal_values",
+    "read_values",
+    "value_or_bytes",
+]
+
+Errors: TypeAlias = Literal["raise", "skip", "bytes"]
+
+
+def check_errors(errors: str) -> None:
+    """Refuse what says nothing about damaged values.
+
+    Raises:
+        ValueError: ``errors`` is none of the three words.
+    """
+    if errors not in ("raise", "skip", "bytes"):
+        raise ValueError(f"errors is 'raise', 'skip' or 'bytes', not {errors!r}")
+
+
+def damaged(key: str, error: FormatError) -> FormatError:
+    """Return the error that names the key of a damaged value, and the way to its bytes."""
+    return FormatError(f"load {key!r}: {error}; get_bytes({key!r}) gives the bytes")
+
+
+def value_or_bytes(key: str, data: BytesLike) -> Any:
+    """Return the value that ``data`` holds, or the bytes themselves where they are damaged."""
+    try:
+        return decode(data, None, key)
+    except FormatError:
+        return bytes(data)
+
+
+def read_values(
+    engine: Engine,
+    keys: Sequence[str],
+    errors: Errors,
+    *,
+    progress: Progress | None = None,
+    missing: Callable[[str], Exception] | None = None,
+) -> Iterator[tuple[str, Any]]:
+    """Yield every key with its value, in order, read in batches; one that is not there is left out, or ``missing``."""
+    for key, data in load_in_batches(engine, keys, progress):
+        if data is None:
+            if missing is not None:
+                raise missing(key)
+            continue
+        try:
+            value = decode(bytes(data), None, key)  # an engine may have kept a buffer, which an array would share
+        except FormatError as error:
+            if errors == "skip":
+                continue
+            if errors == "raise":
+                raise damaged(key, error) from error
+            value = data
+        yield key, value
+
+
+class StoreItems(ItemsView[str, Any]):
+    """The keys of a store, sorted, with their values."""
+
+    def __init__(self, store: Mapping[str, Any], engine: Engine, errors: Errors) -> None:
+        check_errors(errors)
+        super().__init__(store)
+        self._engine = engine
+        self._errors = errors
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return read_values(self._engine, self._engine.list_keys(), self._errors)
+
+
+class StoreValues(ValuesView[Any]):
+    """The values of a store in the order of their keys."""
+
+    def __init__(self, store: Mapping[str, Any], engine: Engine, errors: Errors) -> None:
+        super().__init__(store)
+        self._items = StoreItems(store, engine, errors)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._items)
+
+    def __contains__(self, value: object) -> bool:
+        return any(equal_values(value, stored) for stored in self)
+
+
+def equal_values(one: Any, other: Any) -> bool:
+    """Tell whether two values are equal; arrays, tables and NaN are when they are stored as the same bytes."""
+    try:
+        if one == other:
+            return True
+    except ValueError:  # arrays and tables answer for each cell
+        pass
+    try:
+        return encode(one) == encode(other)
+    except FormatError:
+        return False
