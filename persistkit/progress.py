@@ -17,14 +17,16 @@ BATCH_BYTES: Final = 32 * 1024 * 1024
 SHOWN_AFTER_SECONDS: Final = 1.0
 
 _FIRST_BATCH: Final = 64
+# More are hardly faster on any engine, and how large values are shows only when they are there.
+_MOST_READ: Final = 128
 _QUICK_SECONDS: Final = 0.25
 
 
 class Progress:
     """A bar that shows when the work takes longer than a second, and is gone when it ends.
 
-    Batches double as long as they are quick, up to 500 keys: an early bar where the storage is slow. They shrink to
-    what makes 32 MiB at the size of the last one.
+    Batches double as long as they are quick, up to 500 keys: an early bar where the storage is slow. After a large
+    value they shrink to as many of its size as make 32 MiB.
 
     Args:
         total: number of items, None where it cannot be known.
@@ -50,13 +52,13 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def done(self, count: int, size_bytes: int = 0) -> None:
-        """Say that a batch of ``count`` items, of so many bytes together, has been worked on."""
+    def done(self, count: int, largest_bytes: int = 0) -> None:
+        """Say that a batch of ``count`` items, the largest of so many bytes, has been worked on."""
         now = monotonic()
         if now - self._last < _QUICK_SECONDS:
             self.batch = min(2 * self.batch, BATCH_KEYS)
-        if size_bytes:
-            self.batch = min(self.batch, max(1, BATCH_BYTES * count // size_bytes))
+        if largest_bytes:
+            self.batch = min(self.batch, max(1, BATCH_BYTES // largest_bytes))
         self._last = now
         self._done += count
         if self._bar is not None:
@@ -73,9 +75,9 @@ def load_in_batches(
     """Yield every key with its stored bytes, None where there is none, in order; one batch is in memory at a time."""
     progress = progress or Progress(len(keys), "loading", shown=False)
     start = 0
-    while batch := keys[start : start + progress.batch]:
+    while batch := keys[start : start + min(progress.batch, _MOST_READ)]:
         values = engine.batch_load(batch)
         start += len(batch)
-        progress.done(len(batch), sum(map(len, filter(None, values))))
+        progress.done(len(batch), max(map(len, filter(None, values)), default=0))
         yield from zip(batch, values, strict=True)
         del values  # not both this batch and the next
