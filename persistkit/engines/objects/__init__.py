@@ -1,87 +1,92 @@
-"""ObjectPersistenceBackend: values as objects of S3, Google Cloud or Azure, under the filenames they have on disk."""
+"""ObjectEngine: values as objects of S3, Google Cloud or Azure, under the filenames they have on disk."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import io
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import partial
-from itertools import islice
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
-from persistkit.backend import Entry, PersistenceBackend, Reader, Writer, raise_failures
-from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
-from persistkit.filenames import claim_name_for, filename_for, is_filename, keys_for, needs_claim
-from persistkit.operations import BytesLike, check_key, check_timeout
+from persistkit.arguments import BytesLike, check_timeout
+from persistkit.batches import attempt_each, paged, raise_failures
+from persistkit.engine import Engine, Entry
+from persistkit.errors import BatchError, KeyCollisionError, StorageError
+from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
 
 try:
-    from persistkit.backends.object_names import NamedKey, filenames_of, key_in, object_name, read_names
-    from persistkit.backends.object_requests import Bucket
-    from persistkit.backends.object_streams import PART_BYTES, ObjectReader, ObjectWriter
+    from persistkit.engines.objects.bucket import PART_BYTES, Bucket
+    from persistkit.engines.objects.names import NamedKey, key_in, object_name, object_place, read_names
+    from persistkit.engines.objects.options import place_of
+    from persistkit.engines.objects.reader import ObjectReader
+    from persistkit.engines.objects.workers import Workers
 except ImportError as error:
     raise ImportError('object stores need one more package: pip install "persistkit[s3]"') from error
 
-__all__ = ["ObjectPersistenceBackend"]
-
-
-def __dir__() -> list[str]:
-    return __all__
-
+__all__ = ["ObjectEngine"]
 
 _DELETED_AT_ONCE: Final = 1_000
 _PARTS: Final = 10_000
+_THREADS: Final = 32
+_READER_BYTES: Final = 1024 * 1024
 
 
-class ObjectPersistenceBackend(PersistenceBackend):
+class ObjectEngine(Engine):
     """One object a key, named as the file would be: ``<prefix>/<sanitized key>-<djb2 hash>.bin``.
 
-    A directory of ``FilePersistenceBackend`` copied to a bucket, companions included, is a working store, and the
-    other way round. Control characters, which object stores refuse, are written ``%0A``, and so are
-    U+FFFE and U+FFFF; the hash tells the two readings apart.
+    A directory of ``FileEngine`` copied to a bucket, owner files included, is a working store, and the other way
+    round. Control characters, which object stores refuse, are written ``%0A``, and so are U+FFFE and U+FFFF.
 
-    Promises, beyond ``PersistenceBackend``:
+    Promises, beyond ``Engine``:
 
     * A save that returned was acknowledged by the store, and is as durable as the store says. Readers see the old
       object or the new one, whole.
-    * Two keys never share a value: keys whose name could be another's hold a *claim*, the companion ``.key``, made by
-      a conditional put, which the store must offer (S3, Google Cloud, Azure, SeaweedFS and MinIO do).
-    * A request that was cancelled or got no answer may still land, old or new, whole.
-    * Readers and writers stream in constant memory. A reader whose object is replaced meanwhile raises.
+    * Two keys never share a value: keys whose name could be another's have an owner object, ``.key``, made by a
+      conditional put, which the store must offer (S3, Google Cloud, Azure, SeaweedFS and MinIO do), as ``add`` and
+      ``replace`` need it too.
+    * A request that was interrupted or got no answer may still land, old or new, whole. When ``add`` or ``replace``
+      raises, it is not known whether it stored.
+    * Readers ask for 1 MiB at a time, and one whose object is replaced meanwhile raises. Writers keep what is
+      written on disk above 8 MiB, and upload it in parts when the block ends.
     * Listing asks for every object under the prefix, whatever the key's prefix, and holds their names in memory.
 
     S3 is tested against SeaweedFS; ``gs://`` and ``az://`` share the code and are unverified. A forked child cannot
-    use it: start processes with ``spawn``.
+    use it: start processes with ``spawn``. Requests wait in threads of the engine, at most 32.
 
     Args:
         address: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix``; or a store of obstore.
         timeout_seconds: how long one request may take, new tries included; large values get a second more a MiB.
-        options: obstore's configuration: ``endpoint``, ``region``, ``access_key_id``, ``secret_access_key``, ...;
-            what is not given comes from the environment (``AWS_ACCESS_KEY_ID``, ...). Never shown; secrets are never
-            pickled.
+        options: obstore's configuration of the store and of its HTTP client: ``endpoint``, ``region``,
+            ``access_key_id``, ``secret_access_key``, ``proxy_url``, ...; what is not given comes from the environment
+            (``AWS_ACCESS_KEY_ID``, ...). Never shown; secrets are never pickled.
 
     Raises:
+        TypeError: an option is neither text nor a bool, or the timeout is not a number.
         ValueError: the address or an option is unknown, or the timeout is not above zero.
 
     Example:
-        >>> import asyncio
         >>> from obstore.store import MemoryStore
-        >>> backend = ObjectPersistenceBackend(MemoryStore())
-        >>> asyncio.run(backend.save("session:1", b"state"))
-        >>> asyncio.run(backend.list_keys())
+        >>> engine = ObjectEngine(MemoryStore())
+        >>> engine.save("session:1", b"state")
+        >>> engine.list_keys()
         ['session:1']
     """
 
-    def __init__(self, address: Any, *, timeout_seconds: float = 30.0, **options: str) -> None:
+    max_value_bytes = PART_BYTES * _PARTS
+    concurrency = _THREADS
+
+    def __init__(self, address: Any, *, timeout_seconds: float = 30.0, **options: str | bool) -> None:
         # Any: an address or any of obstore's seven store classes, which share no base class.
         check_timeout(timeout_seconds)
-        self.max_value_bytes = PART_BYTES * _PARTS
         self._address = address
         self._timeout_seconds = timeout_seconds
-        self._bucket = Bucket(address, timeout_seconds, options)
+        self._place = place_of(address, timeout_seconds, options)
+        self._workers = Workers(_THREADS)
+        self._bucket = Bucket(self._place, timeout_seconds, self._workers)
 
     def __repr__(self) -> str:
-        return f"ObjectPersistenceBackend({self._bucket.place!r})"
+        return f"ObjectEngine({self._place.shown!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         if not isinstance(self._address, str):
@@ -89,148 +94,171 @@ class ObjectPersistenceBackend(PersistenceBackend):
                 f"pickle {self!r}: a store of obstore would take its credentials along, or cannot go at all; "
                 "open it by its address, such as s3://bucket/prefix"
             )
-        again = partial(type(self), timeout_seconds=self._timeout_seconds, **self._bucket.public_options)
-        return again, (self._bucket.place,)
+        again = partial(type(self), timeout_seconds=self._timeout_seconds, **self._place.public_options)
+        return again, (self._place.shown,)
 
-    async def save(self, key: str, value: BytesLike) -> None:
-        """Store ``value`` under ``key``, in several parts at once when it is large."""
-        if needs_claim(key):
-            await self._claim(key)
-        await self._bucket.put(f"save {key!r}", object_name(filename_for(key)), bytes(value))
+    def _save(self, key: str, value: BytesLike) -> None:
+        name = self._owned_name(f"save {key!r}", key)
+        # A copy of what may change: the thread may outlive an interrupt.
+        self._bucket.put(f"save {key!r}", name, bytes(value), len(value))
 
-    async def load(self, key: str) -> bytes | None:
-        """Return the value stored under ``key``, or None when there is none."""
-        value = await self._bucket.get(f"load {key!r}", object_name(filename_for(key)))
-        return None if value is None or await self._is_anothers(key) else value
+    def _load(self, key: str) -> bytes | None:
+        name, owner_name = object_place(key)
+        value = self._bucket.get(f"load {key!r}", name)
+        return None if value is None or self._is_anothers(key, name, owner_name) else value
 
-    async def load_filename(self, filename: str) -> bytes | None:
+    def load_filename(self, filename: str) -> bytes | None:
         """Return the value under ``filename``, as an entry of unknown key tells it; None when there is none."""
         if not is_filename(filename) or "/" in filename:
             raise StorageError(f"load the object {filename!r} in {self!r}: not the name of a value")
-        return await self._bucket.get(f"load the object {filename!r}", object_name(filename))
+        return self._bucket.get(f"load the object {filename!r}", object_name(filename))
 
-    async def delete(self, key: str) -> None:
-        """Remove the value stored under ``key``; its claim stays, so that no other key slips in."""
-        if await self._is_anothers(key):
-            return
-        await self._bucket.remove(f"delete {key!r}", object_name(filename_for(key)))
+    def _delete(self, key: str) -> None:
+        # The owner object stays, so that no other key slips in.
+        name, owner_name = object_place(key)
+        if not self._is_anothers(key, name, owner_name):
+            self._bucket.remove(f"delete {key!r}", name)
 
-    async def batch_delete(self, keys: Iterable[str]) -> None:
-        """Remove the values of ``keys``, a thousand a request where no claim has a say."""
-        pending = list(dict.fromkeys(keys))
+    def _exists(self, key: str) -> bool:
+        name, owner_name = object_place(key)
+        there = self._bucket.head(f"look for {key!r}", name)
+        return there is not None and not self._is_anothers(key, name, owner_name)
+
+    def _add(self, key: str, value: BytesLike) -> bool:
+        name = self._owned_name(f"add {key!r}", key)
+        return self._bucket.put_if(f"add {key!r}", name, bytes(value))
+
+    def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
+        name, owner_name = object_place(key)
+        while (found := self._bucket.get_version(f"replace {key!r}", name)) is not None and found[0] == expected:
+            if self._is_anothers(key, name, owner_name):
+                return False
+            if found[1] is None:
+                raise StorageError(f"replace {key!r} in {self!r}: the store tells no versions (e_tag) apart")
+            self._owned_name(f"replace {key!r}", key)
+            if self._bucket.put_if(f"replace {key!r}", name, bytes(value), found[1]):
+                return True
+        return False
+
+    def _read_range(self, key: str, start: int, size: int) -> bytes | None:
+        name, owner_name = object_place(key)
+        if size:
+            part = self._bucket.get_range(f"read a part of {key!r}", name, start, size)
+        else:
+            part = None if self._bucket.head(f"read a part of {key!r}", name) is None else b""
+        return None if part is None or self._is_anothers(key, name, owner_name) else part
+
+    def _batch_save(self, items: dict[str, BytesLike]) -> None:
+        self._attempt_each("batch_save", list(items), lambda key: self._save(key, items[key]))
+
+    def _batch_load(self, keys: list[str]) -> list[bytes | None]:
+        loaded: dict[str, bytes | None] = {}
+
+        def load(key: str) -> None:
+            loaded[key] = self._load(key)
+
+        self._attempt_each("batch_load", list(dict.fromkeys(keys)), load)
+        return [loaded[key] for key in keys]
+
+    def _batch_delete(self, keys: list[str]) -> None:
+        """Remove a thousand a request where no owner object has a say."""
         failures: dict[str, Exception] = {}
-        plain = iter([key for key in pending if not needs_claim(key)])
-        alone = [key for key in pending if needs_claim(key)]
+        places = {key: object_place(key) for key in keys}
+        plain = [key for key in keys if places[key][1] is None]
+        alone = [key for key in keys if places[key][1] is not None]
         try:
-            while part := list(islice(plain, _DELETED_AT_ONCE)):
-                names = [object_name(filename_for(key)) for key in part]
-                if not await self._bucket.remove_all(f"delete {len(part):,} keys", names):
+            for page in paged(plain, _DELETED_AT_ONCE):
+                if not self._bucket.remove_all(f"delete {len(page):,} keys", [places[key][0] for key in page]):
                     # One answer for a thousand keys: asked again one by one, each tells its own.
-                    alone += part
+                    alone += page
         except StorageError as error:  # nothing answers: every other request would wait for it again
-            failures.update(dict.fromkeys([*part, *plain, *alone], error))
+            failures.update(dict.fromkeys(keys, error))
             alone = []
         try:
-            await self._attempt("batch_delete", alone, self.delete)
-        except PersistenceError as error:
-            failures.update(getattr(error, "failures", {}))
-        raise_failures("batch_delete", len(pending), failures)
+            self._attempt_each("batch_delete", alone, self._delete)
+        except BatchError as error:
+            failures.update(error.failures)
+        raise_failures("batch_delete", len(keys), failures)
 
-    async def exists(self, key: str) -> bool:
-        """Tell whether a value is stored under ``key``, without reading it."""
-        there = await self._bucket.head(f"look for {key!r}", object_name(filename_for(key)))
-        return there is not None and not await self._is_anothers(key)
-
-    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
-        """Iterate over what was stored when the iteration began."""
-        objects, keys = await self._listed()
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        objects, keys = self._listed()
         for name, (filename, key, ambiguous) in keys.items():
             if not prefix or (key is not None and key.startswith(prefix)):
-                size, modified = objects[name]
-                yield Entry(key, size, modified, filename, ambiguous)
+                yield Entry(key, *objects[name], filename, ambiguous)
 
-    async def list_keys(self, prefix: str = "") -> list[str]:
-        """Return the known keys that start with ``prefix``, sorted by their UTF-8 bytes."""
-        _, keys = await self._listed()
+    def _list_keys(self, prefix: str) -> list[str]:
+        _, keys = self._listed()
         return sorted(key for _, key, _ in keys.values() if key is not None and key.startswith(prefix))
 
-    async def key_count(self) -> int:
-        """Return how many values are stored, those of unknown keys included."""
-        return sum(is_filename(name) for name in await self._bucket.objects("count"))
+    def _key_count(self) -> int:
+        return sum(is_filename(name) for name in self._bucket.objects("count"))
 
-    def open_reader(self, key: str) -> AbstractAsyncContextManager[Reader | None]:
-        """Open the value of ``key`` for reading in chunks, each one request."""
-        check_key(key)
-        return self._reader(key)
+    def _open_reader(self, key: str) -> io.BufferedIOBase | None:
+        name, owner_name = object_place(key)
+        meta = self._bucket.head(f"open {key!r}", name)
+        if meta is None or self._is_anothers(key, name, owner_name):
+            return None
 
-    def open_writer(self, key: str) -> AbstractAsyncContextManager[Writer]:
-        """Open the value of ``key`` for writing in chunks; above 8 MiB they are uploaded as they come."""
-        check_key(key)
-        return self._writer(key)
+        def read(start: int, size: int) -> bytes:
+            return self._bucket.get_range(f"read {key!r}", name, start, size, meta["e_tag"]) or b""
 
-    @asynccontextmanager
-    async def _reader(self, key: str) -> AsyncIterator[Reader | None]:
-        name = object_name(filename_for(key))
-        meta = await self._bucket.head(f"open {key!r}", name)
-        if meta is None or await self._is_anothers(key):
-            yield None
-        else:
-            yield ObjectReader(partial(self._bucket.get_range, f"read {key!r}", name, meta), meta["size"])
+        return io.BufferedReader(ObjectReader(read, meta["size"]), _READER_BYTES)
 
-    @asynccontextmanager
-    async def _writer(self, key: str) -> AsyncIterator[Writer]:
-        if needs_claim(key):
-            await self._claim(key)
-        name = object_name(filename_for(key))
-        writer = ObjectWriter(key, partial(self._bucket.upload, f"save {key!r}", name))
-        try:
+    def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
+        return self._uploading_writer(key)
+
+    @contextmanager
+    def _uploading_writer(self, key: str) -> Iterator[IO[bytes]]:
+        from persistkit.streams import SpooledWriter  # here, because few write streams, and tempfile imports much
+
+        with SpooledWriter(key, self.max_value_bytes) as writer:
             yield writer
-        except BaseException:
-            await writer.abort()
-            raise
-        rest = await writer.finish()
-        if rest is not None:
-            await self._bucket.put(f"save {key!r}", name, rest)
+            size = writer.seek(0, io.SEEK_END)
+            writer.seek(0)
+            name = self._owned_name(f"save {key!r}", key)
+            self._bucket.put(f"save {key!r}", name, cast("IO[bytes]", writer), size)
 
-    async def _claim(self, key: str) -> None:
-        """Make the companion that says the name is this key's, unless another key has it."""
-        filename = filename_for(key)
-        tried, companion = f"save {key!r}", object_name(claim_name_for(filename))
-        holder = await self._bucket.get(tried, companion)
-        if holder is None:
-            (reading,) = keys_for([filename])
-            if len(reading.keys) == 1 and reading.keys[0] != key:
-                raise self._collision(key, filename, reading.keys[0])
-            if await self._bucket.put_new(tried, companion, key.encode()):
-                return
-            holder = await self._bucket.get(tried, companion)
-        if holder != key.encode():
-            raise self._collision(key, filename, (holder or b"").decode(errors="replace"))
+    def _owned_name(self, tried: str, key: str) -> str:
+        """Return the name of the key's object, and make the owner object that says so unless another key has it."""
+        name, owner_name = object_place(key)
+        if owner_name is None:
+            return name
+        owner = self._bucket.get(tried, owner_name)
+        if owner is None:
+            # An object without an owner may be another key's, by an accident of the hash.
+            if self._bucket.head(tried, name) is not None:
+                (found,) = candidates_of([filename_for(key)])
+                if len(found.keys) == 1 and found.keys[0] != key:
+                    raise self._collision(tried, name, found.keys[0])
+            if self._bucket.put_if(tried, owner_name, key.encode()):
+                return name
+            owner = self._bucket.get(tried, owner_name)
+        if owner != key.encode():
+            raise self._collision(tried, name, (owner or b"").decode(errors="replace"))
+        return name
 
-    async def _is_anothers(self, key: str) -> bool:
-        if not needs_claim(key):
+    def _is_anothers(self, key: str, name: str, owner_name: str | None) -> bool:
+        if owner_name is None:
             return False
-        filename = filename_for(key)
-        holder = key_in(await self._bucket.get(f"load {key!r}", object_name(claim_name_for(filename))), filename)
-        return holder is not None and holder != key
+        owner = key_in(self._bucket.get(f"load {key!r}", owner_name), name)
+        return owner is not None and owner != key
 
-    def _collision(self, key: str, filename: str, holder: str) -> KeyCollisionError:
-        return KeyCollisionError(
-            f"save {key!r} in {self!r}: the key {holder!r} holds the object {filename}; choose another key"
-        )
+    def _collision(self, tried: str, name: str, owner: str) -> KeyCollisionError:
+        return KeyCollisionError(f"{tried} in {self!r}: the key {owner!r} owns the object {name}; choose another key")
 
-    async def _listed(self) -> tuple[dict[str, tuple[int, datetime]], dict[str, NamedKey]]:
+    def _listed(self) -> tuple[dict[str, tuple[int, datetime]], dict[str, NamedKey]]:
         """Return the objects, and filename, key and ambiguity of those that are values."""
-        objects = await self._bucket.objects("list")
+        objects = self._bucket.objects("list")
         names = [name for name in objects if is_filename(name)]
-        claimed: dict[str, str] = {}
+        owners: dict[str, str] = {}
 
-        async def read_claim(name: str) -> None:
-            content = await self._bucket.get("list", claim_name_for(name))
-            for filename in filenames_of(name):
-                key = key_in(content, filename)
-                if key is not None:
-                    claimed[name] = key
+        def read_owner(name: str) -> None:
+            key = key_in(self._bucket.get("list", owner_filename_for(name)), name)
+            if key is not None:
+                owners[name] = key
 
-        await self._attempt("list", [name for name in names if claim_name_for(name) in objects], read_claim)
-        return objects, await asyncio.to_thread(read_names, names, claimed)
+        self._attempt_each("list", [name for name in names if owner_filename_for(name) in objects], read_owner)
+        return objects, read_names(names, owners)
+
+    def _attempt_each(self, operation: str, keys: list[str], work: Any) -> None:
+        attempt_each(operation, keys, work, lambda attempt: self._workers.run_together(attempt, len(keys)))

@@ -7,14 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote, unquote
 
-from persistkit.filenames import filename_for, keys_for
+from persistkit.arguments import check_key
+from persistkit.keys import candidates_of, filename_for, owner_filename_for, place_for
 
-__all__ = ["NamedKey", "filenames_of", "key_in", "object_name", "read_names"]
-
-
-def __dir__() -> list[str]:
-    return __all__
-
+__all__ = ["NamedKey", "key_in", "object_name", "object_place", "read_names"]
 
 NamedKey = tuple[str, str | None, bool]
 
@@ -33,35 +29,44 @@ def object_name(filename: str) -> str:
     return _CONTROL.sub(lambda found: quote(found[0]), filename)
 
 
-def filenames_of(name: str) -> tuple[str, str]:
-    """Return the two filenames an object's name may stand for: as it is, and with its escapes undone."""
-    return name, _unescaped(name)
+def object_place(key: str) -> tuple[str, str | None]:
+    """Return the name of the object of ``key``, and of its owner object if it needs one.
+
+    A listing reads a name as it is, or with all escapes undone, and the hash fits one of the two. A filename that has
+    control characters and holds the text of an escape as well is neither.
+    """
+    filename, needs_owner = place_for(key)
+    name = object_name(filename)
+    if name != filename and _unescaped(name) != filename:
+        needs_owner = True
+    return name, owner_filename_for(name) if needs_owner else None
 
 
-def key_in(content: bytes | None, filename: str) -> str | None:
-    """Return the key a companion's content names, None when it is none or another filename's."""
+def key_in(content: bytes | None, name: str) -> str | None:
+    """Return the key an owner object's content names, None when it is none or another object's."""
     try:
         key = (content or b"\xff").decode()
-    except UnicodeDecodeError:
+        check_key(key)
+    except ValueError:
         return None
-    return key if filename_for(key) == filename else None
+    return key if object_name(filename_for(key)) == name else None
 
 
-def read_names(names: Sequence[str], claimed: Mapping[str, str]) -> dict[str, NamedKey]:
-    """Return filename, key and ambiguity of each object: the claimed key, else what the name reads as."""
-    unclaimed = [name for name in names if name not in claimed]
-    escaped = [name for name in unclaimed if _ESCAPED.search(name)]
+def read_names(names: Sequence[str], owners: Mapping[str, str]) -> dict[str, NamedKey]:
+    """Return filename, key and ambiguity of each object: the owner's key, else what the name reads as."""
+    unowned = [name for name in names if name not in owners]
+    escaped = [name for name in unowned if _ESCAPED.search(name)]
     # The hash fits one of the two readings only.
-    unescaped = zip(escaped, keys_for(map(_unescaped, escaped)), strict=True)
-    readings = dict(zip(unclaimed, keys_for(unclaimed), strict=True))
-    readings |= {name: reading for name, reading in unescaped if reading.keys}
+    unescaped = zip(escaped, candidates_of(map(_unescaped, escaped)), strict=True)
+    candidates = dict(zip(unowned, candidates_of(unowned), strict=True))
+    candidates |= {name: found for name, found in unescaped if found.keys}
     named: dict[str, NamedKey] = {}
     for name in names:
-        if name in claimed:
-            named[name] = filename_for(claimed[name]), claimed[name], False
+        if name in owners:
+            named[name] = filename_for(owners[name]), owners[name], False
         else:
-            keys = readings[name].keys
-            named[name] = readings[name].filename, keys[0] if keys else None, len(keys) > 1
+            keys = candidates[name].keys
+            named[name] = candidates[name].filename, keys[0] if keys else None, len(keys) > 1
     return named
 
 
