@@ -1,151 +1,70 @@
-"""The interface of every backend, with its whole contract, and the entry of a listing."""
+"""PersistenceBackend: the asynchronous interface of the Rust reference; EngineBackend: any engine behind it."""
+
+# ruff: noqa: D102 - an override that promises nothing more has the docstring of the interface
 
 from __future__ import annotations
 
 import asyncio
+import io
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from datetime import datetime
-from errno import EHOSTUNREACH, ETIMEDOUT
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from itertools import islice
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Final, NamedTuple, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from persistkit.arguments import BytesLike, Items, check_keys, check_size, chunked, collect_items
+from persistkit.batches import UNANSWERED, paged, raise_failures, untried
+from persistkit.engine import Engine, Entry
 from persistkit.errors import BatchError, ListingNotSupportedError, StorageError
-from persistkit.filenames import filename_for
-from persistkit.operations import BytesLike, Items, drop_bypasses, guard
-from persistkit.streams import BufferedReader, spooled_writer
+from persistkit.workers import Workers, shield_until_done
 
-__all__ = ["BlockingCore", "Entry", "PersistenceBackend", "Reader", "Writer"]
+if TYPE_CHECKING:
+    from aiofiles.threadpool.binary import AsyncBufferedReader
 
+    from persistkit.engines.files import FileEngine, Finding
 
-def __dir__() -> list[str]:
-    return __all__
+__all__ = [
+    "EngineBackend",
+    "FilePersistenceBackend",
+    "MemoryPersistenceBackend",
+    "PersistenceBackend",
+    "open_backend",
+]
 
+T = TypeVar("T")
+Chunk = TypeVar("Chunk", bound=Collection[str])
 
-# With these a StorageError tells that the server did not answer: asking it for the next key would wait as long.
-UNANSWERED: Final = frozenset({EHOSTUNREACH, ETIMEDOUT})
-
-
-class Entry(NamedTuple):
-    """One stored value, as a listing shows it.
-
-    Attributes:
-        key: the true key, or None when it cannot be known.
-        size: of the value, in bytes.
-        modified: when the value was last saved, aware and in UTC; None where the engine keeps no time.
-        stored_as: the filename it is stored under; None for the one the rule gives.
-        ambiguous: several keys share this filename and nothing on disk tells which; ``key`` is the smallest.
-
-    Example:
-        >>> Entry("session:1", 5, None).filename
-        'session_1-0377d88a24519c74.bin'
-    """
-
-    key: str | None
-    size: int
-    modified: datetime | None
-    stored_as: str | None = None
-    ambiguous: bool = False
-
-    @property
-    def filename(self) -> str:
-        """The hashed filename of the key, the same rule on every backend; an empty text when nothing tells it."""
-        if self.stored_as is not None or self.key is None:
-            return self.stored_as or ""
-        return filename_for(self.key)
-
-
-class Reader(Protocol):
-    """The chunks of one stored value, in order."""
-
-    @property
-    def size(self) -> int:
-        """The size of the whole value, in bytes."""
-
-    async def read(self, size: int = -1) -> bytes:
-        """Return at most ``size`` bytes, the whole rest when negative, ``b""`` at the end."""
-
-
-class Writer(Protocol):
-    """Takes the chunks of one value, in order; nothing is visible before the ``async with`` block ends well."""
-
-    async def write(self, chunk: BytesLike, /) -> object:
-        """Append ``chunk`` to the value."""
-
-
-class BlockingReader(Protocol):
-    """The chunks of one stored value, in order, without await."""
-
-    @property
-    def size(self) -> int:
-        """The size of the whole value, in bytes."""
-
-    def read(self, size: int = -1) -> bytes:
-        """Return at most ``size`` bytes, the whole rest when negative, ``b""`` at the end."""
-
-
-class BlockingWriter(Protocol):
-    """Takes the chunks of one value, in order, without await."""
-
-    def write(self, chunk: BytesLike, /) -> object:
-        """Append ``chunk`` to the value."""
-
-
-class BlockingCore(Protocol):
-    """The operations of a backend without await, for engines that are system calls or memory.
-
-    Arguments come checked (see ``persistkit.operations``). Each method keeps the promise of its namesake in
-    ``PersistenceBackend`` and may be called from any thread.
-    """
-
-    def save(self, key: str, value: BytesLike) -> None: ...  # noqa: D102 - the namesake's docstring holds
-    def load(self, key: str) -> bytes | None: ...  # noqa: D102
-    def load_buffer(self, key: str) -> BytesLike | None: ...  # noqa: D102 - as load; a large one may be no bytes
-    def delete(self, key: str) -> None: ...  # noqa: D102
-    def batch_save(self, items: dict[str, BytesLike]) -> None: ...  # noqa: D102
-    def batch_load(self, keys: list[str]) -> list[bytes | None]: ...  # noqa: D102
-    def batch_delete(self, keys: list[str]) -> None: ...  # noqa: D102
-    def entries(self, prefix: str) -> Iterator[Entry]: ...  # noqa: D102
-    def list_keys(self, prefix: str) -> list[str]: ...  # noqa: D102
-    def exists(self, key: str) -> bool: ...  # noqa: D102
-    def key_count(self) -> int: ...  # noqa: D102
-    def open_reader(self, key: str) -> AbstractContextManager[BlockingReader | None]: ...  # noqa: D102
-    def open_writer(self, key: str) -> AbstractContextManager[BlockingWriter]: ...  # noqa: D102
-    def change_token(self) -> object | None: ...  # noqa: D102
+# Running in a thread costs about 100 microseconds, one item 10 to 30: a chunk hides that and can be cancelled soon.
+_CHUNK: Final = 500
+_CHUNK_BYTES: Final = 32 * 1024 * 1024
+_PAGE: Final = 2000
 
 
 class PersistenceBackend(ABC):
-    """Bytes under string keys, asynchronous: the interface of the Rust crate llm-agent-runtime 1.74.0, and more.
+    """Bytes under text keys, awaited: the interface of the Rust crate llm-agent-runtime 1.74.0, and more.
 
-    ``save``, ``load`` and ``delete`` make a backend; everything else has a working default, except listing, which
-    an engine must offer through ``entries``. The contract, for every backend:
-
-    * A key is any text of at most 1,024 UTF-8 bytes without NUL or lone surrogates; anything else raises
-      ``InvalidKeyError`` before any I/O. The empty key is a key. Two keys never share a value.
-    * A value is ``bytes``, ``bytearray`` or ``memoryview``; anything else raises ``TypeError`` before any I/O.
-      A value above ``max_value_bytes`` raises ``ValueTooLargeError`` before it is sent.
-    * Missing is never an error, and an error is never "missing": when the storage refuses, is gone or does not
-      answer, ``StorageError`` is raised.
-    * After ``save`` returned, ``load`` gives that value or a later one. After it raised, was cancelled or the
-      process died, ``load`` gives the old value or the new one, whole.
-    * A ``prefix`` is literal text the key starts with, never a path segment, never a pattern. Listings have no cap.
-    * A backend may be shared by tasks and threads, and used from several event loops, one after the other.
-
-    A subclass that overrides ``save``, ``load``, ``delete`` or ``entries`` of a ready backend is never gone around: in
-    place of the parent's short cuts (batches, streams, listings, the blocking core) it gets the defaults again.
-
-    The checks, and a debug record of each operation on the logger ``persistkit`` (operation, key, bytes,
-    milliseconds; never a value), are put around the methods of every subclass.
+    ``save``, ``load`` and ``delete`` make a backend; everything else has a default that works, except listing, which
+    a backend offers through ``entries``. The contract on keys, values, errors and prefixes is that of
+    ``persistkit.engine.Engine``; a backend of your own need not check its arguments when it is used through a
+    ``Store``, which does. A backend is shared by tasks and threads, and used from several event loops, one after the
+    other.
 
     Attributes:
         max_concurrency: how many single operations a default batch method keeps in flight.
-        max_value_bytes: the largest value the engine takes, or None when memory or disk is the only limit.
+        max_value_bytes: the largest value the backend takes, or None when memory or disk is the only limit.
 
     Example:
         >>> import asyncio
-        >>> from persistkit import MemoryPersistenceBackend
         >>> async def main() -> bytes | None:
         ...     async with MemoryPersistenceBackend() as backend:
         ...         await backend.save("run:1", b"done")
@@ -154,90 +73,61 @@ class PersistenceBackend(ABC):
         b'done'
     """
 
-    max_concurrency: ClassVar[int] = 64
+    max_concurrency: int = 64
     max_value_bytes: int | None = None
-
-    def __init_subclass__(cls, **options: object) -> None:
-        super().__init_subclass__(**options)
-        guard(cls)
-        drop_bypasses(cls, PersistenceBackend)
 
     @abstractmethod
     async def save(self, key: str, value: BytesLike) -> None:
         """Store ``value`` under ``key``, replacing what was there.
 
-        Cancelling waits until work that has begun has ended, so nothing changes afterwards; work not begun is
-        dropped.
-
-        Raises:
-            InvalidKeyError: the key cannot be a key.
-            TypeError: the value is not bytes-like.
-            ValueTooLargeError: the value is larger than the engine takes.
-            KeyCollisionError: another key holds the place of this one (backends that hash their names).
-            StorageError: the storage refused, is full, is gone or did not answer.
+        Cancelling waits until work that has begun has ended, so nothing changes afterwards; work that has not begun is
+        dropped. Raises as ``Engine.save``.
         """
 
     @abstractmethod
     async def load(self, key: str) -> bytes | None:
-        """Return the value stored under ``key``, or None when there is none.
-
-        Raises:
-            InvalidKeyError: the key cannot be a key.
-            StorageError: the storage refused, is gone or did not answer.
-        """
+        """Return the value stored under ``key``, or None when there is none; raises as ``Engine.load``."""
 
     @abstractmethod
     async def delete(self, key: str) -> None:
-        """Remove the value stored under ``key``; no error when there is none.
-
-        Raises:
-            InvalidKeyError: the key cannot be a key.
-            StorageError: the storage refused, is gone or did not answer.
-        """
+        """Remove the value stored under ``key``, no error when there is none; raises as ``Engine.delete``."""
 
     async def batch_save(self, items: Items) -> None:
-        """Store every value of ``items``, a mapping or an iterable of pairs; the last of a repeated key wins.
+        """Store every value of a mapping, or of an iterable of pairs; the last of a repeated key wins.
 
-        All keys and values are checked before the first is stored. Then every item is attempted, unless the storage
-        stops answering: what is left then fails alike, without being tried, and the batch does not wait for each.
+        Every item is attempted, unless the storage stops answering: what is left then fails without being tried.
 
         Raises:
-            InvalidKeyError: one of the keys cannot be a key; nothing was stored.
-            TypeError: one of the values is not bytes-like; nothing was stored.
             BatchError: some items failed (``failures``); the others are stored.
         """
-        pending = dict(items)
-        await self._attempt("batch_save", list(pending), lambda key: self.save(key, pending[key]))
+        collected = dict(items)
+        await self._attempt("batch_save", list(collected), lambda key: self.save(key, collected[key]))
 
     async def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:
         """Return the values of ``keys`` in their order, None where there is none.
 
         Raises:
-            InvalidKeyError: one of the keys cannot be a key.
             BatchError: some keys could not be read (``failures``).
         """
         ordered = list(keys)
         loaded: dict[str, bytes | None] = {}
 
-        async def load_one(key: str) -> None:
+        async def load(key: str) -> None:
             loaded[key] = await self.load(key)
 
-        await self._attempt("batch_load", list(dict.fromkeys(ordered)), load_one)
+        await self._attempt("batch_load", list(dict.fromkeys(ordered)), load)
         return [loaded[key] for key in ordered]
 
     async def batch_delete(self, keys: Iterable[str]) -> None:
         """Remove the values of ``keys``; no error for those that have none.
 
         Raises:
-            InvalidKeyError: one of the keys cannot be a key; nothing was removed.
             BatchError: some keys failed (``failures``); the others are gone.
         """
         await self._attempt("batch_delete", list(dict.fromkeys(keys)), self.delete)
 
     def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
-        """Iterate over everything stored whose key starts with ``prefix``, in the engine's order.
-
-        An entry whose key cannot be known has key None and comes only when ``prefix`` is empty.
+        """Iterate over everything stored whose key starts with ``prefix``, in the backend's order.
 
         Raises:
             ListingNotSupportedError: this backend cannot list.
@@ -248,72 +138,38 @@ class PersistenceBackend(ABC):
         )
 
     async def list_keys(self, prefix: str = "") -> list[str]:
-        """Return the known keys that start with ``prefix``, sorted by their UTF-8 bytes.
-
-        Raises:
-            ListingNotSupportedError: this backend cannot list.
-            StorageError: the storage refused, is gone or did not answer.
-        """
-        # Text sorts by code point, and UTF-8 keeps that order in its bytes.
+        """Return the known keys that start with ``prefix``, sorted by their UTF-8 bytes; raises as ``entries``."""
         return sorted([entry.key async for entry in self.entries(prefix) if entry.key is not None])
 
     async def exists(self, key: str) -> bool:
-        """Tell whether a value is stored under ``key``.
-
-        Raises:
-            InvalidKeyError: the key cannot be a key.
-            StorageError: the storage refused, is gone or did not answer.
-        """
+        """Tell whether a value is stored under ``key``; raises as ``load``."""
         return await self.load(key) is not None
 
     async def key_count(self) -> int:
-        """Return how many values are stored, those of unknown keys included.
+        """Return how many values are stored, those of unknown keys included; raises as ``entries``."""
+        return len([entry async for entry in self.entries()])
 
-        Raises:
-            ListingNotSupportedError: this backend cannot list.
-            StorageError: the storage refused, is gone or did not answer.
+    def open_reader(self, key: str) -> AbstractAsyncContextManager[AsyncBufferedReader | None]:
+        """Open the value of ``key`` as a file: ``async with backend.open_reader(key) as file``; None if there is none.
+
+        ``file`` is a file object of aiofiles (``await file.read(size)``, ``seek``, ``tell``). Raises as ``load``.
         """
-        count = 0
-        async for _ in self.entries():
-            count += 1
-        return count
+        return self._loading_reader(key)
 
-    def open_reader(self, key: str) -> AbstractAsyncContextManager[Reader | None]:
-        """Open the value of ``key`` for reading in chunks: ``async with backend.open_reader(key) as reader``.
-
-        ``reader`` is None when nothing is stored under ``key``. This default loads the whole value into memory.
-
-        Raises:
-            InvalidKeyError: the key cannot be a key.
-            StorageError: the storage refused, is gone or did not answer.
-        """
-        return self._buffered_reader(key)
-
-    def open_writer(self, key: str) -> AbstractAsyncContextManager[Writer]:
-        """Open the value of ``key`` for writing in chunks: ``async with backend.open_writer(key) as writer``.
+    def open_writer(self, key: str) -> AbstractAsyncContextManager[AsyncBufferedReader]:
+        """Open the value of ``key`` for writing: ``async with backend.open_writer(key) as file``.
 
         The value appears, whole, when the block ends; an exception in the block discards it and leaves what was
-        stored. This default spools the chunks, to disk above 8 MiB, and saves them as one value at the end.
-
-        Raises:
-            InvalidKeyError: the key cannot be a key.
-            KeyCollisionError: another key holds the place of this one.
-            ValueTooLargeError: the value grew larger than the engine takes.
-            StorageError: the storage refused, is full, is gone or did not answer.
+        stored. ``file`` is a file object of aiofiles (``await file.write(chunk)``). Raises as ``save``.
         """
-        return spooled_writer(key, self.save, self.max_value_bytes)
+        return self._saving_writer(key)
 
     async def change_token(self) -> object | None:
-        """Return a cheap token of the present content: equal tokens, nothing changed; None: it cannot be told."""
-        return None
-
-    @property
-    def blocking_core(self) -> BlockingCore | None:
-        """The same operations without await, when the engine needs no event loop; None otherwise."""
+        """Return a cheap token of the present content: equal tokens mean no change; None means it cannot be told."""
         return None
 
     async def aclose(self) -> None:
-        """Give back what the backend holds (connections, threads); using it again opens anew."""
+        """Give back what the backend holds (connections, threads); using it again opens them anew."""
         return
 
     async def __aenter__(self) -> Self:
@@ -324,18 +180,32 @@ class PersistenceBackend(ABC):
     ) -> None:
         await self.aclose()
 
+    @asynccontextmanager
+    async def _loading_reader(self, key: str) -> AsyncIterator[AsyncBufferedReader | None]:
+        value = await self.load(key)
+        async with _in_thread(lambda: io.BytesIO(value or b"")) as file:
+            yield None if value is None else file
+
+    @asynccontextmanager
+    async def _saving_writer(self, key: str) -> AsyncIterator[AsyncBufferedReader]:
+        from persistkit.streams import SpooledWriter  # here, because few write streams, and tempfile imports much
+
+        spool = SpooledWriter(key, self.max_value_bytes)
+        async with _in_thread(lambda: spool) as file:
+            yield file
+            await self.save(key, await asyncio.to_thread(spool.content))
+
     async def _attempt(self, operation: str, keys: list[str], work: Callable[[str], Awaitable[None]]) -> None:
         """Run ``work`` on every key, at most ``max_concurrency`` at once, and raise one error for all failures."""
         failures: dict[str, Exception] = {}
         waiting = iter(keys)
-        dead: StorageError | None = None
+        unanswered: StorageError | None = None
 
-        async def drain() -> None:
-            nonlocal dead
+        async def attempt() -> None:
+            nonlocal unanswered
             for key in waiting:
-                if dead is not None:
-                    untried = f"{operation} {key!r}: not tried, because of: {dead}"
-                    failures[key] = StorageError(untried, errno=dead.errno)
+                if unanswered is not None:
+                    failures[key] = untried(operation, key, unanswered)
                     continue
                 try:
                     await work(key)
@@ -347,51 +217,219 @@ class PersistenceBackend(ABC):
                     failures[key].__cause__ = error
                 except Exception as error:
                     failures[key] = error
-                    # Otherwise a batch to a dead server would wait for each of its keys.
                     if isinstance(error, StorageError) and error.errno in UNANSWERED:
-                        dead = error
+                        unanswered = error
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(self.max_concurrency, len(keys))):
-                tasks.create_task(drain())
+                tasks.create_task(attempt())
         raise_failures(operation, len(keys), failures)
 
-    @asynccontextmanager
-    async def _buffered_reader(self, key: str) -> AsyncIterator[Reader | None]:
-        value = await self.load(key)
-        yield None if value is None else BufferedReader(value)
+
+class EngineBackend(PersistenceBackend):
+    """Any engine, awaited: its calls run in worker threads, or at once where the engine does not block.
+
+    Keys and values are checked, operations traced and errors raised by the engine. A small value in the system's
+    cache is loaded without a thread. To change what a backend does, hold it in one of your own, do not inherit from it:
+    batches, streams and ``Store`` go to the engine, not through ``save`` and ``load``.
+
+    Attributes:
+        engine: what the calls go to.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.max_value_bytes = engine.max_value_bytes
+        self._workers = Workers(engine.concurrency)
+
+    def __repr__(self) -> str:
+        return f"EngineBackend({self.engine!r})"
+
+    async def save(self, key: str, value: BytesLike) -> None:
+        await self._run(self.engine.save, key, value)
+
+    async def load(self, key: str) -> bytes | None:
+        value = self.engine.load_cached(key)
+        return await self._run(self.engine.load, key) if value is None else value
+
+    async def delete(self, key: str) -> None:
+        await self._run(self.engine.delete, key)
+
+    async def batch_save(self, items: Items) -> None:
+        """Store every value, as ``Engine.batch_save``; in chunks where that is not a transaction."""
+        collected = collect_items(items)
+        for key, value in collected.items():
+            check_size(key, len(value), self.engine.max_value_bytes)
+        chunks = [collected] if self.engine.batch_is_transaction else chunked(collected, _CHUNK, _CHUNK_BYTES)
+        await self._run_chunks("batch_save", self.engine.batch_save, chunks)
+
+    async def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:
+        pages = await self._run_chunks("batch_load", self.engine.batch_load, paged(check_keys(keys), _CHUNK))
+        return [value for page in pages for value in page]
+
+    async def batch_delete(self, keys: Iterable[str]) -> None:
+        """Remove the values of ``keys``, as ``Engine.batch_delete``; in chunks where that is not a transaction."""
+        checked = check_keys(keys)
+        chunks = [checked] if self.engine.batch_is_transaction else paged(checked, _CHUNK)
+        await self._run_chunks("batch_delete", self.engine.batch_delete, chunks)
+
+    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
+        listing = await self._run(self.engine.entries, prefix)
+        while page := await self._run(_next_page, listing):
+            for entry in page:
+                yield entry
+
+    async def list_keys(self, prefix: str = "") -> list[str]:
+        return await self._run(self.engine.list_keys, prefix)
+
+    async def exists(self, key: str) -> bool:
+        return await self._run(self.engine.exists, key)
+
+    async def key_count(self) -> int:
+        return await self._run(self.engine.key_count)
+
+    def open_reader(self, key: str) -> AbstractAsyncContextManager[AsyncBufferedReader | None]:
+        return _in_thread(lambda: _reading(self.engine, key))
+
+    def open_writer(self, key: str) -> AbstractAsyncContextManager[AsyncBufferedReader]:
+        return _in_thread(lambda: self.engine.open_writer(key))
+
+    async def change_token(self) -> object | None:
+        return await self._run(self.engine.change_token)
+
+    async def aclose(self) -> None:
+        await self._run(self.engine.close)
+        self._workers.close()
+
+    async def _run(self, function: Callable[..., T], *arguments: object) -> T:
+        if not self.engine.blocks:
+            return function(*arguments)
+        return await self._workers.run(function, *arguments)
+
+    async def _run_chunks(self, operation: str, work: Callable[[Chunk], T], chunks: Iterable[Chunk]) -> list[T]:
+        failures: dict[str, Exception] = {}
+        unanswered: StorageError | None = None
+        results: list[T] = []
+        attempted = 0
+        for chunk in chunks:
+            attempted += len(chunk)
+            if unanswered is not None:
+                failures |= {key: untried(operation, key, unanswered) for key in chunk}
+                continue
+            try:
+                results.append(await self._run(work, chunk))
+            except BatchError as error:
+                failures |= error.failures
+                silent = [f for f in failures.values() if isinstance(f, StorageError) and f.errno in UNANSWERED]
+                unanswered = silent[0] if silent else None
+        raise_failures(operation, attempted, failures)
+        return results
 
 
-guard(PersistenceBackend)
+class FilePersistenceBackend(EngineBackend):
+    """One file for each key in the directory ``base_dir``, awaited: ``FileEngine`` says what it promises.
 
+    Byte for byte compatible on disk with ``FilePersistenceBackend`` of the Rust crate llm-agent-runtime 1.74.0.
 
-def check_backend(given: object, taker: str) -> None:
-    """Refuse what is no backend, and say how to come by one.
+    Args:
+        base_dir: the directory; made absolute here, so a later change of the working directory does not matter.
+        create: make the directory, and its parents, if it does not exist.
+        fsync: make every save durable before it returns.
 
     Raises:
-        TypeError: ``given`` is not a ``PersistenceBackend``.
+        StorageError: the directory does not exist or cannot be made.
     """
-    if isinstance(given, PersistenceBackend):
-        return
-    advice = "persistkit.FilePersistenceBackend(path) is one"
-    if isinstance(given, (str, PathLike)):
-        advice = f"to open an address write persistkit.open({str(given)!r})"
-    elif isinstance(getattr(given, "backend", None), PersistenceBackend):
-        advice = f"give it the backend of this {type(given).__name__}: .backend"
-    raise TypeError(f"{taker} takes a PersistenceBackend, not {type(given).__name__}; {advice}")
+
+    engine: FileEngine
+
+    def __init__(self, base_dir: str | PathLike[str], *, create: bool = False, fsync: bool = True) -> None:
+        from persistkit.engines.files import FileEngine  # here, because a backend of one's own needs none of it
+
+        super().__init__(FileEngine(base_dir, create=create, fsync=fsync))
+
+    def __repr__(self) -> str:
+        return f"FilePersistenceBackend({str(self.base_dir)!r}{'' if self.fsync else ', fsync=False'})"
+
+    @property
+    def base_dir(self) -> Path:
+        """The directory, as an absolute path."""
+        return self.engine.base_dir
+
+    @property
+    def fsync(self) -> bool:
+        """Whether every save is made durable before it returns."""
+        return self.engine.fsync
+
+    def path_for(self, key: str) -> Path:
+        """Return the path of the file that holds, or would hold, the value of ``key``."""
+        return self.engine.path_for(key)
+
+    async def load_filename(self, filename: str) -> bytes | None:
+        """Return the value in the file ``filename``, for entries whose key is not known; None when there is none."""
+        return await self._run(self.engine.load_filename, filename)
+
+    async def check(self, *, repair: bool = False) -> list[Finding]:
+        """Look for everything in the directory that is not a whole value under a known key, as ``FileEngine.check``."""
+        return await self._run(_check, self.engine, repair)
 
 
-def raise_failures(operation: str, attempted: int, failures: dict[str, Exception]) -> None:
-    """Raise the one error of a batch when some of its items failed.
+class MemoryPersistenceBackend(EngineBackend):
+    """Values in memory, awaited, for tests and for results that need not outlive the process."""
 
-    Raises:
-        BatchError: ``failures`` is not empty.
+    def __init__(self) -> None:
+        from persistkit.engines.memory import MemoryEngine
+
+        super().__init__(MemoryEngine())
+
+    def __repr__(self) -> str:
+        return "MemoryPersistenceBackend()"
+
+
+def open_backend(
+    address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Any
+) -> EngineBackend:
+    """Return the backend an address leads to: the engine of ``open_engine``, which tells more, awaited.
+
+    Example:
+        >>> open_backend("memory:")
+        EngineBackend(MemoryEngine())
     """
-    if not failures:
-        return
-    key, error = next(iter(failures.items()))
-    raise BatchError(
-        f"{operation}: {len(failures):,} of {attempted:,} keys failed, the others were carried out; "
-        f"the first: {key!r}: {error}",
-        failures,
-    ) from error
+    from persistkit.engines import open_engine
+
+    return EngineBackend(open_engine(address, create=create, read_only=read_only, **options))
+
+
+@asynccontextmanager
+async def _in_thread(opened: Callable[[], AbstractContextManager[Any]]) -> AsyncIterator[Any]:
+    """Enter a context manager of a file object, use and leave it in a thread of its own, one call after the other.
+
+    Any: a file object of aiofiles, or None. What has been entered is left, however often the caller is cancelled.
+    """
+    from aiofiles.threadpool.binary import AsyncBufferedReader  # here, because few open a stream
+
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1, "persistkit-stream") as thread:
+        stack = ExitStack()
+        try:
+            file = await shield_until_done(loop.run_in_executor(thread, lambda: stack.enter_context(opened())))
+            yield None if file is None else AsyncBufferedReader(file, loop, thread)
+        except BaseException as error:
+            leaving = loop.run_in_executor(thread, stack.__exit__, type(error), error, error.__traceback__)
+            await shield_until_done(leaving)
+            raise
+        await shield_until_done(loop.run_in_executor(thread, stack.close))
+
+
+@contextmanager
+def _reading(engine: Engine, key: str) -> Iterator[IO[bytes] | io.BufferedIOBase | None]:
+    file = engine.open_reader(key)
+    with file or ExitStack():
+        yield file
+
+
+def _check(engine: FileEngine, repair: bool) -> list[Finding]:
+    return engine.check(repair=repair)
+
+
+def _next_page(listing: Iterator[Entry]) -> list[Entry]:
+    return list(islice(listing, _PAGE))

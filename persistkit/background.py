@@ -1,4 +1,4 @@
-"""BlockingBackend: any backend without await."""
+"""BackendEngine: an asynchronous backend as an engine, on the one background event loop of the process."""
 
 from __future__ import annotations
 
@@ -6,223 +6,64 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from os import PathLike
+from typing import Any, Final, TypeVar
 
-from persistkit.backend import (
-    BlockingCore,
-    BlockingReader,
-    BlockingWriter,
-    Entry,
-    PersistenceBackend,
-    Reader,
-    Writer,
-    check_backend,
-)
+from persistkit.arguments import BytesLike
+from persistkit.backend import EngineBackend, PersistenceBackend
+from persistkit.engine import Engine, Entry
 from persistkit.errors import StorageError
-from persistkit.operations import (
-    BytesLike,
-    Items,
-    check_key,
-    check_keys,
-    check_prefix,
-    check_value,
-    collect_items,
-    traced,
-)
 
-if TYPE_CHECKING:
-    from anyio.from_thread import BlockingPortal
-
-__all__ = ["BlockingBackend"]
-
-
-def __dir__() -> list[str]:
-    return __all__
-
+__all__ = ["BackendEngine", "engine_of"]
 
 T = TypeVar("T")
-_PAGE = 1000
+
+_PAGE: Final = 1000
+_OPERATIONS: Final = ("save", "load", "delete", "batch_save", "batch_load", "batch_delete", "entries", "list_keys")
 
 
-class BlockingBackend:
-    """The operations of a backend without await: in a script, in a running notebook, from any thread.
+class BackendEngine(Engine):
+    """A backend of your own, without await: in a script, in a running notebook, from any thread.
 
-    A backend with a blocking core (files, memory) is called directly, with no event loop and no thread; any other
-    one runs on one background event loop, shared by the whole process. Each method keeps the promise of its
-    namesake in ``PersistenceBackend`` and raises the same errors.
+    Its methods run on one background event loop, which all such engines of the process share; it starts at the first
+    use, ends with the process, and is started anew in a forked child. Arguments are checked before they reach the
+    backend. An interrupted call (Ctrl-C) cancels its work and waits for its end. ``add`` and ``replace`` are atomic
+    among the threads of this process. Listings raise ``ListingNotSupportedError`` where the backend has no
+    ``entries``.
 
-    Closing closes the wrapped backend. No thread is left at exit. After a fork the child opens a loop of its own.
-
-    Example:
-        >>> from persistkit import MemoryPersistenceBackend
-        >>> with BlockingBackend(MemoryPersistenceBackend()) as backend:
-        ...     backend.save("run:1", b"done")
-        ...     backend.list_keys()
-        ['run:1']
+    Attributes:
+        backend: what the calls go to.
     """
 
     def __init__(self, backend: PersistenceBackend) -> None:
-        check_backend(backend, type(self).__name__)
         self.backend = backend
-        self._core = backend.blocking_core
+        self.max_value_bytes = backend.max_value_bytes
 
     def __repr__(self) -> str:
-        return f"BlockingBackend({self.backend!r})"
+        return f"BackendEngine({self.backend!r})"
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.backend,)
+    def _save(self, key: str, value: BytesLike) -> None:
+        _run(self.backend.save, key, value)
 
-    def save(self, key: str, value: BytesLike) -> None:
-        """Store ``value`` under ``key``, replacing what was there."""
-        if self._core is None:
-            _run(self.backend.save, key, value)
-            return
-        check_key(key)
-        value = check_value(key, value)
-        with traced("save", key, len(value)):
-            self._core.save(key, value)
+    def _load(self, key: str) -> bytes | None:
+        return _as_bytes(_run(self.backend.load, key))
 
-    def load(self, key: str) -> bytes | None:
-        """Return the value stored under ``key``, or None when there is none."""
-        if self._core is None:
-            return _run(self.backend.load, key)
-        check_key(key)
-        with traced("load", key) as trace:
-            if (value := self._core.load(key)) is not None and trace is not None:
-                trace.size_bytes = len(value)
-            return value
+    def _delete(self, key: str) -> None:
+        _run(self.backend.delete, key)
 
-    def load_buffer(self, key: str) -> BytesLike | None:
-        """Return the value as ``load`` does; a large one perhaps in a writable buffer, the caller's own."""
-        if self._core is None:
-            kept = _run(self.backend.load, key)
-            return None if kept is None else bytes(kept)  # of what it keeps, no more than a copy is given away
-        check_key(key)
-        with traced("load", key) as trace:
-            if (value := self._core.load_buffer(key)) is not None and trace is not None:
-                trace.size_bytes = len(value)
-            return value
+    def _batch_save(self, items: dict[str, BytesLike]) -> None:
+        _run(self.backend.batch_save, items)
 
-    def delete(self, key: str) -> None:
-        """Remove the value stored under ``key``; no error when there is none."""
-        if self._core is None:
-            _run(self.backend.delete, key)
-            return
-        check_key(key)
-        with traced("delete", key):
-            self._core.delete(key)
+    def _batch_load(self, keys: list[str]) -> list[bytes | None]:
+        return [_as_bytes(value) for value in _run(self.backend.batch_load, keys)]
 
-    def batch_save(self, items: Items) -> None:
-        """Store every value of a mapping, or of an iterable of pairs; the last of a repeated key wins."""
-        if self._core is None:
-            _run(self.backend.batch_save, items)
-            return
-        collected = collect_items(items)
-        with traced("batch_save", size_bytes=sum(map(len, collected.values()))):
-            self._core.batch_save(collected)
+    def _batch_delete(self, keys: list[str]) -> None:
+        _run(self.backend.batch_delete, keys)
 
-    def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:
-        """Return the values of ``keys`` in their order, None where there is none."""
-        if self._core is None:
-            return _run(self.backend.batch_load, keys)
-        checked = check_keys(keys)
-        with traced("batch_load"):
-            return self._core.batch_load(checked)
-
-    def batch_delete(self, keys: Iterable[str]) -> None:
-        """Remove the values of ``keys``; no error for those that have none."""
-        if self._core is None:
-            _run(self.backend.batch_delete, keys)
-            return
-        checked = check_keys(keys)
-        with traced("batch_delete"):
-            self._core.batch_delete(checked)
-
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """Iterate over everything stored whose key starts with ``prefix``, in the engine's order."""
-        check_prefix(prefix)
-        return self._paged_entries(prefix) if self._core is None else self._core_entries(self._core, prefix)
-
-    def list_keys(self, prefix: str = "") -> list[str]:
-        """Return the known keys that start with ``prefix``, sorted by their UTF-8 bytes."""
-        if self._core is None:
-            return _run(self.backend.list_keys, prefix)
-        check_prefix(prefix)
-        with traced("list_keys", prefix):
-            return self._core.list_keys(prefix)
-
-    def exists(self, key: str) -> bool:
-        """Tell whether a value is stored under ``key``."""
-        if self._core is None:
-            return _run(self.backend.exists, key)
-        check_key(key)
-        with traced("exists", key):
-            return self._core.exists(key)
-
-    def key_count(self) -> int:
-        """Return how many values are stored, those of unknown keys included."""
-        if self._core is None:
-            return _run(self.backend.key_count)
-        with traced("key_count"):
-            return self._core.key_count()
-
-    @contextmanager
-    def open_reader(self, key: str) -> Iterator[BlockingReader | None]:
-        """Open the value of ``key`` for reading in chunks; the reader is None when there is none."""
-        check_key(key)
-        if self._core is not None:
-            with traced("open_reader", key), self._core.open_reader(key) as core_reader:
-                yield core_reader
-            return
-        with _entered(lambda: self.backend.open_reader(key)) as reader:
-            yield None if reader is None else _PortalReader(reader)
-
-    @contextmanager
-    def open_writer(self, key: str) -> Iterator[BlockingWriter]:
-        """Open the value of ``key`` for writing in chunks; it appears, whole, when the block ends well."""
-        check_key(key)
-        if self._core is not None:
-            with traced("open_writer", key), self._core.open_writer(key) as core_writer:
-                yield core_writer
-            return
-        with _entered(lambda: self.backend.open_writer(key)) as writer:
-            yield _PortalWriter(writer)
-
-    def change_token(self) -> object | None:
-        """Return a cheap token of the present content: equal tokens, nothing changed; None: it cannot be told."""
-        if self._core is None:
-            return _run(self.backend.change_token)
-        with traced("change_token"):
-            return self._core.change_token()
-
-    def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        """Run an asynchronous ``function`` with ``arguments``, such as the backend's ``check``; return its result."""
-        return _run(function, *arguments)
-
-    def close(self) -> None:
-        """Close the wrapped backend; using it again opens it anew."""
-        if self._core is None or type(self.backend).aclose is not PersistenceBackend.aclose:
-            _run(self.backend.aclose)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @staticmethod
-    def _core_entries(core: BlockingCore, prefix: str) -> Iterator[Entry]:
-        with traced("entries", prefix):
-            yield from core.entries(prefix)
-
-    def _paged_entries(self, prefix: str) -> Iterator[Entry]:
-        # A page a hop: one hop an entry would cost more than the listing itself.
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        # A page at a time: entering the loop for each entry would cost more than the listing itself.
         listing = _run(_started, self.backend, prefix)
         try:
             while page := _run(_next_page, listing):
@@ -231,6 +72,51 @@ class BlockingBackend:
             # Garbage may be collected anywhere, also when the loop has ended; the loop itself closes what it drops.
             if _background.can_be_asked():
                 _run(_closed, listing)
+
+    def _list_keys(self, prefix: str) -> list[str]:
+        return _run(self.backend.list_keys, prefix)
+
+    def _exists(self, key: str) -> bool:
+        return _run(self.backend.exists, key)
+
+    def _key_count(self) -> int:
+        return _run(self.backend.key_count)
+
+    def _change_token(self) -> object | None:
+        return _run(self.backend.change_token)
+
+    def close(self) -> None:
+        """Close the backend; using it again opens it anew."""
+        _run(self.backend.aclose)
+
+
+def engine_of(given: object, taker: str) -> Engine:
+    """Return the engine of what was given: an engine, a store, or a backend.
+
+    A backend that changes what an engine's backend does (it overrides ``save``, say) is used by its own methods.
+
+    Raises:
+        TypeError: ``given`` is none of them; the message says what ``taker`` takes, and nothing of the content.
+    """
+    engine = given if isinstance(given, Engine) else getattr(given, "engine", None)
+    if isinstance(given, PersistenceBackend) and (engine is None or not _adds_nothing(type(given))):
+        return BackendEngine(given)
+    if isinstance(engine, Engine):
+        return engine
+    advice = "persistkit.open(address) returns a store"
+    if isinstance(given, (str, PathLike)):
+        advice = f"to use what an address leads to, write {taker}(persistkit.open(address))"
+    raise TypeError(f"{taker} takes a store, an engine or a backend, not {type(given).__name__}; {advice}")
+
+
+def _adds_nothing(kind: type) -> bool:
+    return issubclass(kind, EngineBackend) and all(
+        getattr(kind, name) is getattr(EngineBackend, name) for name in _OPERATIONS
+    )
+
+
+def _as_bytes(value: BytesLike | None) -> bytes | None:
+    return value if value is None or type(value) is bytes else bytes(value)
 
 
 async def _started(backend: PersistenceBackend, prefix: str) -> Any:
@@ -253,35 +139,9 @@ async def _closed(listing: Any) -> None:
         await close()
 
 
-class _PortalReader:
-    """A reader of the background loop, without await."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self.size = reader.size
-
-    def read(self, size: int = -1) -> bytes:
-        return _run(self._reader.read, size)
-
-
-class _PortalWriter:
-    """A writer of the background loop, without await."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-
-    def write(self, chunk: BytesLike) -> None:
-        _run(self._writer.write, chunk)
-
-
-@contextmanager
-def _entered(opened: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
-    with _background.portal().wrap_async_context_manager(opened()) as entered:
-        yield entered
-
-
 def _run(function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-    portal = _background.portal()
+    """Return the result of an asynchronous function, run on the background loop."""
+    loop = _background.loop()
     tasks: list[asyncio.Task[Any] | None] = []
     ended = threading.Event()
 
@@ -292,7 +152,7 @@ def _run(function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         finally:
             ended.set()
 
-    def cancel() -> None:
+    async def cancel() -> None:
         for task in tasks:
             if task is not None:
                 task.cancel()
@@ -300,12 +160,12 @@ def _run(function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
             ended.set()
 
     try:
-        return portal.call(work)
+        return asyncio.run_coroutine_threadsafe(work(), loop).result()
     except BaseException:
         # Interrupted while it waited: as for a cancelled task, nothing may change afterwards. Cancelled once, as
-        # asyncio does; cancelling the portal's future would cancel the cleaning up as well.
+        # asyncio does; cancelling the future would cancel the cleaning up as well.
         if not ended.is_set():
-            portal.call(cancel)
+            asyncio.run_coroutine_threadsafe(cancel(), loop)
             ended.wait()
         raise
 
@@ -329,23 +189,24 @@ class _BackgroundLoop:
 
     def _forget(self) -> None:
         self._lock = threading.RLock()
-        self._portal: BlockingPortal | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
 
-    def portal(self) -> BlockingPortal:
-        """Return the portal into the loop, from any thread but the loop's own.
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, for any thread but its own.
 
         Raises:
+            RuntimeError: the calling thread is the loop's own, which would wait for itself.
             StorageError: the loop cannot be started, or the interpreter is exiting and it has ended; one started now
                 could never be stopped.
         """
-        portal = self._portal
-        if portal is None or not self._is_alive():
-            with self._lock:
-                portal = self._portal
-                if portal is None or not self._is_alive():
-                    portal = self._portal = self._start()
-        return portal
+        if self._thread is threading.current_thread():
+            raise RuntimeError("a backend is used without await in its own event loop; await its methods there")
+        with self._lock:
+            if self._loop is None or not self._is_alive():
+                self._loop = self._start()
+            return self._loop
 
     def can_be_asked(self) -> bool:
         """Tell whether the loop runs, and not in this very thread."""
@@ -354,33 +215,29 @@ class _BackgroundLoop:
     def _is_alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def _start(self) -> BlockingPortal:
+    def _start(self) -> asyncio.AbstractEventLoop:
         if self._over:
             raise StorageError(
                 "use a backend at the interpreter's exit: the background event loop has ended; finish before, "
                 "in an atexit handler"
             )
-
-        import anyio
-        from anyio.from_thread import BlockingPortal
-
-        started: Future[BlockingPortal] = Future()
+        started: Future[asyncio.AbstractEventLoop] = Future()
 
         async def serve() -> None:
-            async with BlockingPortal() as portal:
-                started.set_result(portal)
-                await portal.sleep_until_stopped()
+            self._stopping = asyncio.Event()
+            started.set_result(asyncio.get_running_loop())
+            await self._stopping.wait()
 
         def run() -> None:
             try:
-                anyio.run(serve)
+                asyncio.run(serve())
             except BaseException as error:
                 if started.done():
                     raise
                 started.set_exception(error)
 
-        # A daemon, stopped by atexit: start_blocking_portal's own thread is joined before atexit handlers run,
-        # so a loop for the whole process could never be told to stop.
+        # A daemon, stopped by atexit: any other thread is joined before atexit handlers run, so a loop for the whole
+        # process could never be told to stop.
         self._thread = threading.Thread(target=run, name="persistkit", daemon=True)
         try:
             self._thread.start()
@@ -392,10 +249,10 @@ class _BackgroundLoop:
             ) from error
 
     def _stop(self) -> None:
-        portal, thread, self._over = self._portal, self._thread, True
-        if portal is not None and thread is not None and thread.is_alive():
-            portal.call(portal.stop, True)
-            thread.join()
+        self._over = True
+        if self._loop is not None and self._stopping is not None and self._thread is not None and self._is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
 
 
 _background = _BackgroundLoop()

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from persistkit.errors import BatchError, StorageError
 
-__all__ = ["UNANSWERED", "attempt_chunks", "attempt_each", "paged", "raise_failures"]
+__all__ = ["UNANSWERED", "attempt_chunks", "attempt_each", "paged", "raise_failures", "untried"]
 
 Chunk = TypeVar("Chunk", bound=Collection[str])
 
@@ -45,7 +45,7 @@ def attempt_each(
     def attempt() -> None:
         for key in pending:
             if unanswered:
-                failures[key] = _untried(operation, key, unanswered[0])
+                failures[key] = untried(operation, key, unanswered[0])
                 continue
             try:
                 work(key)
@@ -77,7 +77,7 @@ def attempt_chunks(operation: str, chunks: Iterable[Chunk], work: Callable[[Chun
     for chunk in chunks:
         attempted += len(chunk)
         if unanswered is not None:
-            failures |= {key: _untried(operation, key, unanswered) for key in chunk}
+            failures |= {key: untried(operation, key, unanswered) for key in chunk}
             continue
         try:
             failures |= work(chunk)
@@ -110,5 +110,6 @@ def raise_failures(operation: str, attempted: int, failures: dict[str, Exception
     ) from error
 
 
-def _untried(operation: str, key: str, reason: StorageError) -> StorageError:
+def untried(operation: str, key: str, reason: StorageError) -> StorageError:
+    """Return the error of a key that was not tried because the storage had stopped answering."""
     return StorageError(f"{operation} {key!r}: not tried, because of: {reason}", errno=reason.errno)
