@@ -22,6 +22,7 @@ __all__ = [
     "check_value",
     "chunked",
     "collect_items",
+    "key_of",
 ]
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
@@ -51,6 +52,21 @@ def check_key(key: str) -> None:
         raise InvalidKeyError(
             f"a key must fit {MAX_KEY_BYTES:,} UTF-8 bytes, not {size_bytes:,}: {_shortened(key)}; shorten it"
         )
+
+
+def key_of(name: bytes) -> str | None:
+    r"""Return the key whose UTF-8 ``name`` is, or None when that cannot be a key: other programs store what they like.
+
+    Example:
+        >>> key_of(b"run/1"), key_of(b"\xff")
+        ('run/1', None)
+    """
+    if len(name) > MAX_KEY_BYTES or b"\0" in name:
+        return None
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def check_keys(keys: Iterable[str]) -> list[str]:

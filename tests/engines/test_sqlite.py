@@ -1,4 +1,4 @@
-"""The contract on a SQLite file."""
+"""SQLiteEngine: the contract, and what is true of a SQLite file alone."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from persistkit import PersistenceBackend
-from persistkit.backends.sql import SQLPersistenceBackend
-from persistkit.testing import BackendContract
+from persistkit.engine import Engine
+from persistkit.engines.sqlite import SQLiteEngine
+from persistkit.testing import EngineContract
 
 
-class TestSQLite(BackendContract):
-    """SQLPersistenceBackend on a file, read back by the standard library."""
+class TestSQLite(EngineContract):
+    """SQLiteEngine on a file, read back by the standard library."""
 
     tries_the_limit = True
 
@@ -22,11 +22,11 @@ class TestSQLite(BackendContract):
     def _file(self, tmp_path: Path) -> None:
         self.path = tmp_path / "state.db"
 
-    def make_backend(self) -> PersistenceBackend:
+    def make_engine(self) -> Engine:
         """Make an empty file."""
-        return SQLPersistenceBackend(f"sqlite:///{self.path}", create=True)
+        return SQLiteEngine(f"sqlite:///{self.path}", create=True)
 
-    async def read_raw(self, backend: PersistenceBackend, key: str) -> bytes | None:  # noqa: ARG002 - the file is the route
+    def read_raw(self, engine: Engine, key: str) -> bytes | None:  # noqa: ARG002 - the file is the route
         """Read the row."""
         with closing(sqlite3.connect(self.path)) as connection:
             row = connection.execute("SELECT value FROM persistkit WHERE key = ?", (key.encode(),)).fetchone()

@@ -1,0 +1,215 @@
+"""SQLEngine: what SQLite and PostgreSQL share, one table of keys and values and the statements on it."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from time import time_ns
+from typing import Any, ClassVar, Final, Protocol, TypeVar
+
+from persistkit.arguments import BytesLike, check_timeout, chunked, key_of
+from persistkit.engine import Engine, Entry
+from persistkit.engines.read_only import refusal
+from persistkit.errors import BatchError, StorageError
+
+__all__ = ["SCHEMA_VERSION", "Connection", "SQLEngine", "moment"]
+
+T = TypeVar("T")
+
+SCHEMA_VERSION: Final = 1
+
+_PAGE_ROWS: Final = 20_000
+_STATEMENT_ROWS: Final = 5_000
+_STATEMENT_BYTES: Final = 32 * 1024 * 1024
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+# The last microsecond that pandas can show.
+_LATEST: Final = 2**63 // 1000 - 1
+
+
+class Connection(Protocol):
+    """A driver's connection, as far as both drivers agree."""
+
+    def execute(self, statement: str, parameters: Sequence[object] = ..., /) -> Any:
+        """Execute one statement and return a cursor. Any: the drivers' cursors have no type in common."""
+
+    def cursor(self) -> Any:
+        """Return a cursor, for ``executemany``. Any: as above."""
+
+
+class SQLEngine(Engine):
+    """Values in one table. A subclass hands a connection to a function, for one statement or for a transaction.
+
+    Attributes:
+        table: the name of the table; ``<table>_version`` keeps the version of its schema.
+        mark: the driver's placeholder for bytes and numbers.
+        value_column: the value as bytes, however another program stored it.
+        modified_column: the time as a number, or NULL.
+    """
+
+    batch_is_transaction = True
+    mark: ClassVar[str]
+    value_column: ClassVar[str] = "value"
+    modified_column: ClassVar[str] = "modified"
+
+    def __init__(self, table: str, *, create: bool, read_only: bool, timeout_seconds: float) -> None:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
+            raise ValueError(f"a table's name is at most 51 letters, digits and underscores, not {table!r}")
+        if create and table.lower().endswith("_version"):
+            raise ValueError(f"a table cannot be named {table!r}: another table may keep its version there")
+        if create and read_only:
+            raise ValueError("what is opened read only is not made; drop create=True")
+        check_timeout(timeout_seconds)
+        self.table = table
+        self._create = create
+        self._read_only = read_only
+        self._timeout_seconds = timeout_seconds
+        mark = self.mark
+        self._upsert = (
+            f'INSERT INTO "{table}" (key, size, modified, value) VALUES ({mark}, {mark}, {mark}, {mark}) '  # noqa: S608 - a plain word
+            "ON CONFLICT (key) DO UPDATE SET size = excluded.size, modified = excluded.modified, value = excluded.value"
+        )
+        self._delete_one = f'DELETE FROM "{table}" WHERE key = {mark}'  # noqa: S608
+        self._select_one = f'SELECT {self.value_column} FROM "{table}" WHERE key = {mark}'  # noqa: S608
+
+    def _check_version(self, version: int | None) -> None:
+        if version not in (None, SCHEMA_VERSION):
+            raise StorageError(
+                f"the table {self.table!r} in {self!r} has version {version}, and this persistkit knows "
+                f"{SCHEMA_VERSION}; install a newer persistkit"
+            )
+
+    @abstractmethod
+    def _run(self, tried: str, subject: object, work: Callable[[Connection], T]) -> T:
+        """Return what ``work`` makes of a connection, for one statement; an error says ``tried.format(subject)``."""
+
+    @abstractmethod
+    def _run_transaction(self, tried: str, subject: object, work: Callable[[Connection], None]) -> None:
+        """Run ``work`` in one transaction."""
+
+    @abstractmethod
+    def _select_many(self, keys: list[bytes]) -> tuple[str, Sequence[object]]:
+        """Return the statement for the rows (key, value) of several keys, and its parameters."""
+
+    def _write(self, tried: str, subject: object, statement: str, parameters: Sequence[object]) -> bool:
+        """Execute a statement that writes; tell whether it changed a row."""
+        self._refuse_if_read_only(tried, subject)
+        return bool(self._run(tried, subject, lambda connection: connection.execute(statement, parameters).rowcount))
+
+    def _read(self, tried: str, subject: object, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
+        found: list[Any] = self._run(
+            tried, subject, lambda connection: connection.execute(statement, parameters).fetchall()
+        )
+        return found
+
+    def _refuse_if_read_only(self, tried: str, subject: object) -> None:
+        if self._read_only:
+            raise refusal(tried.format(subject), repr(self))
+
+    def _save(self, key: str, value: BytesLike) -> None:
+        self._write("save {!r}", key, self._upsert, _row(key, value))
+
+    def _load(self, key: str) -> bytes | None:
+        found = self._read("load {!r}", key, self._select_one, (key.encode(),))
+        return found[0][0] if found else None
+
+    def _delete(self, key: str) -> None:
+        self._write("delete {!r}", key, self._delete_one, (key.encode(),))
+
+    def _exists(self, key: str) -> bool:
+        statement = f'SELECT 1 FROM "{self.table}" WHERE key = {self.mark}'  # noqa: S608
+        return bool(self._read("look for {!r}", key, statement, (key.encode(),)))
+
+    def _key_count(self) -> int:
+        ((count,),) = self._read("count the keys", None, f'SELECT count(*) FROM "{self.table}"')  # noqa: S608
+        return int(count)
+
+    def _add(self, key: str, value: BytesLike) -> bool:
+        statement = self._upsert.partition(" DO UPDATE ")[0] + " DO NOTHING"
+        return self._write("add {!r}", key, statement, _row(key, value))
+
+    def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
+        mark = self.mark
+        statement = (
+            f'UPDATE "{self.table}" SET size = {mark}, modified = {mark}, value = {mark} '  # noqa: S608
+            f"WHERE key = {mark} AND value = {mark}"
+        )
+        parameters = (*_row(key, value)[1:], key.encode(), bytes(expected))
+        return self._write("replace {!r}", key, statement, parameters)
+
+    def _batch_save(self, items: dict[str, BytesLike]) -> None:
+        def statements(connection: Connection) -> None:
+            # In one order: batches that cross would lock each other out.
+            for chunk in chunked(dict(sorted(items.items())), _STATEMENT_ROWS, _STATEMENT_BYTES):
+                connection.cursor().executemany(self._upsert, [_row(key, value) for key, value in chunk.items()])
+
+        self._transact("save a batch of {:,} keys", list(items), statements)
+
+    def _batch_delete(self, keys: list[str]) -> None:
+        def statements(connection: Connection) -> None:
+            connection.cursor().executemany(self._delete_one, [(key.encode(),) for key in sorted(keys)])
+
+        self._transact("delete a batch of {:,} keys", keys, statements)
+
+    def _transact(self, tried: str, keys: list[str], statements: Callable[[Connection], None]) -> None:
+        self._refuse_if_read_only(tried, len(keys))
+        try:
+            self._run_transaction(tried, len(keys), statements)
+        except StorageError as error:
+            raise BatchError(f"{error}; nothing of the batch was carried out", dict.fromkeys(keys, error)) from error
+
+    def _batch_load(self, keys: list[str]) -> list[bytes | None]:
+        ordered = [key.encode() for key in keys]
+        loaded: dict[bytes, bytes] = {}
+        asked = iter(dict.fromkeys(ordered))
+        try:
+            while chunk := list(islice(asked, _STATEMENT_ROWS)):
+                loaded.update(self._read("load a batch of {:,} keys", len(keys), *self._select_many(chunk)))
+        except StorageError as error:
+            raise BatchError(str(error), dict.fromkeys(keys, error)) from error
+        return [loaded.get(key) for key in ordered]
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        # The length of the value, which no database reads it for, because other programs may write another size.
+        for page in self._pages(f"key, length(value), {self.modified_column}", prefix):
+            for raw, size, modified in page:
+                key = key_of(raw)
+                if key is not None or not prefix:
+                    yield Entry(key, size, moment(modified))
+
+    def _list_keys(self, prefix: str) -> list[str]:
+        return [key for page in self._pages("key", prefix) for (raw,) in page if (key := key_of(raw)) is not None]
+
+    def _pages(self, columns: str, prefix: str) -> Iterator[list[Any]]:
+        """Iterate over rows in the order of the keys' bytes; no page is a snapshot of the next one."""
+        # Text that is not valid Unicode starts no key, and compares as bytes all the same.
+        last = prefix.encode(errors="surrogatepass")
+        compare, end = ">=", ""
+        parameters: tuple[bytes, ...] = ()
+        if prefix:
+            # The smallest bytes above all that start with the prefix: UTF-8 has no byte 255, so one more fits.
+            end, parameters = f"AND key < {self.mark}", (last[:-1] + bytes([last[-1] + 1]),)
+        while True:
+            statement = (
+                f'SELECT {columns} FROM "{self.table}" WHERE key {compare} {self.mark} {end} '  # noqa: S608
+                f"ORDER BY key LIMIT {_PAGE_ROWS}"
+            )
+            page = self._read("list keys starting with {!r}", prefix, statement, (last, *parameters))
+            yield page
+            if len(page) < _PAGE_ROWS:
+                return
+            last, compare = page[-1][0], ">"
+
+
+def _row(key: str, value: BytesLike) -> tuple[bytes, int, int, bytes]:
+    return key.encode(), len(value), time_ns() // 1000, bytes(value)
+
+
+def moment(microseconds: object) -> datetime | None:
+    """Return the time a row tells, or None where another program wrote something else."""
+    if isinstance(microseconds, int) and 0 <= microseconds <= _LATEST:
+        return _EPOCH + microseconds * _MICROSECOND
+    return None

@@ -1,0 +1,291 @@
+"""SQLiteEngine: values in one table of a SQLite file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from errno import ENOENT, ETIMEDOUT
+from pathlib import Path
+from threading import Lock
+from typing import Final, TypeVar
+from weakref import WeakSet
+
+from persistkit.engine import Entry
+from persistkit.engines.sql import SCHEMA_VERSION, SQLEngine, moment
+from persistkit.engines.sqlite.read_only import BUSY, ReadOnlyDatabase, connect, pauses
+from persistkit.errors import StorageError
+
+__all__ = ["SQLiteEngine"]
+
+T = TypeVar("T")
+
+_ADVICE: Final = {
+    sqlite3.SQLITE_NOTADB: "; name another",
+    sqlite3.SQLITE_READONLY: "; to read it, open it with read_only=True",
+    sqlite3.SQLITE_CANTOPEN: "; file and folder must be writable, or open it with read_only=True",
+}
+
+
+class SQLiteEngine(SQLEngine):
+    """Values in one table of a SQLite file, for one machine.
+
+    Promises, beyond ``Engine``:
+
+    * A save that returned is written through to the disk (WAL, ``synchronous=FULL``).
+    * A batch is one transaction: all of it is stored or deleted, or, when anything fails, nothing. Its ``BatchError``
+      then names every key.
+    * ``add`` and ``replace`` are atomic among all processes that write the file.
+    * Keys are stored as bytes and ordered as bytes. A row of another program whose key cannot be a key is listed with
+      key None.
+    * Opened read only, neither the file nor its folder changes by one byte (``ReadOnlyDatabase``). A file without the
+      table is never changed without ``create=True``.
+
+    One connection for all threads; readers and writers hold the whole value in memory. Several processes may share a
+    file; the tables are made once, however many of them begin at the same time. The connection is closed before a fork,
+    and parent and child open their own: SQLite would take the parent's locks for the child's, and lose its commits.
+
+    Args:
+        address: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
+        create: make the file and the tables if they do not exist.
+        read_only: change nothing.
+        table: the name of the table; stores with different tables share a file.
+        timeout_seconds: how long to wait for other processes that are writing the file.
+
+    Raises:
+        StorageError: the file does not exist, and ``create`` is False.
+        ValueError: the address names no file, the table's name is not a plain word, or the timeout is not above zero.
+
+    Example:
+        >>> import tempfile
+        >>> engine = SQLiteEngine(f"sqlite:///{tempfile.mkdtemp()}/state.db", create=True)
+        >>> engine.save("session:1", b"state")
+        >>> engine.list_keys("session:")
+        ['session:1']
+    """
+
+    mark = "?"
+    # Other programs may write text.
+    value_column = "CAST(value AS BLOB)"
+    modified_column = "iif(typeof(modified) = 'integer', modified, NULL)"
+    concurrency = 1
+    max_value_bytes = 1_000_000_000 - 8_192
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        table: str = "persistkit",
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        super().__init__(table, create=create, read_only=read_only, timeout_seconds=timeout_seconds)
+        self._path = _path_of(address)
+        self._forget()
+        self._see_file()
+
+    def _forget(self) -> None:
+        self._reader = ReadOnlyDatabase(self._path, timeout_seconds=self._timeout_seconds)
+        self._lock = Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._is_seen = False
+        _engines.add(self)
+
+    def __repr__(self) -> str:
+        return f"SQLiteEngine({f'sqlite:///{self._path}'!r})"
+
+    def __getstate__(self) -> dict[str, object]:
+        own = {"_reader", "_lock", "_connection"}
+        return {name: value for name, value in self.__dict__.items() if name not in own}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        # Nothing is looked for here: an error while a worker unpickles leaves a pool waiting for ever.
+        self.__dict__ |= state
+        self._forget()
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # the arguments were refused
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next operation opens one anew."""
+        self._reader.close()
+        with self._lock:
+            self._disconnect()
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        yield from super()._entries(prefix)
+        if not prefix:
+            # A key that is text or a number, of another program: below all bytes.
+            statement = f"SELECT length(value), {self.modified_column} FROM \"{self.table}\" WHERE key < x''"  # noqa: S608
+            for size, modified in self._read("list keys that are not bytes", None, statement):
+                yield Entry(None, size, moment(modified))
+
+    def _read_range(self, key: str, start: int, size: int) -> bytes | None:
+        def read(connection: sqlite3.Connection) -> bytes | None:
+            connection.execute("BEGIN")  # or else the row could be another key's by the time it is opened
+            statement = f'SELECT rowid FROM "{self.table}" WHERE key = ?'  # noqa: S608
+            found = connection.execute(statement, (key.encode(),)).fetchone()
+            part = None
+            if found is not None:
+                with connection.blobopen(self.table, "value", found[0], readonly=True) as blob:
+                    blob.seek(min(start, len(blob)))
+                    part = blob.read(min(size, len(blob)))
+            connection.execute("COMMIT")
+            return part
+
+        return self._run("read a part of {!r}", key, read)
+
+    def _select_many(self, keys: list[bytes]) -> tuple[str, list[bytes]]:
+        marks = ", ".join("?" * len(keys))
+        return f'SELECT key, {self.value_column} FROM "{self.table}" WHERE key IN ({marks})', keys  # noqa: S608
+
+    def _change_token(self) -> object:
+        def look(connection: sqlite3.Connection) -> object:
+            # Commits of other connections, and rows changed by this one; both counts are this connection's.
+            statement = "SELECT data_version, total_changes() FROM pragma_data_version"
+            return self._connection_mark, *connection.execute(statement).fetchone()
+
+        return self._reader.change_token() if self._read_only else self._run("look for changes", None, look)
+
+    def _run_transaction(self, tried: str, subject: object, work: Callable[[sqlite3.Connection], None]) -> None:
+        def run(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            work(connection)
+            connection.execute("COMMIT")
+
+        self._run(tried, subject, run)
+
+    def _run(self, tried: str, subject: object, work: Callable[[sqlite3.Connection], T]) -> T:
+        waits = deadline = None
+        while True:
+            try:
+                return self._run_once(work)
+            except StorageError as error:
+                raise StorageError(f"{tried.format(subject)}: {error}", errno=error.errno) from error
+            except sqlite3.Error as error:
+                code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+                if code not in BUSY:
+                    advice = _ADVICE.get(code, "")
+                    raise StorageError(f"{tried.format(subject)} in {self!r}: {error}{advice}") from error
+                # SQLite's own waiting would not end by Ctrl-C, and would keep other threads from reading.
+                if waits is None or deadline is None:
+                    waits, deadline = pauses(), time.monotonic() + self._timeout_seconds
+                elif time.monotonic() > deadline:
+                    reason = f"another process kept it locked for {self._timeout_seconds:g} s"
+                    raise StorageError(f"{tried.format(subject)} in {self!r}: {reason}", errno=ETIMEDOUT) from error
+            time.sleep(next(waits))
+
+    def _run_once(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._read_only:
+            self._see_table()
+            return self._reader.run(work)
+        with self._lock:
+            connection = self._connection or self._connect()
+            try:
+                return work(connection)
+            except BaseException:
+                if connection.in_transaction:
+                    self._disconnect()  # which rolls back
+                raise
+
+    def _connect(self) -> sqlite3.Connection:
+        self._see_file()
+        if not self._create:
+            self._see_table()
+        connection = connect(str(self._path), "mode=rwc" if self._create else "mode=rw")
+        try:
+            version = self._version(connection)
+            self._check_version(version)
+            ((mode,),) = connection.execute("PRAGMA journal_mode")
+            if mode != "wal":
+                ((mode,),) = connection.execute("PRAGMA journal_mode=WAL")
+            if mode != "wal":
+                raise StorageError(f"{self!r} keeps no write-ahead log; put the file on a local disk")
+            connection.execute("PRAGMA synchronous=FULL")
+            if version is None:
+                self._make_table(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._connection_mark = connection, object()
+        return connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _see_file(self) -> None:
+        if not self._create and not self._path.exists():
+            raise StorageError(f"open {self!r}: there is no such file; pass create=True to make it", errno=ENOENT)
+        if self._path.is_dir():
+            raise StorageError(f"open {self!r}: this is a directory; name a file in it, or open the path as it is")
+        if not self._path.parent.is_dir():
+            raise StorageError(f"open {self!r}: there is no directory {str(self._path.parent)!r}; make it first")
+
+    def _see_table(self) -> None:
+        """Look for the table, once, without changing a file that has none."""
+        if self._is_seen:
+            return
+        version = self._reader.run(self._version)
+        if version is None:
+            advice = "" if self._read_only else "; pass create=True to make it"
+            raise StorageError(f"{self!r} has no table {self.table!r}{advice}")
+        self._check_version(version)
+        self._is_seen = True
+
+    def _version(self, connection: sqlite3.Connection) -> int | None:
+        name = f"{self.table}_version"
+        there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE"
+        if connection.execute(there, (name,)).fetchone() is None:
+            return None
+        ((version,),) = connection.execute(f'SELECT max(version) FROM "{name}"')  # noqa: S608
+        return int(version)
+
+    def _make_table(self, connection: sqlite3.Connection) -> None:
+        # The value comes last: SQLite reads a row from its start, and a listing stops before the value's pages.
+        columns = "key BLOB NOT NULL, size BIGINT NOT NULL, modified BIGINT NOT NULL, value BLOB NOT NULL"
+        name = f'"{self.table}_version"'
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(f'CREATE TABLE IF NOT EXISTS "{self.table}" ({columns}, PRIMARY KEY (key))')
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (version INTEGER NOT NULL, PRIMARY KEY (version))")
+        missing = f"NOT EXISTS (SELECT * FROM {name})"  # noqa: S608
+        connection.execute(f"INSERT INTO {name} SELECT {SCHEMA_VERSION} WHERE {missing}")
+        connection.execute("COMMIT")
+
+
+# SQLite must not be used, nor closed, on both sides of a fork: a child that opens the same file takes over what the
+# parent's memory says of its locks, does not ask for any, and the log can be deleted under its commits.
+_engines: Final[WeakSet[SQLiteEngine]] = WeakSet()
+_at_fork: Final[list[SQLiteEngine]] = []
+_forking: Final = Lock()
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    for engine in list(_engines):
+        engine._lock.acquire()
+        engine._disconnect()
+        _at_fork.append(engine)
+
+
+def _after_fork() -> None:
+    while _at_fork:
+        _at_fork.pop()._lock.release()
+    _forking.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+def _path_of(address: str) -> Path:
+    scheme, _, path = address.partition(":///")
+    if scheme != "sqlite" or path in {"", ":memory:"}:
+        raise ValueError("a SQLite address names a file, sqlite:///state.db; for values in memory open memory:")
+    if "?" in path:
+        raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
+    return Path(path).expanduser().absolute()

@@ -1,0 +1,201 @@
+"""ReadOnlyDatabase: a SQLite file of any program, read without changing a byte of it or of its folder."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
+from errno import ENOENT, ETIMEDOUT
+from itertools import chain, repeat
+from pathlib import Path
+from threading import Lock
+from typing import Final, NamedTuple, TypeVar
+
+from persistkit.errors import StorageError
+
+__all__ = ["BUSY", "ReadOnlyDatabase", "connect", "pauses"]
+
+T = TypeVar("T")
+
+# Somebody else is writing, or starting: it passes.
+BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+# What a reader meets while a writer opens or closes the file, and what stays where the file cannot be read.
+_STARTING: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR})
+_MOST_FAILURES: Final = 5
+_HOT_JOURNAL: Final = 776  # SQLITE_READONLY_ROLLBACK
+# Two changes within one tick of the kernel's clock (10 ms at most) leave the same time.
+_TICK_NANOSECONDS: Final = 20_000_000
+
+
+class _State(NamedTuple):
+    """What lies there: inode, size and time of the file and of what SQLite keeps beside it; None for what does not."""
+
+    path: str
+    file: tuple[int, int, int]
+    wal: tuple[int, int, int] | None
+    shm: tuple[int, int, int] | None
+    journal: tuple[int, int, int] | None
+
+    def is_young(self) -> bool:
+        """Tell whether a change now could leave the same times."""
+        newest = max(seen[2] for seen in (self.file, self.wal, self.journal) if seen is not None)
+        return abs(time.time_ns() - newest) < _TICK_NANOSECONDS
+
+
+class _Opened(NamedTuple):
+    connection: sqlite3.Connection
+    is_locking: bool
+    is_kept: bool
+
+
+class ReadOnlyDatabase:
+    """A SQLite file of any program, opened by what lies there, so that reading changes nothing.
+
+    ``mode=ro`` alone makes ``-wal`` and ``-shm`` beside a file that was closed in WAL mode, and leaves them. So:
+
+    * in WAL mode and closed: as a file that nobody changes (``immutable``); opened anew when somebody did.
+    * ``-wal`` and ``-shm``: through the shared memory of a live writer, or of one that was killed, which is only read.
+    * ``-wal`` alone: without locks, the log's index in memory; never beside a live writer, it would read torn pages.
+    * in rollback mode: with ``mode=ro`` and its locks.
+
+    What is read without locks counts only if nothing was changed meanwhile, and is read again otherwise. A connection
+    that could hold up the end of a writer is closed after each read. Safe for threads, and after a fork. One moment
+    cannot be excluded: when the last writer closes between the look at its files and the opening, SQLite may make an
+    empty ``-wal``.
+
+    Args:
+        path: of the file. The programs that write it may come and go.
+        timeout_seconds: how long to wait for a moment in which the file can be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, timeout_seconds: float = 30.0) -> None:
+        self.path = os.path.abspath(path)  # noqa: PTH100 - a link stays a link
+        self._timeout_seconds = timeout_seconds
+        self._forget()
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what ``work`` returns of a connection; it is called again when the file was changed meanwhile.
+
+        Raises:
+            StorageError: there is no file; its last writer must finish its rollback first; or there was no moment in
+                which it could be read (``ETIMEDOUT``).
+            sqlite3.Error: a statement fails, or the file is not a database.
+        """
+        if self._process != os.getpid():  # what is kept holds no lock and no log: the child may close it
+            self._forget()
+        deadline = time.monotonic() + self._timeout_seconds
+        failures = 0
+        for pause in pauses():
+            before = self._look()
+            try:
+                with self._lock:
+                    opened = self._open(before)
+                    with nullcontext() if opened.is_kept else closing(opened.connection):
+                        answer = work(opened.connection)
+                if opened.is_locking or (not before.is_young() and self._look() == before):
+                    return answer
+            except sqlite3.Error as error:
+                code: int = getattr(error, "sqlite_errorcode", None) or 0
+                if code == _HOT_JOURNAL:
+                    raise StorageError(
+                        f"read {self.path!r}: its writer ended within a transaction; let it, or the sqlite3 program, "
+                        "open the file and finish the rollback"
+                    ) from error
+                if code & 0xFF not in BUSY:
+                    failures += 1
+                    is_passing = code & 0xFF in _STARTING or self._look() != before
+                    if not is_passing or failures == _MOST_FAILURES:
+                        raise
+            if time.monotonic() > deadline:
+                raise StorageError(
+                    f"read {self.path!r}: it was locked or changed all the time, for {self._timeout_seconds:g} s",
+                    errno=ETIMEDOUT,
+                )
+            time.sleep(pause)
+        raise AssertionError("pauses have no end")
+
+    def change_token(self) -> object:
+        """Return what moves with every commit of any program; raises as ``run``."""
+        state = self._look()
+        return (state._replace(shm=None), time.monotonic_ns() if state.is_young() else None)
+
+    def close(self) -> None:
+        """Close the connection that is kept; the next read opens one anew."""
+        with self._lock:
+            self._close()
+
+    def _forget(self) -> None:
+        self._process = os.getpid()
+        self._lock = Lock()
+        self._kept: tuple[_State, _Opened] | None = None
+
+    def _look(self) -> _State:
+        path = self.path
+        if os.path.islink(path):  # noqa: PTH114 - the other files lie beside what the link leads to
+            path = os.path.realpath(path)
+        file, *others = (_identity(path + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
+        if file is None:
+            raise StorageError(f"read {self.path!r}: there is no such file", errno=ENOENT)
+        return _State(path, file, *others)
+
+    def _open(self, state: _State) -> _Opened:
+        if self._kept is not None and self._kept[0] == state:
+            return self._kept[1]
+        self._close()
+        opened = _open(state)
+        if opened.is_kept and not state.is_young():
+            self._kept = state, opened
+        return opened
+
+    def _close(self) -> None:
+        if self._kept is not None:
+            self._kept[1].connection.close()
+            self._kept = None
+
+
+def connect(path: str, options: str) -> sqlite3.Connection:
+    """Connect to a file, with options of SQLite's URIs; in autocommit, and a lock that is held is an error at once."""
+    address = f"{Path(path).as_uri()}?{options}"
+    return sqlite3.connect(address, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def pauses() -> Iterator[float]:
+    """Return how long to wait, in seconds, before each further try."""
+    return chain((0.0005, 0.001, 0.002, 0.005, 0.01), repeat(0.02))
+
+
+def _open(state: _State) -> _Opened:
+    if not state.file[1]:  # SQLite would delete a -wal beside an empty file
+        return _Opened(sqlite3.connect(":memory:"), is_locking=False, is_kept=False)
+    if state.wal is not None and state.shm is not None:
+        return _Opened(connect(state.path, "mode=ro&readonly_shm=1"), is_locking=True, is_kept=False)
+    if state.wal is not None and state.wal[1]:
+        connection = connect(state.path, "mode=ro&vfs=unix-none")
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        return _Opened(connection, is_locking=False, is_kept=False)
+    if _is_in_wal_mode(state.path):
+        return _Opened(connect(state.path, "immutable=1"), is_locking=False, is_kept=True)
+    return _Opened(connect(state.path, "mode=ro"), is_locking=True, is_kept=True)
+
+
+def _is_in_wal_mode(path: str) -> bool:
+    # SQLite tells: to open the file here, and close it again, would end the locks of every other connection that this
+    # process has to it. Without locks it refuses WAL mode before it makes a file, and names a hot journal.
+    with closing(connect(path, "mode=ro&nolock=1")) as connection:
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
+                raise
+            return True
+    return False
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    try:
+        seen = os.stat(path)  # noqa: PTH116 - many times for each read, and a Path costs more than the call
+    except FileNotFoundError:
+        return None
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns
