@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from persistkit.backend import PersistenceBackend
+from persistkit.background import BackendEngine
 from persistkit.engine import Engine
+from persistkit.testing.awaiting import AwaitingContract, backend_of
 from persistkit.testing.batches import BatchesContract
 from persistkit.testing.listings import ListingsContract
 from persistkit.testing.sharing import SharingContract
 from persistkit.testing.streams import StreamsContract
 from persistkit.testing.values import ValuesContract
 
-__all__ = ["EngineContract"]
+__all__ = ["BackendContract", "EngineContract"]
+
+T = TypeVar("T")
 
 
 class EngineContract(ValuesContract, BatchesContract, ListingsContract, StreamsContract, SharingContract):
@@ -45,3 +55,46 @@ class EngineContract(ValuesContract, BatchesContract, ListingsContract, StreamsC
 
     def _stored(self, engine: Engine, key: str) -> bytes | None:
         return self.read_raw(engine, key)
+
+
+class BackendContract(
+    AwaitingContract, ValuesContract, BatchesContract, ListingsContract, StreamsContract, SharingContract
+):
+    """The contract of ``PersistenceBackend`` as tests, for a backend of your own: use it as ``EngineContract``.
+
+    The tests of an engine run over the backend's methods on the background event loop, the others await them.
+    Listing is put to the test where the backend overrides ``entries``; elsewhere the tests see that it says so.
+
+    Example:
+        >>> from persistkit import MemoryPersistenceBackend
+        >>> class TestMemory(BackendContract):
+        ...     def make_backend(self) -> PersistenceBackend:
+        ...         return MemoryPersistenceBackend()
+    """
+
+    def make_backend(self) -> PersistenceBackend | Awaitable[PersistenceBackend]:
+        """Return an empty backend; override it, with or without ``async``."""
+        raise NotImplementedError(f"{type(self).__name__} must override make_backend() to return an empty backend")
+
+    def read_raw(self, backend: PersistenceBackend, key: str) -> bytes | Awaitable[bytes | None] | None:
+        """Return the value of ``key`` by a route that is not ``load``; override it, with or without ``async``."""
+        return backend.load(key)
+
+    def _open(self) -> Engine:
+        return BackendEngine(_awaited(self.make_backend()))
+
+    def _stored(self, engine: Engine, key: str) -> bytes | None:
+        return _awaited(self.read_raw(backend_of(engine), key))
+
+    def _lists(self, engine: Engine) -> bool:
+        return type(backend_of(engine)).entries is not PersistenceBackend.entries
+
+
+def _awaited(given: T | Awaitable[T]) -> T:
+    if not inspect.isawaitable(given):
+        return given
+
+    async def wait() -> T:
+        return await given
+
+    return asyncio.run(wait())
