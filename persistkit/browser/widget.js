@@ -3,6 +3,7 @@
 
 const WAIT_MS = 400;
 const POLL_MS = 2000;
+const MOST_PIXELS = 50e6; // 200 MB once drawn
 
 /** Make an element: h("td.size", {title: "…"}, child, …). Functions are listeners, null is left out. */
 function h(name, options = {}, ...children) {
@@ -530,7 +531,7 @@ class View {
         details.key === null ? null : copier("Copy key", details.key),
         details.line ? copier("Copy code", details.line) : null,
         button("", () => this.download(details.row), { title: details.download, disabled: Boolean(details.download) }, "Download")),
-      shown.note ? h("div.note.problem", { role: "note" }, shown.note) : "", part || "",
+      ...[details.guessed, shown.note].filter(Boolean).map((text) => h("div.note.problem", { role: "note" }, text)), part || "",
       h("div.value", { "data-kind": shown.kind }, this.valueOf(shown, data)));
   }
 
@@ -541,11 +542,19 @@ class View {
     if (shown.kind === "hex") return h("pre.hex", {}, data && data.byteLength ? hexDump(data, shown.start) : "(empty)");
     this.urls.forEach((url) => URL.revokeObjectURL(url));
     this.urls = [URL.createObjectURL(new Blob([data], { type: shown.mime }))];
-    const caption = h("div.caption", {}, shown.mime);
-    const image = h("img", { src: this.urls[0], alt: "the stored image",
-      load: () => { caption.textContent = `${shown.mime} · ${image.naturalWidth} by ${image.naturalHeight}`; },
-      error: () => { caption.textContent = `damaged ${shown.mime}: it cannot be drawn; hex shows its bytes`; image.remove(); } });
-    return h("div", {}, caption, image);
+    const box = h("div", {}, h("div.caption", {}, shown.mime));
+    const say = (text) => { box.firstChild.textContent = text; };
+    // Before it is in the page an image's size is read, but no pixel is decoded: a few bytes can ask for gigabytes.
+    const image = h("img", { alt: "the stored image",
+      load: () => {
+        const size = `${count(image.naturalWidth)} by ${count(image.naturalHeight)}`;
+        if (image.naturalWidth * image.naturalHeight > MOST_PIXELS) return say(`${shown.mime} of ${size} pixels: too large to draw`);
+        say(`${shown.mime} · ${size}`);
+        return box.append(image);
+      },
+      error: () => say(`damaged ${shown.mime}: it cannot be drawn; hex shows its bytes`) });
+    [image.src] = this.urls;
+    return box;
   }
 
   download(row) {

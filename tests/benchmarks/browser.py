@@ -19,16 +19,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
 from lab import Notebook, Server, chromium, write_notebook
 
 _CELLS = [
-    "from persistkit import BlockingBackend, MemoryPersistenceBackend\n"
+    "from pathlib import Path\n"
     "from persistkit.browser import KeyBrowser\n"
-    "memory = MemoryPersistenceBackend()\n"
-    "BlockingBackend(memory).batch_save({f'run:{n * 7919 % COUNT:07d}/step:{n % 997:06d}': bytes(n % 89)\n"
-    "                                    for n in range(COUNT)})",
-    "browser = KeyBrowser(memory); browser.wait()",
+    "from persistkit.engines.memory import MemoryEngine\n"
+    "def resident(): return int(Path('/proc/self/statm').read_text().split()[1]) * 4096\n"
+    "memory = MemoryEngine()\n"
+    "memory.batch_save({f'run:{n * 7919 % COUNT:07d}/step:{n % 997:06d}': bytes(n % 89) for n in range(COUNT)})",
+    "before = resident(); browser = KeyBrowser(memory); browser.wait(); grown = resident() - before",
     "browser",
-    "index = browser._listing.snapshot.index\n"
-    "print(sum(getattr(part, 'nbytes', 0) for part in [index._block, index._starts, index._depths, index._flags,\n"
-    "          index._size_before, *index._columns.values()]) / COUNT)",
+    "print(grown / COUNT)",
 ]
 # Resolves with the milliseconds until the next rows stand in the table, and until they are painted.
 _TIMED = """async ([act, argument]) => {
@@ -108,7 +107,7 @@ def _measure(notebook: Notebook, count: int) -> None:
     timed("prefix", _SEARCH, [["prefix", f"run:00{turn}"] for turn in range(9)])
     timed("glob", _SEARCH, [["glob", f"*:0*{turn}?/*:000[0-4]{turn}*"] for turn in range(9)])
     notebook.run(3)
-    print(f"  index: {float(notebook.cell(3).locator('.jp-OutputArea-output').inner_text()):.0f} bytes a key")
+    print(f"  grown while listing: {float(notebook.cell(3).locator('.jp-OutputArea-output').inner_text()):.0f} bytes a key")
 
 
 if __name__ == "__main__":

@@ -37,26 +37,32 @@ _RUN = """([index, wait]) => { const notebook = window.jupyterapp.shell.currentW
     return wait ? ended.then(() => null) : null; }"""
 
 SETUP = r"""
-import io, json, time
+import io, json, time, zlib
 from pathlib import Path
 import ipywidgets, numpy as np, pandas as pd
-from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
 from persistkit.browser import KeyBrowser
+from persistkit.engines import open_engine
+from persistkit.engines.memory import MemoryEngine
 
 def browser_of(values, **options):
-    memory = BlockingBackend(MemoryPersistenceBackend())
+    memory = MemoryEngine()
     memory.batch_save(values)
-    return KeyBrowser(memory.backend, **options)
+    return KeyBrowser(memory, **options)
+
+def png_of(width, height):
+    part = lambda name, data: len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
+    pixels = zlib.compressobj(9)
+    rows = b"".join(pixels.compress(bytes(1 + width // 8)) for _ in range(height)) + pixels.flush()
+    return (b"\x89PNG\r\n\x1a\n" + part(b"IHDR", width.to_bytes(4) + height.to_bytes(4) + bytes([1, 0, 0, 0, 0]))
+            + part(b"IDAT", rows) + part(b"IEND", b""))
 
 npy, parquet = io.BytesIO(), io.BytesIO()
 np.save(npy, np.arange(12.0).reshape(4, 3))
 pd.DataFrame({"n": [1, 2], "text": ["a", "<b>"]}).to_parquet(parquet)
-png = bytes.fromhex("89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de000"
-                    "0000c49444154789c63606060000000"
-                    "040001f61738550000000049454e44ae426082")
+png = png_of(40, 20)
 kinds = {"json": b'{"steps": [1, 2], "ok": true}', "text": "Grüße\x1b[31m".encode(), "hex": b"\xff\x00\x01",
          "image": png, "npy": npy.getvalue(), "parquet": parquet.getvalue(), "large": b"x" * 3_000_000,
-         "damaged": b'{"a": '}
+         "damaged": b"PAR1" + bytes(90), "cut off.png": png[:-20], "bomb.png": png_of(20_000, 20_000)}
 script = "window.hacked = 1"
 hostile = {f"<img src=x onerror='{script}'>": b"1", f"</script><script>{script}</script>": b"2", "\u202egnp.exe": b"3",
            "k" * 1024: b"4", "\x1b[31mred": b"5", "deep": b"[" * 10_000 + b"]" * 10_000,

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,23 +14,19 @@ import pytest
 from lab import SETUP, Notebook, Server, browser_in, chromium, row_of, rows, serving, write_notebook
 from playwright.sync_api import Browser, expect
 
-from persistkit import BlockingBackend, FilePersistenceBackend, open_backend
+from persistkit.engines import open_engine
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 WAITING = """
-import anyio
-
-class Waiting(MemoryPersistenceBackend):
-    blocking_core = None
-
-    async def load(self, key):
+class Waiting(MemoryEngine):
+    def _load(self, key):
         while not Path("answer").exists():
-            await anyio.sleep(0.05)
+            time.sleep(0.05)
         return b"late"
 
 waiting = Waiting()
-BlockingBackend(waiting).batch_save({"a": b"1", "b": b"2"})
+waiting.batch_save({"a": b"1", "b": b"2"})
 KeyBrowser(waiting)
 """
 CELLS = [
@@ -37,14 +34,14 @@ CELLS = [
     "many = browser_of({f'session:{n:04d}/step:{n % 7}': b'x' * n for n in range(2000)}); many",
     "browser_of(kinds)",
     "deleting = browser_of({f'key:{n:02d}': b'x' for n in range(15)}, read_only=False); deleting",
-    "live = KeyBrowser(FilePersistenceBackend('store', create=True)); live",
+    "live = KeyBrowser(open_engine('store', create=True)); live",
     "print('begun')\nwhile not Path('release').exists(): time.sleep(0.05)",
     "shared = browser_of({'a': b'1', 'b': b'2'}); shown = ipywidgets.Label()\n"
     "shared.observe(lambda change: setattr(shown, 'value', f'chosen: {change.new}'), 'selected')\n"
     "ipywidgets.VBox([shared, shared, shown])",
     "shared.selected = 'a'",
     "browser_of(hostile)",
-    "print(deleting._backend.list_keys())",
+    "deleting.refresh(); deleting.wait(); print(deleting)",
     WAITING,
     "read = ipywidgets.Output(); mirror = ipywidgets.Text()\n"
     "composed = browser_of({'a': b'first', 'b': b'second'}, read_only=False)\n"
@@ -52,8 +49,7 @@ CELLS = [
     "composed.observe(show, 'selected')\n"
     "ipywidgets.link((composed, 'query'), (mirror, 'value'))\n"
     "ipywidgets.VBox([composed, mirror, read])",
-    "from persistkit import open_backend\n"
-    "display(KeyBrowser(open_backend('sqlite:///keys.db', create=True)))\n"
+    "display(KeyBrowser(open_engine('sqlite:///keys.db', create=True)))\n"
     "while not Path('end').exists(): time.sleep(0.05)",
 ]
 
@@ -207,9 +203,9 @@ def test_each_kind_is_previewed(notebook: Notebook) -> None:
         row_of(widget, key).click()
         expect(value).to_contain_text(text)
     row_of(widget, "image").click()
-    expect(value).to_contain_text("1 by 1")
+    expect(value).to_contain_text("40 by 20")
     row_of(widget, "damaged").click()
-    expect(widget.get_by_role("note")).to_contain_text("damaged JSON")
+    expect(widget.get_by_role("note")).to_contain_text("damaged table")
     row_of(widget, "large").click()
     expect(widget.get_by_text("first 64.0 KiB of 2.9 MiB")).to_be_visible()
     widget.get_by_role("button", name="Show more").click()
@@ -227,13 +223,25 @@ def test_each_kind_is_previewed(notebook: Notebook) -> None:
     assert Path(download.value.path()).read_bytes() == b'{"steps": [1, 2], "ok": true}'
 
 
+def test_a_picture_of_too_many_pixels_is_never_drawn(notebook: Notebook) -> None:
+    """A PNG of 50 kB with 400 million pixels is refused by what the browser reads of it; the page goes on."""
+    widget = browser_in(notebook, 2)
+    row_of(widget, "bomb.png").click()
+    expect(widget.locator(".pk-value")).to_contain_text("20,000 by 20,000 pixels")
+    expect(widget.locator(".pk-value img")).to_have_count(0)
+    begun = time.monotonic()
+    row_of(widget, "json").click()
+    expect(widget.locator(".pk-value")).to_contain_text("steps")
+    assert time.monotonic() - begun < 5
+
+
 def test_key_and_line_can_be_copied(notebook: Notebook) -> None:
     """What the buttons put on the clipboard is the key, and the Python line that loads it."""
     widget = browser_in(notebook, 1)
     row_of(widget, "session:0003").click()
     for name, text in {
         "Copy key": "session:0003/step:3",
-        "Copy code": "await backend.load('session:0003/step:3')",
+        "Copy code": "engine.load('session:0003/step:3')",
     }.items():
         widget.get_by_role("button", name=name).click()
         expect(widget.get_by_role("button", name="Copied").first).to_be_visible()
@@ -301,7 +309,7 @@ def test_deletion_is_confirmed(notebook: Notebook) -> None:
     sure.click()
     expect(rows(widget)).to_have_count(3)
     notebook.run(9)
-    expect(notebook.cell(9).locator(".jp-OutputArea-output")).to_have_text("['key:12', 'key:13', 'key:14']")
+    expect(notebook.cell(9).locator(".jp-OutputArea-output")).to_have_text("KeyBrowser(MemoryEngine: 3 keys, 3 B)")
 
 
 def test_a_second_process_is_seen_while_a_cell_runs(notebook: Notebook, server: Server) -> None:
@@ -312,24 +320,24 @@ def test_a_second_process_is_seen_while_a_cell_runs(notebook: Notebook, server: 
     widget.get_by_label("Live view").select_option("auto")
     notebook.run(5, wait=False)
     expect(notebook.cell(5).get_by_text("begun")).to_be_visible()
-    program = "import persistkit as p; p.BlockingBackend(p.FilePersistenceBackend('store')).save('from:outside', b'1')"
+    program = "from persistkit.engines import open_engine; open_engine('store').save('from:outside', b'1')"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", program], cwd=server.root, env=environment, check=True)
     expect(rows(widget)).to_contain_text(["from:outside"])
     expect(notebook.cell(5).locator(".jp-InputPrompt")).to_have_text("[*]:")
     (server.root / "release").touch()
     widget.get_by_label("Live view").select_option("tell")
-    BlockingBackend(FilePersistenceBackend(server.root / "store")).save("and:another", b"2")
+    open_engine(server.root / "store").save("and:another", b"2")
     widget.get_by_role("button", name="Changed").click()
     expect(rows(widget)).to_have_count(2)
     rows(widget).filter(has_text="from:outside").click()
     widget.get_by_label("Live view").select_option("auto")
     row_of(widget, "from:outside").focus()
-    BlockingBackend(FilePersistenceBackend(server.root / "store")).save("a:third", b"3")
+    open_engine(server.root / "store").save("a:third", b"3")
     expect(rows(widget)).to_have_count(3)
     expect(row_of(widget, "from:outside")).to_be_focused()
     expect(row_of(widget, "from:outside")).to_have_attribute("aria-selected", "true")
-    BlockingBackend(FilePersistenceBackend(server.root / "store")).delete("from:outside")
+    open_engine(server.root / "store").delete("from:outside")
     expect(rows(widget)).to_have_count(2)
     expect(rows(widget).first).to_be_focused()
     expect(widget.get_by_text("Select a key to see its value.")).to_be_visible()
@@ -337,14 +345,14 @@ def test_a_second_process_is_seen_while_a_cell_runs(notebook: Notebook, server: 
 
 
 def test_it_answers_while_the_cell_that_shows_it_runs(notebook: Notebook, server: Server) -> None:
-    """Over SQLite, whose calls need a background loop, it is painted, follows others and previews all the while."""
+    """Over SQLite it is painted, follows others and previews all the while."""
     notebook.run(12, wait=False)
     widget = notebook.cell(12).locator(".pk")
     try:
         expect(widget.get_by_text("Nothing is stored here yet.")).to_be_visible()
         widget.get_by_label("Live view").select_option("auto")
         for number in range(3):
-            with BlockingBackend(open_backend(f"sqlite:///{server.root / 'keys.db'}")) as outside:
+            with open_engine(f"sqlite:///{server.root / 'keys.db'}") as outside:
                 outside.save(f"from:outside:{number}", b"1")
             expect(rows(widget)).to_have_count(number + 1)
         rows(widget).last.click()
