@@ -106,7 +106,8 @@ class Engine(ABC):
     # What an engine may do better.
 
     def _load_buffer(self, key: str) -> BytesLike | None:
-        return self._load(key)
+        value = self._load(key)
+        return None if value is None else bytes(value)  # an engine may keep, and give, a buffer: no copy of bytes
 
     def _load_cached(self, key: str) -> bytes | None:  # noqa: ARG002
         return None

@@ -1,51 +1,61 @@
-"""The store: a mapping of typed values, its tables, its reprs, and read only."""
+"""The store: a mapping of typed values, reading what others wrote, and read only."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
 import json
+import logging
 import pickle
 import re
-import shutil
 import tracemalloc
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from itertools import chain, repeat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 import persistkit
-from persistkit import Entry, FilePersistenceBackend, MemoryPersistenceBackend, PersistenceBackend, Store
-from persistkit.blocking import BlockingBackend
-from persistkit.card import card
-from persistkit.errors import FormatError, MissingKeyError, ReadOnlyError, StorageError
-from persistkit.frames import findings_frame
-from persistkit.operations import BytesLike
+from persistkit import Engine, Entry, Store
+from persistkit.arguments import BytesLike
+from persistkit.engines.files import FileEngine
+from persistkit.engines.memory import MemoryEngine
+from persistkit.errors import FormatError, ListingNotSupportedError, MissingKeyError, ReadOnlyError, StorageError
 from persistkit.progress import SHOWN_AFTER_SECONDS
 
+CUT_ARRAY = b"\x93NUMPY\x01\x00cut here"
 
-class NoListing(PersistenceBackend):
-    """A user's own backend of three methods: it cannot list."""
+
+class DictEngine(Engine):
+    """A user's own engine: four methods over a dict."""
 
     def __init__(self) -> None:
-        self._values: dict[str, bytes] = {}
+        self.stored: dict[str, BytesLike] = {}
 
-    async def save(self, key: str, value: BytesLike) -> None:
-        """Keep the value."""
-        self._values[key] = bytes(value)
+    def _save(self, key: str, value: BytesLike) -> None:
+        self.stored[key] = bytes(value)
 
-    async def load(self, key: str) -> bytes | None:
-        """Give the value back."""
-        return self._values.get(key)
+    def _load(self, key: str) -> bytes | None:
+        return self.stored.get(key)  # type: ignore[return-value]  # one test keeps a buffer
 
-    async def delete(self, key: str) -> None:
-        """Forget the value."""
-        self._values.pop(key, None)
+    def _delete(self, key: str) -> None:
+        self.stored.pop(key, None)
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        return (Entry(key, len(value), None) for key, value in self.stored.items() if key.startswith(prefix))
+
+
+class Unlistable(DictEngine):
+    """An engine that counts how often it was asked for a listing, and has none."""
+
+    asked = 0
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:  # noqa: ARG002
+        self.asked += 1
+        raise ListingNotSupportedError("this engine cannot list")
 
 
 @pytest.fixture
@@ -56,9 +66,9 @@ def store(tmp_path: Path) -> Store:
 
 def raw(store: Store, key: str) -> bytes:
     """Return the very file of a key."""
-    backend = store.backend
-    assert isinstance(backend, FilePersistenceBackend)
-    return backend.path_for(key).read_bytes()
+    engine = store.engine
+    assert isinstance(engine, FileEngine)
+    return engine.path_for(key).read_bytes()
 
 
 def test_values_are_there_when_the_store_is_opened_again(tmp_path: Path) -> None:
@@ -89,30 +99,52 @@ def test_it_is_a_mapping_over_sorted_known_keys(store: Store) -> None:
 
 
 def test_a_missing_key_names_itself_and_a_near_one(store: Store) -> None:
-    """KeyError names the key and suggests the one that was meant, for reading and for deleting."""
+    """KeyError names the key, and IPython shows the one that was meant, for reading and for deleting."""
     store["session:1"] = 1
-    with pytest.raises(KeyError, match=r"sesion:1.*did you mean 'session:1'"):
-        store["sesion:1"]
-    with pytest.raises(KeyError, match="sesion:1"):
-        del store["sesion:1"]
+    shell = InteractiveShell.instance()
+    for ask in (lambda: store["sesion:1"], lambda: store.__delitem__("sesion:1"), lambda: store.pop("sesion:1")):
+        with pytest.raises(KeyError) as caught:
+            ask()
+        assert caught.value.args == ("sesion:1",)
+        assert str(caught.value) == "sesion:1: not in this store; keys() lists what is there"
+        kind, error, traceback = caught._excinfo or (None, None, None)
+        shown = "".join(shell.InteractiveTB.structured_traceback(kind, error, traceback))
+        assert "Did you mean 'session:1'?" in shown
 
 
-def test_a_miss_lists_nothing(tmp_path: Path) -> None:
-    """Asking for what is not there costs no listing: a near key is looked for when the error is shown."""
-    store = Store(NoListing())
+def test_a_miss_lists_nothing_until_it_is_shown_to_a_person() -> None:
+    """Asking, logging and pickling cost no listing; printing the traceback looks once, and survives a failing look."""
+    engine = Unlistable()
+    store = Store(engine)
     store["run/1"] = 1
     assert (store.get("run/2"), store.get("run/2", 5), store.pop("run/2", 6), "run/2" in store) == (None, 5, 6, False)
     for ask in (lambda: store["run/2"], lambda: store.__delitem__("run/2"), lambda: store.load_many(["run/2"])):
-        with pytest.raises(KeyError, match=r"^run/2: not in this store; keys\(\) lists what is there$") as caught:
+        with pytest.raises(KeyError) as caught:
             ask()
-        assert caught.value.args == ("run/2",)
+        logging.getLogger("test").error("missing: %s %r", caught.value, caught.value)
         assert isinstance(pickle.loads(pickle.dumps(caught.value)), MissingKeyError)  # noqa: S301 - our own
-    gone = persistkit.open(tmp_path / "gone", create=True)
-    gone["run/1"] = 1
-    with pytest.raises(KeyError) as caught:
-        gone["run/2"]
-    shutil.rmtree(tmp_path / "gone")
-    assert "run/2: not in this store" in str(caught.value)
+        assert engine.asked == 0
+        assert caught.value.__notes__ == caught.value.__notes__ == []
+        assert engine.asked == 1
+        engine.asked = 0
+
+
+def test_where_looking_for_a_near_key_took_long_it_is_not_done_again() -> None:
+    """In a store of many keys the first traceback looks, without reading all of it, and the next one does not."""
+    given = []
+
+    class Large(DictEngine):
+        def _entries(self, prefix: str) -> Iterator[Entry]:  # noqa: ARG002
+            for number in range(1_000_000):
+                given.append(number)
+                yield Entry(f"run/{number}", 1, None)
+
+    store = Store(Large())
+    for _ in range(2):
+        with pytest.raises(KeyError) as caught:
+            store["run/-1"]
+        assert caught.value.__notes__ == []
+        assert len(given) == 10_001
 
 
 def test_large_values_come_back_typed_and_are_the_callers_own(tmp_path: Path) -> None:
@@ -138,12 +170,15 @@ def test_large_values_come_back_typed_and_are_the_callers_own(tmp_path: Path) ->
         loaded["session:1/step:3"]
 
 
-def test_a_loaded_array_is_the_callers_own_whatever_the_backend_keeps() -> None:
-    """A backend that keeps and gives the very buffer it was handed does not see what is done to a loaded array."""
+def test_a_loaded_array_is_the_callers_own_whatever_the_engine_keeps() -> None:
+    """An engine that keeps and gives the very buffer it was handed does not see what is done to a loaded array."""
 
-    class Keeping(NoListing):
-        async def save(self, key: str, value: BytesLike) -> None:
-            self._values[key] = value  # type: ignore[assignment]
+    class Keeping(DictEngine):
+        def _save(self, key: str, value: BytesLike) -> None:
+            self.stored[key] = value
+
+        def _batch_load(self, keys: list[str]) -> list[bytes | None]:
+            return [bytearray(self.stored[key]) for key in keys]  # type: ignore[misc]  # what a driver may give
 
     store = Store(Keeping())
     store["array"] = np.arange(3)
@@ -191,7 +226,7 @@ def test_update_takes_what_a_dict_takes_a_batch_at_a_time(store: Store) -> None:
     assert 1_000 < stored[0] <= 1_500
     assert (store["mapping"], store["keyed"], store["named"], store["n:0001"]) == (1, "KEYED", 2, 1501)
     with pytest.raises(FormatError, match="store 'bad'"):
-        store.update({"good": 1, "bad": {1, 2}})
+        store.update({"good": 1, "bad": print})
     assert "good" not in store
 
 
@@ -224,14 +259,125 @@ def test_a_bar_shows_when_it_takes_long(
 
 def test_bytes_are_exact(store: Store) -> None:
     """put_bytes and get_bytes keep what would load as something else, and damage stays readable as bytes."""
-    store.put_bytes("k", b'{"a":')
-    assert (store.get_bytes("k"), raw(store, "k")) == (b'{"a":', b'{"a":')
-    with pytest.raises(FormatError, match=r"load 'k': damaged json.*get_bytes"):
+    store.put_bytes("k", CUT_ARRAY)
+    assert (store.get_bytes("k"), raw(store, "k")) == (CUT_ARRAY, CUT_ARRAY)
+    with pytest.raises(FormatError, match=r"load 'k': .*; get_bytes\('k'\) gives the bytes$"):
         store["k"]
-    with pytest.raises(FormatError, match=r"store 'j': \$\.a: JSON has no nan"):
-        store["j"] = {"a": float("nan")}
+    with pytest.raises(FormatError, match=r"store 'j': \$\.a"):
+        store["j"] = {"a": print}
     assert "j" not in store
-    assert store.format_of("k") == "damaged json"
+    assert store.format_of("k") == "npy"
+
+
+def test_a_value_is_read_as_the_format_that_is_asked_for(store: Store) -> None:
+    """Load takes the format from the caller, else from content and key; what is not of it is an error with the key."""
+    store.put_bytes("metrics.csv", b"epoch,loss\n1,0.5\n")
+    store.put_bytes("log.jsonl", b'{"step": 1}\n')
+    store.put_bytes("one", b'{"step": 1}\n')
+    assert store.load("metrics.csv") == "epoch,loss\n1,0.5\n"
+    assert store.load("metrics.csv", format="csv")["loss"].tolist() == [0.5]
+    assert (store["log.jsonl"], store["one"]) == ([{"step": 1}], {"step": 1})
+    assert (store.load("one", "jsonl"), store.load("one", "bytes")) == ([{"step": 1}], b'{"step": 1}\n')
+    assert [store.format_of(key) for key in store] == ["jsonl", "text", "json"]
+    with pytest.raises(FormatError, match=r"load 'metrics.csv': .*get_bytes"):
+        store.load("metrics.csv", format="json")
+    with pytest.raises(ValueError, match="jsonl"):
+        store.load("one", format="yaml")
+    with pytest.raises(KeyError, match="absent"):
+        store.load("absent", format="json")
+
+
+def test_one_damaged_value_does_not_stop_the_others(store: Store) -> None:
+    """Bulk reads raise, leave it out, or give its bytes, as asked; another word is refused at once."""
+    store.update({"a": 1, "c": [2]})
+    store.put_bytes("b", CUT_ARRAY)
+    for read in (store.items, lambda errors="raise": store.load_many(["a", "b", "c"], errors).items()):
+        with pytest.raises(FormatError, match=r"load 'b'.*get_bytes"):
+            dict(read())
+        assert dict(read(errors="skip")) == {"a": 1, "c": [2]}
+        assert dict(read(errors="bytes")) == {"a": 1, "b": CUT_ARRAY, "c": [2]}
+    with pytest.raises(FormatError, match="load 'b'"):
+        list(store.values())
+    assert (list(store.values("skip")), list(store.values("bytes"))) == ([1, [2]], [1, CUT_ARRAY, [2]])
+    for read in (store.items, store.values, store.values_frame, lambda errors: store.load_many([], errors)):
+        with pytest.raises(ValueError, match="'raise', 'skip' or 'bytes', not 'ignore'"):
+            read(errors="ignore")
+
+
+def test_get_pop_and_equality_are_not_stuck_on_a_damaged_value(store: Store) -> None:
+    """Get and pop give the bytes, never the default, for who saves that would destroy them; == compares the bytes."""
+    store.put_bytes("a", CUT_ARRAY)
+    assert store.get("a") == store.get("a", []) == CUT_ARRAY
+    other = persistkit.open("memory:")
+    other.put_bytes("a", CUT_ARRAY)
+    assert store == other == store
+    other.put_bytes("a", CUT_ARRAY[:-1])
+    assert store != other
+    assert store.pop("a", None) == CUT_ARRAY
+    assert len(store) == 0
+    store.put_bytes("b", CUT_ARRAY)
+    assert store.popitem() == ("b", CUT_ARRAY)
+    with pytest.raises(KeyError):
+        store.popitem()
+
+
+def test_stores_and_dicts_are_equal_when_their_values_are(store: Store) -> None:
+    """Arrays, tables, NaN and the order of a dict's keys do not stand in the way; a store has no hash."""
+    table = pd.DataFrame({"loss": [0.5, None]})
+    values = {"a": {"x": 1, "y": 2}, "b": np.arange(3), "c": table, "d": np.array([np.nan, 1])}
+    store.update(values)
+    assert store == {**values, "a": {"y": 2, "x": 1}}
+    assert persistkit.open("memory:") == {} != store
+    assert store != {**values, "b": np.arange(4)}
+    assert store != {**values, "a": print}
+    assert store != 3
+    assert (np.arange(3) in store.values(), np.arange(2) in store.values()) == (True, False)
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(store)
+
+
+def test_items_and_values_read_in_batches_and_leave_out_what_is_gone() -> None:
+    """A key deleted after the listing is left out; the engine is asked for batches, neither for one key nor for all."""
+    asked: list[int] = []
+
+    class Counting(DictEngine):
+        def _batch_load(self, keys: list[str]) -> list[bytes | None]:
+            asked.append(len(keys))
+            return [self.stored.get(key) for key in keys]  # type: ignore[misc]
+
+        def _load(self, key: str) -> bytes | None:
+            raise AssertionError(f"{key} was asked for alone")
+
+    store = Store(Counting())
+    store.update({f"n:{n:04}": n for n in range(1_000)})
+    items = iter(store.items())
+    assert next(items) == ("n:0000", 0)
+    del store.engine.stored["n:0999"]  # type: ignore[attr-defined]
+    assert [value for _, value in items] == list(range(1, 999)) == list(store.values())[1:]
+    assert (len(store.items()), len(store.values())) == (999, 999)
+    assert 1 < max(asked) <= 200
+
+
+def test_reading_all_values_keeps_few_of_them_in_memory(store: Store) -> None:
+    """Values of many megabytes are not all in memory at once, also when small ones came before them."""
+    store.update({f"a:{n}": n for n in range(300)})
+    for n in range(300):
+        store.put_bytes(f"b:{n}", bytes(1_000_000) + b"\xff")
+    tracemalloc.start()
+    assert sum(1 for _ in store.items()) == 600
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200_000_000
+
+
+def test_the_other_keys_of_a_filename_are_told(tmp_path: Path) -> None:
+    """Where the Rust runtime stored ``a?>``, the table marks the guess, and alternatives gives the true key."""
+    (tmp_path / "a__-000000000b8857e3.bin").write_bytes(b"value")
+    store = persistkit.open(tmp_path, read_only=True)
+    frame = store.to_frame()
+    assert frame[["key", "ambiguous"]].values.tolist() == [["a>_", True]]
+    assert (store.alternatives("a>_"), store.alternatives("run/1")) == (["a?>"], [])
+    assert store["a?>"] == "value"
 
 
 def test_works_inside_a_running_loop(store: Store) -> None:
@@ -253,155 +399,17 @@ def test_to_frame_filters_and_names_formats(store: Store) -> None:
     assert store.to_frame(glob="*2")["key"].tolist() == ["a:2"]
 
 
-def test_values_frame_flattens_and_reports_what_it_left_out(store: Store) -> None:
-    """Objects become rows with dotted columns; damaged and other values are named with their reason."""
-    store.update({"r1": {"loss": 0.5, "data": {"split": {"test": 1}}}, "r2": {"loss": 0.25, "tags": ["x"]}, "r3": [1]})
-    store.put_bytes("r4", b'{"loss":')
-    store.put_bytes("r5", b'{"t":"\\ud800"}')
-    store.put_bytes("r6", b'{"a.b":1,"a":{"b":2}}')
-    frame = store.values_frame("r*")
-    assert frame.index.tolist() == ["r1", "r2", "r5"]
-    assert list(frame.columns) == ["loss", "data.split.test", "tags", "t"]
-    assert frame["loss"].tolist()[:2] == [0.5, 0.25]
-    assert set(frame.attrs["skipped"]) == {"r3", "r4", "r6"}
-    assert "damaged" in frame.attrs["skipped"]["r4"]
-
-
-@pytest.mark.parametrize(
-    ("cells", "dtype"),
-    [
-        ([1, 2], "int64"),
-        ([2**53 + 1, None], "Int64"),
-        ([2**63 - 1, ...], "Int64"),
-        ([..., -(2**63), 2**63], "object"),
-        ([2**64 - 1, None], "object"),
-        ([10**400, None], "object"),
-        ([True, ..., False], "boolean"),
-        ([1, 0.5, None], "float64"),
-        ([2**53 + 1, 0.5], "object"),
-        ([0.5, ...], "float64"),
-        (["x", None], "str"),
-        (["x", 1], "object"),
-        ([1, True], "object"),
-        ([[1], ...], "object"),
-        ([None, ...], "object"),
-    ],
-)
-def test_values_frame_alters_no_cell(store: Store, cells: list[Any], dtype: str) -> None:
-    """Whatever a column holds and lacks, each cell equals what json reads; a gap (here ...) and null are missing."""
-    rows = {f"r{n}": {"row": n} if cell is ... else {"row": n, "a": cell} for n, cell in enumerate(cells)}
-    store.update(rows)
-    frame = store.values_frame()
-    assert frame["a"].dtype == dtype
-    for key, cell in frame["a"].items():
-        expected = json.loads(raw(store, str(key))).get("a")
-        assert pd.isna(cell) if expected is None else cell == expected
-
-
-def test_values_frame_keeps_columns_whose_names_look_alike(store: Store) -> None:
-    """A name that pandas cannot hold is shown escaped, beside the one that reads the same."""
-    store.put_bytes("r", rb'{"\ud800":1,"\\ud800":2}')
-    frame = store.values_frame()
-    assert (frame.columns.tolist(), frame.values.tolist()) == (["\\ud800", "\\ud800"], [[1, 2]])
-
-
-def test_values_frame_is_bounded(store: Store) -> None:
-    """Names that are data make no table: too wide, too empty or too long, they are left out and the reason is said."""
-    store["a"] = {f"column {n}": n for n in range(9_000)}
-    store["b"] = {f"other {n}": n for n in range(2_000)}
-    store["c"] = {"x" * 600: {"y" * 600: 1}}
-    store.update({f"d{n:04}": {"column 1": n} for n in range(2_000)})
-    frame = store.values_frame()
-    assert frame.shape[1] == 9_000
-    assert "11,000 columns" in frame.attrs["skipped"]["b"]
-    assert "1,201 characters" in frame.attrs["skipped"]["c"]
-    assert "empty but for" in frame.attrs["skipped"]["d1999"]
-    assert len(frame) + len(frame.attrs["skipped"]) == 2_003
-    assert store.values_frame("d*").shape == (2_000, 1)
-
-
-def test_values_frame_of_nothing_is_empty(store: Store) -> None:
-    """No value gives an empty table with its report."""
-    frame = store.values_frame("x*")
-    assert (len(frame), frame.attrs["skipped"], frame.index.name) == (0, {}, "key")
-
-
-def test_usage_sums_by_prefix(store: Store) -> None:
-    """Sizes and counts are summed by the first parts of the key, a key of fewer parts for itself."""
-    for key in ["a:1", "a:2/x", "b/1", "c"]:
-        store.put_bytes(key, b"1234" if key == "b/1" else b"1")
-    rows = store.usage().values.tolist()
-    assert rows == [["b/", 1, 4], ["a:", 2, 2], ["c", 1, 1]]
-    assert store.usage(depth=2)["prefix"].tolist() == ["b/1", "a:1", "a:2/", "c"]
-    with pytest.raises(ValueError, match="depth"):
-        store.usage(depth=0)
-
-
-def test_reprs_are_stable_escaped_and_bounded(store: Store) -> None:
-    """The line and the card name the place; keys cannot inject HTML; many keys give no larger card."""
-    assert repr(store) == f"Store({store.address!r})"
-    store["<script>alert(1)</script>"] = 1
-    html = store._repr_html_()
-    assert "<script>" not in html
-    assert "&lt;script&gt;" in html
-    backend = MemoryPersistenceBackend()
-    BlockingBackend(backend).batch_save({f"key:{n}": b"1" for n in range(20_000)})
-    tracemalloc.start()
-    large = Store(backend)._repr_html_()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert len(large) < 5_000
-    assert "20,000 keys" in large
-    assert peak < 4_000_000
-
-
-def test_the_card_of_a_million_keys_is_as_small_as_that_of_ten() -> None:
-    """A million entries are counted in one pass, and eight of them shown."""
-    moment = datetime(2026, 3, 18, 10, 2, 4, tzinfo=UTC)
-    some = [Entry(f"run:{n}", 1024, moment, f"run_{n}-{n:016x}.bin") for n in range(1_000)]
-    html = card("results", chain.from_iterable(repeat(some, 1_000)), 8, seconds=600)
-    assert len(html) < 3_000
-    assert "1,000,000 keys, 976.6 MiB, newest change 2026-03-18 10:02:04 UTC" in html
-    assert "… and 999,992 more" in html
-
-
-def test_the_card_of_a_store_without_end_comes_in_time_and_says_what_it_has_seen() -> None:
-    """Nobody waits for millions of keys to be counted: after its seconds the card is there, and says it is partial."""
-    html = card("results", repeat(Entry("run:1", 1024, None, "")), 8, seconds=0.01)
-    assert re.search(r"at least [\d,]+000 keys, .* counted for 0.01 seconds; len\(store\) counts all", html)
-    assert re.search(r"… and at least [\d,]+992 more", html)
-
-
-def test_the_card_escapes_whatever_a_key_or_an_address_holds() -> None:
-    """Markup, quotes, controls, direction overrides, lone surrogates and long keys cannot leave their place."""
-    keys = ["<img src=x onerror=alert(1)>", "\"'&", "\u202etxt.exe", "\x1b[31m", "\udcff", "x" * 1_000, ""]
-    entries = [Entry(key, 1, None, "") for key in keys] + [Entry(None, 1, None, "<b>-0.bin")]
-    html = card("<i>results</i>", entries, 20)
-    assert not re.search("<img|<i>|<b>|\u202e|\x1b|\udcff|x{100}", html)
-    assert "<em>(empty key)</em>" in html
-    assert "&lt;b&gt;-0.bin (key not known)" in html
-    html.encode()
-
-
-def test_the_card_of_what_cannot_be_listed_says_why(tmp_path: Path) -> None:
-    """A store that is gone, or cannot list, has a card with the reason instead of a traceback."""
-    store = persistkit.open(tmp_path / "a<b", create=True)
-    shutil.rmtree(tmp_path / "a<b")
-    assert re.search("a&lt;b.*the directory does not exist", store._repr_html_())
-    assert "NoListing cannot list its keys" in Store(NoListing())._repr_html_()
-
-
 def test_browse_shows_the_store_and_deletes_only_where_the_store_may() -> None:
     """The browser shows the store's keys, copies ``store[...]``, and never deletes from a store opened read only."""
-    backend = MemoryPersistenceBackend()
-    Store(backend).update({"run/1": 1, "run/2": 2})
-    browser = Store(backend).browse()
+    engine = MemoryEngine()
+    Store(engine).update({"run/1": 1, "run/2": 2})
+    browser = Store(engine).browse()
     assert browser.wait(timeout_seconds=30)
     assert "2 keys" in repr(browser)
     answer, _ = browser.handle({"op": "select", "view": 1, "id": 1, "revision": 1, "row": 0})
     assert (browser.read_only, answer["details"]["line"]) == (True, "store['run/1']")
-    assert not Store(backend).browse(read_only=False).read_only
-    assert Store(backend, read_only=True).browse(read_only=False).read_only
+    assert not Store(engine).browse(read_only=False).read_only
+    assert Store(engine, read_only=True).browse(read_only=False).read_only
 
 
 def test_a_mistyped_path_is_an_error_that_says_so(tmp_path: Path) -> None:
@@ -425,24 +433,15 @@ def test_file_urls_are_percent_decoded(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_read_only_refuses_every_write_on_every_path(tmp_path: Path) -> None:
-    """No write gets through a read-only store: not typed, not by its backend, not by the blocking core."""
+    """No write gets through a read-only store: not typed, not by its engine, not by a copy or another store on it."""
     persistkit.open(tmp_path)["k"] = 1
     with pytest.raises(ValueError, match="opened read only is not made"):
         persistkit.open(tmp_path / "new", create=True, read_only=True)
     before = sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.iterdir())
     store = persistkit.open(tmp_path, read_only=True)
-    backend, blocking = store.backend, BlockingBackend(store.backend)
-    core: Any = backend.blocking_core
-
-    async def write_chunks() -> None:
-        async with backend.open_writer("k") as writer:
-            await writer.write(b"x")
-
-    def write_chunks_blocking() -> None:
-        with blocking.open_writer("k") as writer:
-            writer.write(b"x")
-
-    writes: list[Any] = [
+    assert (store.read_only, repr(store)) == (True, f"Store({str(tmp_path)!r}, read_only=True)")
+    engine: Any = store.engine
+    writes: list[Callable[[], object]] = [
         lambda: store.update({"k": 2}),
         lambda: store.__setitem__("k", 2),
         lambda: store.__delitem__("k"),
@@ -452,20 +451,19 @@ def test_read_only_refuses_every_write_on_every_path(tmp_path: Path) -> None:
         lambda: store.pop("absent", None),
         lambda: store.setdefault("absent", 1),
         lambda: store.update({}),
-        lambda: store.__setitem__("k", {1, 2}),
+        lambda: store.__setitem__("k", print),
         store.popitem,
         store.clear,
-        lambda: asyncio.run(backend.save("k", b"x")),
-        lambda: asyncio.run(backend.delete("k")),
-        lambda: asyncio.run(backend.batch_save({"k": b"x"})),
-        lambda: asyncio.run(backend.batch_delete(["k"])),
-        lambda: asyncio.run(write_chunks()),
-        lambda: asyncio.run(backend.check(repair=True)),  # type: ignore[attr-defined]
-        write_chunks_blocking,
-        lambda: blocking.save("k", b"x"),
-        lambda: core.save("k", b"x"),
-        lambda: core.check(True),
-        lambda: Store(backend).put_bytes("k", b"x"),
+        lambda: engine.save("k", b"x"),
+        lambda: engine.delete("k"),
+        lambda: engine.batch_save({"k": b"x"}),
+        lambda: engine.batch_delete(["k"]),
+        lambda: engine.add("new", b"x"),
+        lambda: engine.replace("k", b"x", b"1"),
+        lambda: engine.open_writer("k").__enter__().write(b"x"),
+        lambda: engine.check(repair=True),
+        lambda: Store(engine).put_bytes("k", b"x"),
+        lambda: Store(FileEngine(tmp_path), read_only=True).put_bytes("k", b"x"),
         lambda: pickle.loads(pickle.dumps(store)).put_bytes("k", b"x"),  # noqa: S301 - our own
         lambda: copy.deepcopy(store).put_bytes("k", b"x"),
         lambda: persistkit.open("memory:").copy_to(store, progress=False),
@@ -475,16 +473,6 @@ def test_read_only_refuses_every_write_on_every_path(tmp_path: Path) -> None:
             write()
     assert (store["k"], store.setdefault("k", 2)) == (1, 1)
     assert sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.iterdir()) == before
-
-
-def test_findings_become_a_table(tmp_path: Path) -> None:
-    """What ``check`` finds is a table of pinned dtypes, empty or not, also through a read-only store."""
-    (tmp_path / ".persistkit-00000000000000000000000000000000.tmp").write_bytes(b"x")
-    store = persistkit.open(tmp_path, read_only=True)
-    found = asyncio.run(store.backend.check())  # type: ignore[attr-defined]
-    frame = findings_frame(found)
-    assert len(frame) == len(found)
-    assert frame.dtypes.astype(str).to_dict() == findings_frame([]).dtypes.astype(str).to_dict()
 
 
 def test_the_sample_directory_opens() -> None:
