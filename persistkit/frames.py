@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -115,9 +116,10 @@ def entries_frame(entries: Iterable[Entry]) -> pd.DataFrame:
 
 def _sizes(sizes: list[int]) -> Any:
     try:
-        return np.array(sizes, dtype="int64")
-    except (OverflowError, TypeError, ValueError):
-        return np.array([known_size(size) for size in sizes], dtype="int64")
+        column = array("q", sizes)  # strict, where NumPy would read text as a number
+    except (OverflowError, TypeError):
+        column = array("q", map(known_size, sizes))
+    return np.maximum(np.array(column, dtype="int64"), 0)
 
 
 def _times(times: list[datetime | None]) -> pd.DatetimeIndex:
@@ -173,7 +175,8 @@ def _row(key: str, data: bytes, errors: Errors) -> dict[str, Any]:
         return flattened(value)
     if errors == "bytes":
         return {"bytes": data}
-    raise FormatError(f"no JSON object, but {format_of(data, key)}")
+    found = format_of(data, key)
+    raise FormatError(f"no JSON object, but {found}{f' ({type(value).__name__})' if found == 'json' else ''}")
 
 
 def usage_frame(entries: Iterable[Entry], *, depth: int = 1, separators: str = ":/") -> pd.DataFrame:

@@ -107,8 +107,7 @@ def test_a_missing_key_names_itself_and_a_near_one(store: Store) -> None:
             ask()
         assert caught.value.args == ("sesion:1",)
         assert str(caught.value) == "sesion:1: not in this store; keys() lists what is there"
-        kind, error, traceback = caught._excinfo or (None, None, None)
-        shown = "".join(shell.InteractiveTB.structured_traceback(kind, error, traceback))
+        shown = "".join(shell.InteractiveTB.structured_traceback(caught.type, caught.value, caught.tb))
         assert "Did you mean 'session:1'?" in shown
 
 
@@ -299,9 +298,10 @@ def test_one_damaged_value_does_not_stop_the_others(store: Store) -> None:
     with pytest.raises(FormatError, match="load 'b'"):
         list(store.values())
     assert (list(store.values("skip")), list(store.values("bytes"))) == ([1, [2]], [1, CUT_ARRAY, [2]])
-    for read in (store.items, store.values, store.values_frame, lambda errors: store.load_many([], errors)):
+    wrong: Any = "ignore"
+    for refuse in (store.items, store.values, lambda e: store.values_frame("*", e), lambda e: store.load_many([], e)):
         with pytest.raises(ValueError, match="'raise', 'skip' or 'bytes', not 'ignore'"):
-            read(errors="ignore")
+            refuse(wrong)
 
 
 def test_get_pop_and_equality_are_not_stuck_on_a_damaged_value(store: Store) -> None:
