@@ -11,7 +11,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from threading import Event
 from time import time_ns
-from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from persistkit.arguments import BytesLike, check_key, check_timeout
 from persistkit.batches import raise_failures
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["FileEngine"]
 
 T = TypeVar("T")
+Put: TypeAlias = Callable[[str, str], bool]
 
 _SAME_TICK_NANOSECONDS: Final = 20_000_000
 
@@ -135,7 +136,11 @@ class FileEngine(Engine):
                 errno=errno.EINVAL,
             )
         with traced("load_filename", filename), self._errors(f"load the file {filename!r}"):
-            return self._found(filename, atomic.read_file)
+            try:
+                return atomic.read_file(f"{self._root}/{filename}")
+            except FileNotFoundError:
+                os.stat(self._root)  # noqa: PTH116 - a directory that is gone is an error
+                return None
 
     def check(self, *, repair: bool = False) -> list[Finding]:
         """Look for everything in the directory that is not a whole value under a known key.
@@ -152,10 +157,10 @@ class FileEngine(Engine):
         with traced("check"), self._errors("check"):
             return check(self._root, self._owners, repair=repair)
 
-    # -- single values -------------------------------------------------------------------------------------------
+    # Single values
 
     def _save(self, key: str, value: BytesLike) -> None:
-        self._put("save", key, value, _rename)
+        self._store("save", key, value)
 
     def _load(self, key: str) -> bytes | None:
         return self._read("load", key, atomic.read_file)
@@ -182,80 +187,59 @@ class FileEngine(Engine):
             self._sync_for("delete", [key], None)
 
     def _add(self, key: str, value: BytesLike) -> bool:
-        def put(temp: str, path: str) -> bool:
-            try:
-                if not atomic.link(temp, path):
+        def add(temp: str, path: str) -> bool:
+            with suppress(FileExistsError):
+                if not atomic.link(temp, path):  # the lock alone must do
                     return not self._exists(key) and _rename(temp, path)
-            except FileExistsError as error:
-                if not self._exists(key):
-                    raise OSError(error.errno, f"{path} is in the way: not a regular file") from error
-                return False
-            discard(temp)
-            return True
+                discard(temp)
+                return True
+            return False
 
-        # First without a lock: nothing is written, and no lock file made, for a key that is there.
-        return not self._exists(key) and self._put("add", key, value, put, lock=True)
+        # First without a lock, so that nothing is written for a key that is there.
+        return not self._exists(key) and self._store("add", key, value, add)
 
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
-        def put(temp: str, path: str) -> bool:
+        def replace(temp: str, path: str) -> bool:
             return self._load(key) == expected and _rename(temp, path)
 
-        return self._load(key) == expected and self._put("replace", key, value, put, lock=True)
+        return self._load(key) == expected and self._store("replace", key, value, replace)
 
-    def _put(
-        self,
-        action: str,
-        key: str,
-        value: BytesLike,
-        put: Callable[[str, str], bool],
-        wait: LockWait | None = None,
-        *,
-        lock: bool = False,
+    def _store(
+        self, action: str, key: str, value: BytesLike, put: Put | None = None, wait: LockWait | None = None
     ) -> bool:
         temp = new_temp(self._root)
         try:
             create_file(temp, value, fsync=self.fsync)
-            done = self._publish(action, key, temp, put, wait, lock=lock)
-            if not done:
+            stored = self._publish(action, key, temp, put, wait)
+            if not stored:
                 discard(temp)
             elif self.fsync:
                 sync_path(self._root)
-            return done
-        except PersistenceError:
+        except BaseException as error:
             discard(temp)
+            if isinstance(error, OSError) and not isinstance(error, StorageError):
+                raise refused(f"{action} {key!r}", self._root, error) from error
             raise
-        except OSError as error:
-            discard(temp)
-            raise refused(f"{action} {key!r}", self._root, error) from error
-        except BaseException:
-            discard(temp)
-            raise
+        return stored
 
-    def _publish(
-        self,
-        action: str,
-        key: str,
-        temp: str,
-        put: Callable[[str, str], bool],
-        wait: LockWait | None = None,
-        *,
-        lock: bool = False,
-    ) -> bool:
-        """Let ``put`` make a finished file the value of ``key``, under the locks it needs, and return its answer."""
+    def _publish(self, action: str, key: str, temp: str, put: Put | None = None, wait: LockWait | None = None) -> bool:
+        """Make a finished file the value of ``key``, by renaming it, or by ``put`` under the key's lock."""
         name, owned = place_for(key)
-        lock = lock or self._locks.in_use()
-        if not owned and not lock:
-            return put(temp, f"{self._root}/{name}")
-        with self._held(action, key, name, wait, owned=owned, lock=lock):
-            return put(temp, f"{self._root}/{name}")
+        path = f"{self._root}/{name}"
+        locked = put is not None or (self._locks.in_use() if wait is None else wait.locked)
+        if not owned and not locked:
+            os.replace(temp, path)  # noqa: PTH105 - a str path, as everywhere here
+            return True
+        with self._held(action, key, name, wait, owned=owned, locked=locked):
+            return (put or _rename)(temp, path)
 
     @contextmanager
     def _held(
-        self, action: str, key: str, name: str, wait: LockWait | None, *, owned: bool, lock: bool
+        self, action: str, key: str, name: str, wait: LockWait | None, *, owned: bool, locked: bool
     ) -> Iterator[None]:
         wait = wait or LockWait(self._timeout_seconds)
         with (
-            self._locks.hold(name, wait) if lock else nullcontext(),
+            self._locks.hold(name, wait) if locked else nullcontext(),
             self._owners.hold(action, key, name, wait) if owned else nullcontext(),
         ):
             yield
@@ -263,44 +247,49 @@ class FileEngine(Engine):
     def _read(self, action: str, key: str, read: Callable[[str], T]) -> T | None:
         name, owned = place_for(key)
         try:
-            value = self._found(name, read)
-            if owned and value is not None and self._owners.owned_by_another(key, name):
-                return None
-            return value
+            value = read(f"{self._root}/{name}")
+            return None if owned and self._owners.owned_by_another(key, name) else value
+        except FileNotFoundError:
+            self._missing(action, key)
+            return None
         except OSError as error:
             raise refused(f"{action} {key!r}", self._root, error) from error
 
-    def _found(self, name: str, read: Callable[[str], T]) -> T | None:
+    def _missing(self, action: str, key: str) -> None:
+        """Tell a missing file from a missing directory: the second is an error, never an absent key."""
         try:
-            return read(f"{self._root}/{name}")
-        except FileNotFoundError:
-            self._still_there()
-            return None
+            os.stat(self._root)  # noqa: PTH116
+        except OSError as error:
+            raise refused(f"{action} {key!r}", self._root, error) from error
 
     def _remove(self, key: str, wait: LockWait | None) -> bool:
         """Remove the value of ``key``, not yet durably, and tell whether there was one; its owner file stays."""
         name, owned = place_for(key)
         path = f"{self._root}/{name}"
-        with self._errors(f"delete {key!r}"):
-            try:
-                if not owned and not (lock := self._locks.in_use()):
-                    os.unlink(path)  # noqa: PTH108
-                    return True
-                # An owner file is for who deletes a value: without one there is nothing another key could lose.
-                if owned and not self._exists(key):
-                    return False
-                with self._held("delete", key, name, wait, owned=owned, lock=lock):
-                    os.unlink(path)  # noqa: PTH108
+        try:
+            locked = self._locks.in_use() if wait is None else wait.locked
+            if not owned and not locked:
+                os.unlink(path)  # noqa: PTH108
                 return True
-            except FileNotFoundError:
-                self._still_there()
+            # An owner file is for who deletes a value: without one there is nothing another key could lose.
+            if not self._exists(key):
                 return False
-            except KeyCollisionError:
-                if self._exists(key):
-                    raise
-                return False
+            with self._held("delete", key, name, wait, owned=owned, locked=locked):
+                os.unlink(path)  # noqa: PTH108
+        except FileNotFoundError:
+            self._missing("delete", key)
+            return False
+        except KeyCollisionError:
+            if self._exists(key):
+                raise
+            return False
+        except OSError as error:
+            if isinstance(error, StorageError):
+                raise
+            raise refused(f"delete {key!r}", self._root, error) from error
+        return True
 
-    # -- batches -------------------------------------------------------------------------------------------------
+    # Batches
 
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
         failures: dict[str, Exception] = {}
@@ -308,13 +297,13 @@ class FileEngine(Engine):
             stop = Event()
             uninterrupted(lambda: self._save_group(items, failures, stop), stop)
         else:
-            wait = LockWait(self._timeout_seconds)
-            _attempt(items, lambda key: self._put("save", key, items[key], _rename, wait), failures)
+            wait = self._batch_wait()
+            _attempt(items, lambda key: self._store("save", key, items[key], None, wait), failures)
         raise_failures("batch_save", len(items), failures)
 
     def _batch_delete(self, keys: list[str]) -> None:
         failures: dict[str, Exception] = {}
-        wait = LockWait(self._timeout_seconds)
+        wait = self._batch_wait()
         _attempt(keys, lambda key: self._remove(key, wait), failures)
         self._sync_for("delete", [key for key in keys if key not in failures], failures)
         raise_failures("batch_delete", len(keys), failures)
@@ -324,28 +313,30 @@ class FileEngine(Engine):
 
         What has not begun when ``stop`` is set is left out.
         """
-        temps: dict[str, str] = {}
-        wait = LockWait(self._timeout_seconds, stop)
+        temps = {key: new_temp(self._root) for key in items}
 
         def write(key: str) -> None:
             if not stop.is_set():
-                temps[key] = new_temp(self._root)
                 with self._errors(f"save {key!r}"):
                     create_file(temps[key], items[key], fsync=True)
 
         def publish(key: str) -> None:
             if not stop.is_set():
                 with self._errors(f"save {key!r}"):
-                    self._publish("save", key, temps[key], _rename, wait)
+                    self._publish("save", key, temps[key], None, wait)
                 del temps[key]
 
         try:
             at_once(list(items), lambda keys: _attempt(keys, write, failures))
-            _attempt([key for key in temps if key not in failures], publish, failures)
+            wait = self._batch_wait(stop)
+            _attempt([key for key in items if key not in failures], publish, failures)
         finally:
             for temp in temps.values():
                 discard(temp)
         self._sync_for("save", [key for key in items if key not in failures], failures)
+
+    def _batch_wait(self, stop: Event | None = None) -> LockWait:
+        return LockWait(self._timeout_seconds, stop, locked=self._locks.in_use())
 
     def _sync_for(self, action: str, keys: list[str], failures: dict[str, Exception] | None) -> None:
         """Sync the directory for ``keys``; when that fails it has failed for each of them."""
@@ -358,7 +349,7 @@ class FileEngine(Engine):
                 raise
             failures.update(dict.fromkeys(keys, error))
 
-    # -- listings ------------------------------------------------------------------------------------------------
+    # Listings
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         with self._errors("list"):
@@ -370,7 +361,7 @@ class FileEngine(Engine):
                 try:
                     status = file.stat(follow_symlinks=False)
                 except FileNotFoundError:
-                    self._still_there()
+                    os.stat(self._root)  # noqa: PTH116 - a directory that is gone is an error
                     continue
                 yield Entry(key, status.st_size, modified_at(status), file.name, ambiguous)
 
@@ -392,14 +383,16 @@ class FileEngine(Engine):
         young = now if abs(now - status.st_mtime_ns) < _SAME_TICK_NANOSECONDS else None
         return status.st_ino, status.st_mtime_ns, young
 
-    # -- streams -------------------------------------------------------------------------------------------------
+    # Streams
 
     def _open_reader(self, key: str) -> BufferedIOBase | None:
         name, owned = place_for(key)
-        tried = f"load {key!r} in {self._root}"
-        with self._errors(f"open {key!r}"), ExitStack() as unless_returned:
-            file = self._found(name, lambda path: atomic.open_reader(path, tried))
-            if file is None:
+        tried = f"open {key!r}"
+        with self._errors(tried), ExitStack() as unless_returned:
+            try:
+                file = atomic.open_reader(f"{self._root}/{name}", f"load {key!r} in {self._root}")
+            except FileNotFoundError:
+                self._missing("open", key)
                 return None
             unless_returned.callback(file.close)
             if owned and self._owners.owned_by_another(key, name):
@@ -424,14 +417,14 @@ class FileEngine(Engine):
             with self._errors(f"save {key!r}"):
                 if self.fsync:
                     sync_path(temp)
-                self._publish("save", key, temp, _rename)
+                self._publish("save", key, temp)
                 if self.fsync:
                     sync_path(self._root)
         except BaseException:
             discard(temp)
             raise
 
-    # -- the directory -------------------------------------------------------------------------------------------
+    # The directory
 
     def _open(self, *, create: bool) -> None:
         if create:
@@ -440,15 +433,8 @@ class FileEngine(Engine):
             if self.fsync:
                 for path in missing:
                     sync_path(os.fspath(path.parent))
-        if not self.base_dir.is_dir():
-            self.base_dir.stat()
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        with os.scandir(self._root):
+        with os.scandir(self._root):  # it is a directory, and can be read
             pass
-
-    def _still_there(self) -> None:
-        """Tell a missing file from a missing directory: the second is an error, never an absent key."""
-        os.stat(self._root)  # noqa: PTH116
 
     def _errors(self, tried: str) -> AbstractContextManager[None]:
         return atomic.errors(tried, self._root)

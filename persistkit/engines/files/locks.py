@@ -48,9 +48,11 @@ class LockWait:
     Args:
         timeout_seconds: from the first wait on; later locks are then still tried, once.
         stop: ends the waiting when it is set.
+        locked: whether the directory had the file of locks when the batch began.
     """
 
-    def __init__(self, timeout_seconds: float, stop: Event | None = None) -> None:
+    def __init__(self, timeout_seconds: float, stop: Event | None = None, *, locked: bool = False) -> None:
+        self.locked = locked
         self._timeout_seconds = timeout_seconds
         self._stop = stop
         self._deadline: float | None = None
