@@ -12,7 +12,7 @@ from io import BufferedReader, BufferedWriter, FileIO
 from pathlib import Path
 from typing import Any, Final
 
-from persistkit.arguments import BytesLike
+from persistkit.arguments import BytesLike, check_value
 from persistkit.errors import PersistenceError, StorageError
 
 __all__ = [
@@ -173,9 +173,20 @@ def open_reader(path: str, tried: str) -> BufferedReader:
     return BufferedReader(raw)
 
 
-def open_writer(path: str, tried: str) -> BufferedWriter:
+class _Writer(BufferedWriter):
+    """A new file that takes as a chunk what ``save`` takes as a value."""
+
+    def __init__(self, path: str, key: str, tried: str) -> None:
+        super().__init__(_RawFile(path, "xb", _CREATE, tried))
+        self._key = key
+
+    def write(self, chunk: BytesLike, /) -> int:  # type: ignore[override]  # narrower: no other buffers
+        return super().write(check_value(self._key, chunk))
+
+
+def open_writer(path: str, key: str, tried: str) -> BufferedWriter:
     """Create a file and open it for writing; errors say what was ``tried``."""
-    return BufferedWriter(_RawFile(path, "xb", _CREATE, tried))
+    return _Writer(path, key, tried)
 
 
 @contextmanager

@@ -405,7 +405,7 @@ class FileEngine(Engine):
         temp = new_temp(self._root)
         try:
             with self._errors(f"save {key!r}"):
-                file = atomic.open_writer(temp, f"save {key!r} in {self._root}")
+                file = atomic.open_writer(temp, key, f"save {key!r} in {self._root}")
             try:
                 yield file
                 if not file.closed:

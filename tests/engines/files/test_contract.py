@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from persistkit import FilePersistenceBackend, PersistenceBackend
-from persistkit.testing import BackendContract
+from persistkit.engine import Engine
+from persistkit.engines.files import FileEngine
+from persistkit.testing import EngineContract
 
 
-class TestFile(BackendContract):
-    """FilePersistenceBackend as it is by default, read back as files."""
+class TestFiles(EngineContract):
+    """FileEngine as it is by default, read back as files."""
 
     fsync = True
 
@@ -19,21 +20,21 @@ class TestFile(BackendContract):
     def _folder(self, tmp_path: Path) -> None:
         self.folder = tmp_path / "state"
 
-    def make_backend(self) -> PersistenceBackend:
+    def make_engine(self) -> Engine:
         """Make an empty directory."""
-        return FilePersistenceBackend(self.folder, create=True, fsync=self.fsync)
+        return FileEngine(self.folder, create=True, fsync=self.fsync)
 
-    async def read_raw(self, backend: PersistenceBackend, key: str) -> bytes | None:
-        """Read the file; one that another key claims is nobody else's value."""
-        assert isinstance(backend, FilePersistenceBackend)
-        path = backend.path_for(key)
-        claim = path.with_suffix(".key")
-        if not path.exists() or (claim.exists() and claim.read_text() != key):
+    def read_raw(self, engine: Engine, key: str) -> bytes | None:
+        """Read the file; one that another key owns is nobody else's value."""
+        assert isinstance(engine, FileEngine)
+        path = engine.path_for(key)
+        owner = path.with_suffix(".key")
+        if not path.exists() or (owner.exists() and owner.read_text() != key):
             return None
         return path.read_bytes()
 
 
-class TestFileWithoutSync(TestFile):
+class TestFilesWithoutSync(TestFiles):
     """The same directory, written as the reference writes it."""
 
     fsync = False
