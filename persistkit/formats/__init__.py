@@ -5,16 +5,14 @@ exceptions, on purpose: tuples come back as lists, and a DatetimeIndex loses its
 their Python value, as the name of a Series and in ``attrs`` too; the Decimals of a column come back with one number
 of digits (``1.5`` beside ``2.25`` as ``1.50``). Nothing is ever pickled, neither written nor read.
 
-JSON written by others reads as in Python's ``json``: the last of a repeated object key wins, and a number beyond
-what a float holds is infinite (``1e999``) or rounded. Such a value is refused when it is stored again.
+Bytes of other programs are only called damaged when they begin as npy or Parquet and are neither. JSON reads as in
+Python's ``json``: the last of a repeated object key wins, and a number beyond what a float holds is infinite
+(``1e999``) or rounded.
 """
 
 from __future__ import annotations
 
-from persistkit.formats.codec import decode, decode_text, encode, format_of, named_by_start
+from persistkit.formats.reading import decode, decode_text, format_of, named_by_start
+from persistkit.formats.writing import encode
 
 __all__ = ["decode", "decode_text", "encode", "format_of", "named_by_start"]
-
-
-def __dir__() -> list[str]:
-    return __all__

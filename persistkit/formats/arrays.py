@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
-from persistkit.operations import BytesLike
 
 __all__ = ["decode_array", "encode_array", "npy_header"]
 

@@ -11,14 +11,16 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
-from persistkit.formats.pages import check_unpacked, most_unpacked
-from persistkit.formats.recipes import Recipe, arrow_titles, boxed_titles, is_safe, plain, restored
-from persistkit.operations import BytesLike
+from persistkit.formats.footer import read_footer
+from persistkit.formats.memory import TIMES_ITS_SIZE, Allowance
+from persistkit.formats.metadata import Metadata, arrow_columns, is_safe, object_columns, restore, simplify
 
 __all__ = ["decode_table", "encode_table"]
 
 _MARK: Final = b"persistkit"
+_PADDING: Final = b"persistkit.padding"
 
 
 def encode_table(value: object) -> memoryview:
@@ -35,12 +37,15 @@ def encode_table(value: object) -> memoryview:
         raise FormatError("$: the flag allows_duplicate_labels=False is not kept; set it after loading")
     try:
         frame = value if isinstance(value, pd.DataFrame) else _of_series(value)
-        kept, recipe = plain(frame, _keep)
+        stored, metadata = simplify(frame, _embed)
         if frame is not value:
-            recipe = {**recipe, "series": True}
-        table = _arrow_table(kept, recipe, pa)
+            metadata = {**metadata, "series": True}
+        table = _arrow_table(stored, metadata, pa)
         buffer = _written(table, pa, pq)
-        _compare(frame, list(kept.columns), recipe, buffer, pa, pq)
+        allowance = Allowance(len(buffer), measure=True)
+        _compare(frame, list(stored.columns), metadata, _Reader(allowance, pa, pq), buffer)
+        if allowance.used > allowance.max_bytes:
+            buffer = _written(_padded(table, allowance.used // TIMES_ITS_SIZE), pa, pq)
     except FormatError:
         raise
     except Exception as error:  # Arrow raises what it likes; whatever it is, nothing was stored
@@ -48,52 +53,58 @@ def encode_table(value: object) -> memoryview:
     return buffer
 
 
-def decode_table(data: BytesLike) -> pd.DataFrame | pd.Series[Any]:
+def decode_table(data: BytesLike, *, max_bytes: int | None = None) -> pd.DataFrame | pd.Series[Any]:
     """Return the DataFrame or Series of Parquet bytes.
 
+    Args:
+        data: a Parquet file.
+        max_bytes: how much memory it may take; None for 256 MiB, or 256 times its size where that is more.
+
     Raises:
-        FormatError: the bytes are damaged, or the extra ``arrow`` is missing.
+        FormatError: the bytes are damaged, need more memory, or the extra ``arrow`` is missing.
     """
     pa, pq = _pyarrow()
     try:
-        frame, recipe = _Opener(most_unpacked(len(data)), pa, pq).open(data)
-        if "series" not in recipe:
+        frame, metadata = _Reader(Allowance(len(data), max_bytes), pa, pq).open(data)
+        if "series" not in metadata:
             return frame
         series = frame.iloc[:, 0]
         series.name = frame.columns[0]
     except FormatError:
         raise
-    except Exception as error:  # Arrow raises what it likes on bytes of strangers
-        raise FormatError(f"damaged parquet: {error}") from error
+    except Exception as error:  # Arrow raises what it likes on other programs' bytes
+        raise FormatError(f"damaged parquet: {str(error)[:300]}") from error
     return series
 
 
-class _Opener:
-    """Opens a value and the small tables its recipe holds, which share one allowance of memory."""
+class _Reader:
+    """Reads a table and the small tables kept within its metadata, which share one allowance of memory."""
 
-    def __init__(self, most: int, pa: Any, pq: Any) -> None:
-        self._most = most
+    def __init__(self, allowance: Allowance, pa: Any, pq: Any) -> None:
+        self.take = allowance.take
+        self._allowance = allowance
         self._pa = pa
         self._pq = pq
 
-    def open(self, data: BytesLike, *, labels: bool = False) -> tuple[pd.DataFrame, Recipe]:
-        """Return the DataFrame of a value, and its recipe; ``labels`` cost more than other cells, to look them up."""
-        file = self._pq.ParquetFile(self._pa.BufferReader(data))
-        recipe = self.allow(file, data, labels=labels)
+    def open(self, data: BytesLike, *, as_labels: bool = False) -> tuple[pd.DataFrame, Metadata]:
+        """Return the DataFrame in a file, and its metadata; labels cost more than other cells, to look them up."""
+        file, metadata = self.open_file(data, as_labels=as_labels)
         table = file.read(use_pandas_metadata=True)
         table.validate(full=True)
-        return restored(table, recipe, self.kept), recipe
+        return restore(table, metadata, self), metadata
 
-    def allow(self, file: Any, data: BytesLike, *, labels: bool = False) -> Recipe:
-        """Take what a value unpacks to from the allowance, and return its recipe."""
-        recipe: Recipe = json.loads((file.schema_arrow.metadata or {}).get(_MARK, b"{}"))
-        boxed = set(file.schema_arrow.names) if labels else boxed_titles(recipe)
-        self._most = check_unpacked(file, data, self._most, boxed=boxed)
-        return recipe
+    def open_file(self, data: BytesLike, *, as_labels: bool = False) -> tuple[Any, Metadata]:
+        """Return pyarrow's ``ParquetFile``, and our metadata, once the memory for all of it is allowed."""
+        groups = read_footer(data)
+        file = self._pq.ParquetFile(self._pa.BufferReader(data))
+        metadata: Metadata = json.loads((file.schema_arrow.metadata or {}).get(_MARK, b"{}"))
+        names = file.schema_arrow.names
+        self._allowance.take_table(file, data, groups, names if as_labels else object_columns(metadata, names))
+        return file, metadata
 
-    def kept(self, text: str) -> pd.DataFrame:
-        """Return a small table that is held in a recipe."""
-        return self.open(b64decode(text), labels=True)[0]
+    def open_embedded(self, text: str) -> pd.DataFrame:
+        """Return a small table that is kept within the metadata."""
+        return self.open(b64decode(text), as_labels=True)[0]
 
 
 def _pyarrow() -> tuple[Any, Any]:  # Any: pyarrow ships no complete types
@@ -113,17 +124,17 @@ def _of_series(series: pd.Series[Any]) -> pd.DataFrame:
     return frame
 
 
-def _arrow_table(frame: pd.DataFrame, recipe: Recipe, pa: Any) -> Any:
+def _arrow_table(frame: pd.DataFrame, metadata: Metadata, pa: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # what Arrow warns of does not come back
         table = pa.Table.from_pandas(frame)
     about = dict(table.schema.metadata)
-    if arrow := arrow_titles(recipe, frame.columns):
+    if arrow := arrow_columns(metadata, frame.columns):
         described = json.loads(about[b"pandas"])
         described["columns"] = [column for column in described["columns"] if column["field_name"] not in arrow]
         about[b"pandas"] = json.dumps(described).encode()
-    if recipe:
-        about[_MARK] = json.dumps(recipe, separators=(",", ":")).encode()
+    if metadata:
+        about[_MARK] = json.dumps(metadata, separators=(",", ":")).encode()
     return table.replace_schema_metadata(about)
 
 
@@ -132,54 +143,47 @@ def _written(table: Any, pa: Any, pq: Any) -> memoryview:
     kinds = pa.types
     numbers = [field.name for field in table.schema if kinds.is_integer(field.type) or kinds.is_temporal(field.type)]
     texts = [field.name for field in table.schema if not kinds.is_primitive(field.type)]
-    dense = {"use_dictionary": texts, "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED")}
-    buffer = _bytes_of(table, pq, dense)
-    try:
-        _Opener(most_unpacked(len(buffer)), pa, pq).allow(pq.ParquetFile(pa.BufferReader(buffer)), buffer)
-    except FormatError:  # what repeats itself shrinks without bound that way, and would not be opened again
-        return _bytes_of(table, pq, {"use_dictionary": False})
-    return buffer
-
-
-def _bytes_of(table: Any, pq: Any, encodings: dict[str, Any]) -> memoryview:
     sink = io.BytesIO()  # grows faster than Arrow's own stream
     # A page ends at 1 MiB; Arrow's own end at 20,000 rows makes six times as many, whose headers all are read.
-    pq.write_table(table, sink, write_statistics=False, max_rows_per_page=1 << 20, **encodings)
+    pq.write_table(
+        table,
+        sink,
+        write_statistics=False,
+        max_rows_per_page=1 << 20,
+        use_dictionary=texts,
+        column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+    )
     return sink.getbuffer()
 
 
-def _keep(frame: pd.DataFrame) -> str:
+def _padded(table: Any, size_bytes: int) -> Any:
+    """Return a table whose file will be larger: reading would refuse what repeats itself and is stored so densely."""
+    return table.replace_schema_metadata({**table.schema.metadata, _PADDING: b" " * size_bytes})
+
+
+def _embed(frame: pd.DataFrame) -> str:
     return b64encode(encode_table(frame)).decode()
 
 
-def _compare(frame: pd.DataFrame, titles: list[str], recipe: Recipe, buffer: memoryview, pa: Any, pq: Any) -> None:
+def _compare(frame: pd.DataFrame, titles: list[str], metadata: Metadata, reader: _Reader, buffer: memoryview) -> None:
     """Refuse a table that would come back changed: labels and dtypes by the schema, risky columns by their cells."""
-    file = pq.ParquetFile(pa.BufferReader(buffer))
-    opener = _Opener(most_unpacked(len(buffer)), pa, pq)
-    try:
-        opener.allow(file, buffer)
-        kept = restored(file.schema_arrow.empty_table(), recipe, opener.kept)
-    except FormatError as error:
-        raise FormatError(
-            "$: it repeats itself so much that loading would take it for an attack on the memory; "
-            "store it in several values, or with DataFrame.to_parquet in a file of its own"
-        ) from error
-    if not _same_index(kept.columns, frame.columns):
+    file, _ = reader.open_file(buffer)
+    back = restore(file.schema_arrow.empty_table(), metadata, reader)
+    if not _same_index(back.columns, frame.columns):
         raise FormatError(f"$.columns: {frame.columns!r} do not come back as they went in; use distinct text")
-    if kept.attrs != frame.attrs:
+    if back.attrs != frame.attrs:
         raise FormatError("$.attrs: they do not come back as they went in; keep them to JSON")
-    for name, before, after in zip(frame.columns, frame.dtypes, kept.dtypes, strict=True):
+    for name, before, after in zip(frame.columns, frame.dtypes, back.dtypes, strict=True):
         if before != after and not (before.kind == "O" or isinstance(before, pd.CategoricalDtype)):
             raise FormatError(f"$.{name}: dtype {before} comes back as {after}; convert the column first")
-    levels = recipe.get("index", {}).get("levels", 0)
-    if not levels and type(frame.index) is not pd.RangeIndex and not _same_index(kept.index, frame.index[:0]):
+    levels = metadata.get("index", {}).get("levels", 0)
+    if not levels and type(frame.index) is not pd.RangeIndex and not _same_index(back.index, frame.index[:0]):
         raise _changed_index(frame)
     risky = [n for n, dtype in enumerate(frame.dtypes) if not is_safe(dtype)]
     if not risky and not levels:
         return
     wanted = [*titles[:levels], *(titles[levels + n] for n in risky)]
-    again = _Opener(most_unpacked(len(buffer)), pa, pq)
-    back = restored(_read(file, wanted, titles), recipe, again.kept, labels=False)
+    back = restore(_read(file, wanted, titles), metadata, reader, labels=False)
     if levels and not _same_index(back.index, frame.index):
         raise _changed_index(frame)
     for place, n in enumerate(risky):

@@ -1,44 +1,22 @@
-"""Codec: from a Python value to bytes, and from bytes, told apart by their content, to a Python value."""
+"""Writing: from a Python value to bytes that ``decode`` turns back into an equal value."""
 
 from __future__ import annotations
 
 import json
-import re
 from datetime import date
 from math import isfinite
 from os import PathLike
 from typing import Any, Final, Never
 
+from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
-from persistkit.operations import BytesLike
+from persistkit.formats.reading import format_of
 
-__all__ = ["decode", "decode_text", "encode", "format_of", "named_by_start"]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__all__ = ["check_json", "encode"]
 
 
 # Far below what Python's parser takes on any stack, so that what was written can be read.
 MAX_DEPTH: Final = 300
-
-_NPY: Final = b"\x93NUMPY"
-_PARQUET: Final = b"PAR1"
-_STARTS_LIKE_JSON: Final = re.compile(rb'\s*(?:\{\s*["}]|\[\s*[{"\[])')
-_NAMED: Final = {
-    _PARQUET: "parquet",
-    _NPY: "npy",
-    b"\x89PNG\r\n\x1a\n": "png",
-    b"\xff\xd8\xff": "jpeg",
-    b"GIF87a": "gif",
-    b"GIF89a": "gif",
-    b"%PDF-": "pdf",
-    b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "zip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-}
 
 
 def encode(value: object) -> BytesLike:
@@ -69,93 +47,6 @@ def encode(value: object) -> BytesLike:
 
         return encode_array(value)
     return _encode_json(value)
-
-
-def decode(data: BytesLike) -> Any:
-    r"""Return the value that ``data`` holds, its format told from its content.
-
-    Parquet and npy by their first bytes; JSON when the whole of it parses; otherwise UTF-8 text as str; otherwise
-    bytes. A writable buffer is given away: an array may keep it.
-
-    Raises:
-        FormatError: the content starts like JSON, Parquet or npy, and is damaged; or it is Parquet that would unpack
-            to more than 128 MiB, or 256 times its size where that is more.
-
-    Example:
-        >>> decode(b'{"loss":0.25}'), decode(b"[INFO] started"), decode(b"\xff\xd8\xff")
-        ({'loss': 0.25}, '[INFO] started', b'\xff\xd8\xff')
-    """
-    start = bytes(data[: len(_NPY)])
-    if start.startswith(_PARQUET):
-        from persistkit.formats.tables import decode_table
-
-        return decode_table(data)
-    if start == _NPY:
-        from persistkit.formats.arrays import decode_array
-
-        return decode_array(data)
-    return decode_text(bytes(data))
-
-
-def decode_text(data: bytes) -> Any:
-    r"""Return JSON and text in ``data`` as ``decode`` does, all else as it is: arrays and tables are not unpacked.
-
-    Raises:
-        FormatError: the content starts like JSON and is damaged.
-
-    Example:
-        >>> decode_text(b'{"steps": 3}'), decode_text(b"\x93NUMPY...")
-        ({'steps': 3}, b'\x93NUMPY...')
-    """
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError(f"damaged json: not UTF-8 at byte {error.start:,}") from error
-        return data
-    try:
-        return _loads(text)
-    except RecursionError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError("damaged json: nested too deeply to be read") from error
-    except ValueError as error:
-        if _STARTS_LIKE_JSON.match(data):
-            raise FormatError(f"damaged json: {error}") from error
-    return text
-
-
-def format_of(data: bytes) -> str:
-    """Return the name of the format of ``data``, as ``decode`` sees it: ``json``, ``npy``, ``parquet``, ``text``, ...
-
-    Other bytes are named by their first ones where known (``png``, ``jpeg``, ``gif``, ``webp``, ``pdf``, ...), else
-    ``bytes``; JSON that does not parse is ``damaged json``. Parquet and npy are not looked through.
-
-    Example:
-        >>> format_of(b"[1, 2]"), format_of(b"plain"), format_of(b"%PDF-1.7")
-        ('json', 'text', 'pdf')
-    """
-    if name := named_by_start(data):
-        return name
-    try:
-        text = data.decode()
-        _loads(text)
-    except UnicodeDecodeError:
-        return "damaged json" if _STARTS_LIKE_JSON.match(data) else "bytes"
-    except (ValueError, RecursionError):
-        return "damaged json" if _STARTS_LIKE_JSON.match(data) else "text"
-    return "json"
-
-
-def named_by_start(data: bytes) -> str:
-    r"""Return the name of the format that the first twelve bytes of ``data`` tell, an empty text when they tell none.
-
-    Example:
-        >>> named_by_start(b"\x93NUMPY..."), named_by_start(b"{}")
-        ('npy', '')
-    """
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "webp"
-    return next((name for magic, name in _NAMED.items() if data.startswith(magic)), "")
 
 
 def check_json(value: object, path: str = "$", depth: int = 0) -> Any:
@@ -239,34 +130,9 @@ def _encode_bytes(value: BytesLike) -> bytes:
         _refuse("$", "a memoryview of items loses their type; write bytes(value)")
     data = bytes(value)
     kind = format_of(data)
-    if kind in ("json", "npy", "parquet", "text", "damaged json") or _is_text(data):
+    if kind in ("json", "jsonl", "npy", "parquet", "text"):
         _refuse("$", f"these bytes would load as {kind}, not as bytes; store them with put_bytes")
     return data
-
-
-def _refuse_constant(name: str) -> Never:
-    raise ValueError(f"{name} is no JSON number")
-
-
-# One decoder for all values: json.loads with an option builds one a call.
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _loads(text: str) -> Any:
-    # raw_decode goes without looking for blanks around the value, which few have.
-    try:
-        value, end = _DECODER.raw_decode(text)
-    except ValueError:
-        return _DECODER.decode(text)
-    return value if end == len(text) else _DECODER.decode(text)
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _is_pandas(value: object) -> bool:

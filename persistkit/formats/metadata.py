@@ -1,33 +1,42 @@
-"""What Parquet alone loses of a table, carried so that it can be made again: labels, categories, dtypes.
+"""What Parquet alone loses of a table, kept in the file's metadata: labels, categories, dtypes.
 
-``plain`` turns a DataFrame into one that Parquet keeps, and a recipe; ``restored`` follows the recipe back. A recipe
-is JSON, stored in the file's metadata: ``columns`` (labels), ``index`` (names, and how many of the first columns are
-its levels), ``cells`` (column of the file -> how its cells are made again). Other readers of the file see labels as
-text, the levels of the index as columns, and categories that are no text as their codes.
+``simplify`` turns a DataFrame into one that Parquet keeps, and metadata; ``restore`` makes the DataFrame of both again.
+The metadata is JSON: ``columns`` (labels), ``index`` (names, and how many of the first columns are its levels),
+``cells`` (column of the file -> how its cells are restored). Other readers of the file see labels as text, the levels
+of the index as columns, and categories that are not text as their codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pandas as pd
 
 from persistkit.errors import FormatError
 
-__all__ = ["TEXT", "Recipe", "arrow_titles", "boxed_titles", "is_safe", "plain", "restored"]
+__all__ = ["TEXT", "Metadata", "Reader", "arrow_columns", "is_safe", "object_columns", "restore", "simplify"]
 
-Recipe = dict[str, Any]
-Keep = Callable[[pd.DataFrame], str]
-Open = Callable[[str], pd.DataFrame]
+Metadata = dict[str, Any]
+Embed = Callable[[pd.DataFrame], str]
 
 TEXT: Final = pd.StringDtype(na_value=np.nan)
 _SAFE: Final = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"]
 )
 _MISSING: Final[dict[str, Any]] = {"None": None, "nan": np.nan, "NA": pd.NA}
-_MAX_RANGE: Final = 1 << 24
+_LABEL_BYTES: Final = 16
+
+
+class Reader(Protocol):
+    """What ``restore`` needs to read more of the same file, within the same bounds."""
+
+    def open_embedded(self, text: str) -> pd.DataFrame:
+        """Return a table that ``embed`` stored."""
+
+    def take(self, size_bytes: int) -> None:
+        """Count memory that will be needed; refuse what is too much."""
 
 
 def is_safe(dtype: Any) -> bool:  # Any: pandas has dtypes of many kinds
@@ -36,86 +45,95 @@ def is_safe(dtype: Any) -> bool:  # Any: pandas has dtypes of many kinds
     return str(dtype) in _SAFE or bool(dtype == TEXT) or (timed and not _in_seconds(dtype))
 
 
-def plain(frame: pd.DataFrame, keep: Keep) -> tuple[pd.DataFrame, Recipe]:
-    """Return a table that Parquet keeps, and the recipe that makes ``frame`` of it again.
+def simplify(frame: pd.DataFrame, embed: Embed) -> tuple[pd.DataFrame, Metadata]:
+    """Return a table that Parquet keeps, and the metadata that makes ``frame`` of it again.
 
     Args:
         frame: the table; it is not changed.
-        keep: stores a small table as text, for labels and categories.
+        embed: stores a small table as text, for labels and categories.
 
     Raises:
         FormatError: a label is of a type that cannot be carried.
     """
     levels = 0 if _stays(frame.index) else frame.index.nlevels
     columns = [*(frame.index.get_level_values(n) for n in range(levels)), *(column for _, column in frame.items())]
-    titles = _titles([*frame.index.names[:levels], *frame.columns], levels)
-    cells = {title: cell for title, column in zip(titles, columns, strict=True) if (cell := _cell(column, keep))}
-    recipe: Recipe = {"cells": cells} if cells else {}
+    titles = _column_names([*frame.index.names[:levels], *frame.columns], levels)
+    described = {title: _describe_column(column, embed) for title, column in zip(titles, columns, strict=True)}
+    cells = {title: cell for title, cell in described.items() if cell}
+    metadata: Metadata = {"cells": cells} if cells else {}
     if titles[levels:] != list(frame.columns) or not _is_plain_text(frame.columns):
-        recipe["columns"] = _packed(frame.columns, "$.columns", keep)
+        metadata["columns"] = _describe_labels(frame.columns, "$.columns", embed)
     if frame.columns.empty and type(frame.index) is pd.RangeIndex:  # a Parquet file has no rows without columns
-        recipe["index"] = _packed(frame.index, "$.index", keep)
+        metadata["index"] = _describe_labels(frame.index, "$.index", embed)
     elif levels or not _is_plain_name(frame.index.name):
-        names = [_literal(name, "$.index.names") for name in frame.index.names]
-        recipe["index"] = {"names": names, "levels": levels, "multi": isinstance(frame.index, pd.MultiIndex)}
-    if not recipe:
-        return frame, recipe
+        names = [_label_to_json(name, "$.index.names") for name in frame.index.names]
+        metadata["index"] = {"names": names, "levels": levels, "multi": isinstance(frame.index, pd.MultiIndex)}
+    if not metadata:
+        return frame, metadata
     index = pd.RangeIndex(len(frame)) if levels else frame.index
     table = pd.DataFrame(
-        {title: _carried(column, cells.get(title)) for title, column in zip(titles, columns, strict=True)},
-        index=index.rename(None) if "index" in recipe else index,
-        columns=pd.Index(titles, dtype=TEXT, name=None if "columns" in recipe else frame.columns.name),
+        {title: _stored_column(column, cells.get(title)) for title, column in zip(titles, columns, strict=True)},
+        index=index.rename(None) if "index" in metadata else index,
+        columns=pd.Index(titles, dtype=TEXT, name=None if "columns" in metadata else frame.columns.name),
         copy=False,
     )
     table.attrs = frame.attrs
-    return table, recipe
+    return table, metadata
 
 
-def restored(table: Any, recipe: Recipe, open_kept: Open, *, labels: bool = True) -> pd.DataFrame:
-    """Return the DataFrame of an Arrow table, made again as its recipe says.
+def restore(table: Any, metadata: Metadata, reader: Reader, *, labels: bool = True) -> pd.DataFrame:
+    """Return the DataFrame of an Arrow table, restored by its metadata.
 
     Args:
         table: the columns of the file, the levels of the index first. Any: pyarrow ships no complete types.
-        recipe: what ``plain`` returned.
-        open_kept: the way back of ``keep``.
+        metadata: what ``simplify`` returned.
+        reader: opens what ``embed`` stored.
         labels: also give the columns their labels; without, ``table`` may be some of the columns.
     """
-    cells = recipe.get("cells", {})
+    cells = metadata.get("cells", {})
     titles = list(table.column_names)
-    arrow = arrow_titles(recipe, titles)
+    arrow = arrow_columns(metadata, titles)
     frame: pd.DataFrame = table.drop_columns(arrow).to_pandas()
     for title in arrow:
         array = pd.arrays.ArrowExtensionArray(table.column(title))
         frame.insert(titles.index(title), title, pd.Series(array, index=frame.index))
     for place, title in enumerate(titles[: frame.shape[1]]):
         if title in cells and title not in arrow:
-            frame.isetitem(place, _cooked(frame.iloc[:, place], cells[title], open_kept))
-    frame = _indexed(frame, recipe["index"], open_kept) if "index" in recipe else frame
-    if labels and "columns" in recipe:
-        frame.columns = _unpacked(recipe["columns"], open_kept)
+            frame.isetitem(place, _restore_column(frame.iloc[:, place], cells[title], reader))
+    frame = _restore_index(frame, metadata["index"], reader) if "index" in metadata else frame
+    if labels and "columns" in metadata:
+        frame.columns = _restore_labels(metadata["columns"], reader)
     return frame
 
 
-def arrow_titles(recipe: Recipe, titles: Iterable[str]) -> list[str]:
+def arrow_columns(metadata: Metadata, titles: Iterable[str]) -> list[str]:
     """Return which of the columns have one of Arrow's own types, which pandas' metadata cannot describe."""
-    cells = recipe.get("cells", {})
+    cells = metadata.get("cells", {})
     return [title for title in titles if cells.get(title) == {"kind": "arrow"}]
 
 
-def boxed_titles(recipe: Recipe) -> set[str]:
-    """Return which columns of the file become Python objects, cell by cell."""
-    return {title for title, cell in recipe.get("cells", {}).items() if cell.get("kind") in ("object", "text")}
+def object_columns(metadata: Metadata, titles: Sequence[str]) -> set[str]:
+    """Return which columns of the file become Python objects, cell by cell, or are looked up as if they did."""
+    index = metadata.get("index", {})
+    levels = titles[: index["levels"]] if index.get("multi") else ()
+    objects = (title for title, cell in metadata.get("cells", {}).items() if cell.get("kind") in ("object", "text"))
+    return {*levels, *objects}
 
 
-def _indexed(frame: pd.DataFrame, index: Recipe, open_kept: Open) -> pd.DataFrame:
+def _restore_index(frame: pd.DataFrame, index: Metadata, reader: Reader) -> pd.DataFrame:
     if "range" in index:
-        return frame.reindex(_unpacked(index, open_kept))
+        labels = _restore_labels(index, reader)
+        if not frame.columns.empty:  # else Parquet keeps the rows
+            raise FormatError(f"damaged parquet: a range of {len(labels):,} labels for a table with columns")
+        empty = pd.DataFrame(index=labels, columns=frame.columns)
+        empty.attrs = frame.attrs
+        return empty
     levels = index["levels"]
     if levels:
         parts = [frame.iloc[:, n] for n in range(levels)]
         frame = frame.iloc[:, levels:]
         frame.index = pd.MultiIndex.from_arrays(parts) if index["multi"] else pd.Index(parts[0])
-    frame.index.names = [_label(name) for name in index["names"]]
+    frame.index.names = [_label_from_json(name) for name in index["names"]]
     return frame
 
 
@@ -134,7 +152,7 @@ def _stays(index: pd.Index[Any]) -> bool:
     return type(index) is pd.RangeIndex or (index.nlevels == 1 and is_safe(index.dtype) and named)
 
 
-def _titles(labels: list[Any], levels: int) -> list[str]:
+def _column_names(labels: list[Any], levels: int) -> list[str]:
     """Return a name for every column of the file: its label as text, made distinct."""
     titles: dict[str, None] = {}
     for n, label in enumerate(labels):
@@ -146,13 +164,13 @@ def _titles(labels: list[Any], levels: int) -> list[str]:
     return list(titles)
 
 
-def _cell(column: Any, keep: Keep) -> Recipe | None:
-    """Return how the cells of a Series or Index level are made again; None where Parquet needs no help."""
+def _describe_column(column: Any, embed: Embed) -> Metadata | None:
+    """Return how the cells of a Series or Index level are restored; None where Parquet needs no help."""
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         if dtype.categories.dtype == TEXT and dtype.categories.name is None and (_codes(column) >= 0).any():
             return None
-        categories = _packed(dtype.categories, f"$.{column.name}: the categories", keep)
+        categories = _describe_labels(dtype.categories, f"$.{column.name}: the categories", embed)
         return {"kind": "codes", "categories": categories, "ordered": dtype.ordered}
     if isinstance(dtype, pd.ArrowDtype):
         return {"kind": "arrow"}
@@ -160,11 +178,11 @@ def _cell(column: Any, keep: Keep) -> Recipe | None:
         return {"kind": "text", "storage": dtype.storage, "missing": "NA" if dtype.na_value is pd.NA else "nan"}
     if _in_seconds(dtype):
         return {"kind": "seconds"}
-    return _object_cell(column.array) if dtype == "object" else None
+    return _describe_objects(column.array) if dtype == "object" else None
 
 
-def _object_cell(array: Any) -> Recipe | None:
-    """Object columns of text, with at most one kind of gap, can be made again; others Parquet keeps, or not."""
+def _describe_objects(array: Any) -> Metadata | None:
+    """Object columns of text, with at most one kind of gap, can be restored; others Parquet keeps, or not."""
     kinds = set(map(type, array))
     gaps = kinds - {str}
     if str not in kinds or len(gaps) > 1:
@@ -175,7 +193,7 @@ def _object_cell(array: Any) -> Recipe | None:
     return None
 
 
-def _carried(column: Any, cell: Recipe | None) -> Any:
+def _stored_column(column: Any, cell: Metadata | None) -> Any:
     return _codes(column) if cell is not None and cell["kind"] == "codes" else column.array
 
 
@@ -183,58 +201,57 @@ def _codes(column: Any) -> Any:
     return column.codes if isinstance(column, pd.CategoricalIndex) else column.cat.codes.array
 
 
-def _cooked(column: pd.Series[Any], cell: Recipe, open_kept: Open) -> Any:
+def _restore_column(column: pd.Series[Any], cell: Metadata, reader: Reader) -> Any:
     """Return the cells of one column as they were."""
     kind = cell["kind"]
     if kind == "codes":
-        categories = _unpacked(cell["categories"], open_kept)
+        categories = _restore_labels(cell["categories"], reader)
         return pd.Categorical.from_codes(column.to_numpy(), categories=categories, ordered=cell["ordered"])
     if kind == "text":
         return column.astype(pd.StringDtype(cell["storage"], na_value=_MISSING[cell["missing"]]))
     if kind == "seconds":
         return column.dt.as_unit("s")
     if column.dtype != TEXT and column.dtype != object:
-        raise FormatError("damaged parquet: cells that are no text cannot become objects")
+        raise FormatError("damaged parquet: cells that are not text cannot become objects")
     cells = column.astype(object).to_numpy(copy=True)
     cells[column.isna().to_numpy()] = _MISSING[cell["missing"]]
     return pd.Series(cells, index=column.index, dtype=object)
 
 
-def _packed(labels: pd.Index[Any], path: str, keep: Keep) -> Recipe:
+def _describe_labels(labels: pd.Index[Any], path: str, embed: Embed) -> Metadata:
     """Return labels or categories as JSON: a range, single values, or a small table of their own."""
-    names = [_literal(name, f"{path}.names") for name in labels.names]
+    names = [_label_to_json(name, f"{path}.names") for name in labels.names]
     if isinstance(labels, pd.RangeIndex):
         return {"names": names, "range": [labels.start, labels.stop, labels.step]}
     if labels.dtype == object and labels.nlevels == 1:
-        return {"names": names, "values": [_literal(label, path) for label in labels]}
+        return {"names": names, "values": [_label_to_json(label, path) for label in labels]}
     levels = {str(n): labels.get_level_values(n).array for n in range(labels.nlevels)}
     try:
-        return {"names": names, "table": keep(pd.DataFrame(levels)), "multi": isinstance(labels, pd.MultiIndex)}
+        return {"names": names, "table": embed(pd.DataFrame(levels)), "multi": isinstance(labels, pd.MultiIndex)}
     except FormatError as error:
         raise FormatError(f"{path}: they do not come back as they are: {error}") from error
 
 
-def _unpacked(kept: Recipe, open_kept: Open) -> pd.Index[Any]:
+def _restore_labels(described: Metadata, reader: Reader) -> pd.Index[Any]:
     labels: pd.Index[Any]
-    if "range" in kept:
-        labels = pd.RangeIndex(*kept["range"])
-        if len(labels) > _MAX_RANGE:
-            raise FormatError(f"damaged parquet: a range of {len(labels):,} labels, more than is ever meant")
-    elif "values" in kept:
-        labels = pd.Index([_label(value) for value in kept["values"]], dtype=object, tupleize_cols=False)
+    if "range" in described:
+        labels = pd.RangeIndex(*described["range"])
+        reader.take(_LABEL_BYTES * len(labels))
+    elif "values" in described:
+        labels = pd.Index([_label_from_json(value) for value in described["values"]], dtype=object, tupleize_cols=False)
     else:
-        levels = [level for _, level in open_kept(kept["table"]).items()]
-        labels = pd.MultiIndex.from_arrays(levels) if kept["multi"] else pd.Index(levels[0])
-    labels.names = [_label(name) for name in kept["names"]]
+        levels = [level for _, level in reader.open_embedded(described["table"]).items()]
+        labels = pd.MultiIndex.from_arrays(levels) if described["multi"] else pd.Index(levels[0])
+    labels.names = [_label_from_json(name) for name in described["names"]]
     return labels
 
 
-def _literal(label: Any, path: str) -> Any:
-    """Return a label, or a name, as JSON that ``_label`` turns back."""
+def _label_to_json(label: Any, path: str) -> Any:
+    """Return a label, or a name, as JSON that ``_label_from_json`` turns back."""
     if label is None or type(label) in (str, bool, int, float):
         return label
     if type(label) is tuple:
-        return {"tuple": [_literal(part, path) for part in label]}
+        return {"tuple": [_label_to_json(part, path) for part in label]}
     if type(label) is pd.Timestamp:
         zone = None if label.tz is None else str(label.tz)
         return {"timestamp": [int(label.to_numpy().astype("int64")), label.unit, zone]}
@@ -243,11 +260,11 @@ def _literal(label: Any, path: str) -> Any:
     )
 
 
-def _label(literal: Any) -> Any:
+def _label_from_json(literal: Any) -> Any:
     if not isinstance(literal, dict):
         return literal
     if "tuple" in literal:
-        return tuple(_label(part) for part in literal["tuple"])
+        return tuple(_label_from_json(part) for part in literal["tuple"])
     value, unit, zone = literal["timestamp"]
     moment = pd.Timestamp(np.datetime64(value, unit))
     return moment if zone is None else moment.tz_localize("UTC").tz_convert(zone)

@@ -1,0 +1,151 @@
+"""What the end of a Parquet file says of the whole, read before pyarrow is let near it.
+
+pyarrow's own ``RowGroupMetaData.column`` ends the process where the metadata is damaged, and before version 26 a schema
+that is nested deeply overflows the stack. Format: Thrift's compact protocol, ``FileMetaData`` of parquet-format's
+``parquet.thrift``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from persistkit.arguments import BytesLike
+from persistkit.errors import FormatError
+
+__all__ = ["Chunk", "read_footer"]
+
+_MAX_DEPTH: Final = 100  # pyarrow's own since version 26
+_REPEATS_VALUES: Final = {2, 7, 8}  # PLAIN_DICTIONARY, DELTA_BYTE_ARRAY, RLE_DICTIONARY
+_DELTA_BYTE_ARRAY: Final = 7
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT, _UUID = range(1, 14)
+_FIXED_BYTES: Final = {_BYTE: 1, _DOUBLE: 8, _UUID: 16}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The values of one column in one group of rows, as the file describes them.
+
+    Attributes:
+        path: the names from the column of the table down to the values.
+        cells: how many values there are, missing ones included.
+        stored_bytes: size of its pages.
+        unpacked_bytes: size of its pages, before they are compressed.
+        repeats_values: its encoding stores text once that occurs many times.
+        repeats_prefixes: its encoding stores only where a text differs from the one before.
+    """
+
+    path: tuple[bytes, ...]
+    cells: int
+    stored_bytes: int
+    unpacked_bytes: int
+    repeats_values: bool
+    repeats_prefixes: bool
+
+
+def read_footer(data: BytesLike) -> list[list[Chunk]]:
+    """Return the chunks that a Parquet file describes, for each group of rows one for each column.
+
+    Raises:
+        FormatError: the description is damaged, or its schema is nested more than 100 levels deep.
+    """
+    try:
+        footer = _Thrift(data, len(data) - 8 - int.from_bytes(data[-8:-4], "little")).struct()
+        _check_depth([node.get(5, 0) for node in footer[2]])
+        groups = [[_chunk(column[3], group[3]) for column in group[1]] for group in footer.get(4, [])]
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise FormatError(f"damaged parquet: its end cannot be read: {str(error)[:100]}") from error
+    if sum(chunk.stored_bytes for group in groups for chunk in group) > len(data):
+        raise FormatError("damaged parquet: columns overlap")
+    return groups
+
+
+def _chunk(fields: dict[int, Any], rows: int) -> Chunk:
+    path, encodings = tuple(fields[3]), set(fields[2])
+    sizes = fields[5], rows, fields[6], fields[7], fields[9], fields.get(11, 0)
+    if min(sizes) < 0 or not path:
+        raise ValueError("below zero")
+    repeats = bool(encodings & _REPEATS_VALUES), _DELTA_BYTE_ARRAY in encodings
+    return Chunk(path, max(fields[5], rows), fields[7], fields[6], *repeats)
+
+
+def _check_depth(children: list[int]) -> None:
+    """Refuse a schema, given as the number of children of each node, the parent first, that is nested too deeply."""
+    left: list[int] = []
+    for count in children:
+        while left and left[-1] == 0:
+            left.pop()
+        if left:
+            left[-1] -= 1
+        left.append(count)
+        if len(left) > _MAX_DEPTH:
+            raise ValueError(f"the schema is nested more than {_MAX_DEPTH} levels deep")
+
+
+class _Thrift:
+    """Reads structs as dicts of field numbers to values, lists as lists; a field that occurs twice is damage."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: BytesLike, at: int) -> None:
+        if at < 4:
+            raise ValueError("it begins before the file does")
+        self._data = data
+        self._at = at
+
+    def struct(self) -> dict[int, Any]:
+        fields: dict[int, Any] = {}
+        number = 0
+        while head := self._byte():
+            number = number + (head >> 4) if head >> 4 else self._signed()
+            if number in fields:
+                raise ValueError(f"field {number}")
+            kind = head & 15
+            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind)
+        return fields
+
+    def _value(self, kind: int) -> Any:
+        if kind in (_I16, _I32, _I64):
+            return self._signed()
+        if kind == _BINARY:
+            return self._bytes(self._unsigned())
+        if kind == _STRUCT:
+            return self.struct()
+        if kind in (_LIST, _SET):
+            head = self._byte()
+            length = head >> 4 if head >> 4 < 15 else self._unsigned()
+            self._check_left(length)
+            return [self._value(head & 15) for _ in range(length)]
+        if kind == _MAP:
+            length = self._unsigned()
+            self._check_left(length)
+            kinds = self._byte() if length else 0
+            return [(self._value(kinds >> 4), self._value(kinds & 15)) for _ in range(length)]
+        return self._bytes(1 if kind in (_TRUE, _FALSE) else _FIXED_BYTES[kind])
+
+    def _byte(self) -> int:
+        byte: int = self._data[self._at]
+        self._at += 1
+        return byte
+
+    def _bytes(self, size: int) -> bytes:
+        self._check_left(size)
+        self._at += size
+        return bytes(self._data[self._at - size : self._at])
+
+    def _check_left(self, size: int) -> None:
+        if size > len(self._data) - self._at:
+            raise ValueError("longer than the file")
+
+    def _unsigned(self) -> int:
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+        raise ValueError("a number without end")
+
+    def _signed(self) -> int:
+        value = self._unsigned()
+        return (value >> 1) ^ -(value & 1)

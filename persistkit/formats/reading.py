@@ -1,0 +1,255 @@
+"""Reading: from bytes, told apart by their content, to a Python value."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any, Final
+
+from persistkit.arguments import BytesLike
+from persistkit.errors import FormatError
+
+__all__ = ["decode", "decode_text", "format_of", "named_by_start"]
+
+_NPY: Final = b"\x93NUMPY"
+_PARQUET: Final = b"PAR1"
+_ZIP: Final = b"PK\x03\x04"
+_LEAST_PARQUET: Final = 12
+_NAMED: Final = {
+    _PARQUET: "parquet",
+    _NPY: "npy",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    b"%PDF-": "pdf",
+    b"\x1f\x8b": "gzip",
+    _ZIP: "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+_NAMES: Final = {*_NAMED.values(), "webp"}
+
+_SPACE: Final = " \t\r\n"
+_NEXT_LINE: Final = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
+_END: Final = re.compile(r"[ \t\r\n]*\Z")
+_LINES_KEYS: Final = (".jsonl", ".ndjson")
+_SCALAR_STARTS: Final = ("-", '"', "t", "f", "n", *"0123456789")
+# All control characters but those that `file` counts as text: BEL, BS, TAB, LF, VT, FF, CR, ESC.
+_CONTROLS: Final = bytes({*range(32)} - {*range(7, 14), 27})
+
+# json.loads with options builds a decoder for every call.
+_parse: Final = json.JSONDecoder().raw_decode
+
+
+def decode(data: BytesLike, format: str | None = None, key: str | None = None, *, max_bytes: int | None = None) -> Any:  # noqa: A002 - the word that numpy, pandas and users say
+    r"""Return the value that ``data`` holds, in the given format, or the one its content tells.
+
+    By content: npy, and Parquet when it both begins and ends so; text, when it is UTF-8 with few control characters
+    and no NUL, and of that JSON, if the whole is an object or an array, or exactly what ``json.dumps`` writes for a
+    number, a text, a bool or None; JSON Lines, a list, if each of several lines is an object or an array; any other
+    text as str; all else as bytes. A writable buffer is given away: an array may keep it.
+
+    Args:
+        data: a value's bytes.
+        format: ``json``, ``jsonl``, ``text``, ``csv`` (a DataFrame), ``bytes``, ``npy``, ``parquet``, or an image's or
+            archive's name, which stays bytes.
+        key: where the value is stored; below ``.jsonl`` and ``.ndjson`` a single line is a list too.
+        max_bytes: how much memory a table may take; None for 256 MiB, or 256 times its size where that is more.
+
+    Raises:
+        FormatError: npy or Parquet is damaged, or it is not of the given format, or a table needs more memory. What
+            is counted is what a Parquet file says of itself: one that was written to deceive pyarrow can take as much
+            as its compressed pages unpack to.
+        ValueError: there is no such format.
+
+    Example:
+        >>> decode(b'{"loss":0.25}'), decode(b"[INFO] started"), decode(b'{"step":1}', format="jsonl")
+        ({'loss': 0.25}, '[INFO] started', [{'step': 1}])
+    """
+    if format is not None:
+        return _decode_as(data, format, max_bytes)
+    start = bytes(data[: len(_NPY)])
+    if start == _NPY:
+        return _decode_as(data, "npy", None)
+    if start[:4] == _PARQUET and _is_parquet(data):
+        return _decode_as(data, "parquet", max_bytes)
+    return _read(bytes(data), key)[1]
+
+
+def decode_text(data: bytes, key: str | None = None) -> Any:
+    r"""Return JSON, JSON Lines and text in ``data`` as ``decode`` does; arrays and tables stay bytes.
+
+    Example:
+        >>> decode_text(b'{"steps": 3}'), decode_text(b"\x93NUMPY...")
+        ({'steps': 3}, b'\x93NUMPY...')
+    """
+    return data if data[:4] == _PARQUET and _is_parquet(data) else _read(data, key)[1]
+
+
+def format_of(data: bytes, key: str | None = None) -> str:
+    r"""Return the name of the format of ``data``, as ``decode`` sees it: ``json``, ``npy``, ``parquet``, ``text``, ...
+
+    Other bytes are named by their first ones where known (``png``, ``jpeg``, ``gif``, ``webp``, ``pdf``, ...), else
+    ``bytes``. Parquet and npy are not looked through.
+
+    Example:
+        >>> format_of(b"[1, 2]"), format_of(b"plain"), format_of(b"%PDF-1.7\x80")
+        ('json', 'text', 'pdf')
+    """
+    if _is_parquet(data):
+        return "parquet"
+    name = _read(data, key)[0]
+    if name != "bytes":
+        return name
+    name = named_by_start(data)
+    return name if name and name != "parquet" else "bytes"
+
+
+def named_by_start(data: bytes) -> str:
+    r"""Return the name of the format that the first twelve bytes of ``data`` tell, an empty text when they tell none.
+
+    Example:
+        >>> named_by_start(b"\x93NUMPY..."), named_by_start(b"{}")
+        ('npy', '')
+    """
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    return next((name for magic, name in _NAMED.items() if data.startswith(magic)), "")
+
+
+def _is_parquet(data: BytesLike) -> bool:
+    return data[:4] == _PARQUET == data[-4:] and len(data) >= _LEAST_PARQUET
+
+
+def _read(data: bytes, key: str | None) -> tuple[str, Any]:
+    """Return the format, and the value in it: JSON, JSON Lines, text or bytes."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return "bytes", data
+    try:
+        found = _read_json(text, key)
+    except RecursionError:
+        # The nesting that can be read must not depend on how deep in the program the caller is.
+        with ThreadPoolExecutor(1) as fresh_stack:
+            found = fresh_stack.submit(_read_json_if_shallow, text, key).result()
+    if found is not None:
+        return found
+    if "\0" in text or 10 * (len(data) - len(data.translate(None, _CONTROLS))) > len(data) or data[:4] == _ZIP:
+        return "bytes", data
+    return "text", text
+
+
+def _read_json_if_shallow(text: str, key: str | None) -> tuple[str, Any] | None:
+    try:
+        return _read_json(text, key)
+    except RecursionError:
+        return None
+
+
+def _read_json(text: str, key: str | None) -> tuple[str, Any] | None:
+    start = text[:1]
+    if start != "{" and start != "[":
+        return _read_other_json(text, key)
+    if key is not None and key.endswith(_LINES_KEYS) and (values := _read_lines(text)) is not None:
+        return "jsonl", values
+    try:
+        value, end = _parse(text)
+    except ValueError:
+        return None
+    if end == len(text) or _END.match(text, end):
+        return "json", value
+    values = _read_lines(text, value, end)
+    return None if values is None else ("jsonl", values)
+
+
+def _read_other_json(text: str, key: str | None) -> tuple[str, Any] | None:
+    """Return a value with a byte order mark or space before it, or one that is neither object nor array."""
+    body = text.removeprefix("\ufeff").lstrip(_SPACE)
+    if body.startswith(("{", "[")):
+        return _read_json(body, key)
+    if not text.startswith(_SCALAR_STARTS) or text == "-Infinity":
+        return None
+    try:
+        value, end = _parse(text)
+    except ValueError:
+        return None
+    if end < len(text) or text not in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        return None
+    return "json", value
+
+
+def _read_lines(text: str, *first: Any) -> list[Any] | None:
+    """Return the object or array on each line; None when a line is something else.
+
+    Args:
+        text: begins with an object or an array.
+        first: that value, and where it ends, if known.
+    """
+    values = []
+    start, size = 0, len(text)
+    while start < size:
+        if text[start] not in "{[":
+            return None
+        try:
+            value, end = first if first and not start else _parse(text, start)
+        except ValueError:
+            return None
+        if text.find("\n", start, end) >= 0 or text.find("\r", start, end) >= 0:
+            return None
+        values.append(value)
+        line_end = _NEXT_LINE.match(text, end)
+        if line_end is None:
+            return values if _END.match(text, end) else None
+        start = line_end.end()
+    return values
+
+
+def _decode_as(data: BytesLike, name: str, max_bytes: int | None) -> Any:
+    if name == "npy":
+        from persistkit.formats.arrays import decode_array
+
+        return decode_array(data)
+    if name == "parquet":
+        from persistkit.formats.tables import decode_table
+
+        return decode_table(data, max_bytes=max_bytes)
+    content = bytes(data)
+    if name == "bytes":
+        return content
+    if name in _NAMES:
+        if named_by_start(content) != name:
+            raise FormatError(f"not {name}: it begins with {content[:8]!r}")
+        return content
+    try:
+        if name == "csv":
+            import pandas as pd
+
+            return pd.read_csv(BytesIO(content))
+        text = content.decode()
+        if name == "text":
+            return text
+        if name == "json":
+            return json.loads(text.removeprefix("\ufeff"))
+        if name == "jsonl":
+            return _parse_lines(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"not {name}: {str(error)[:300]}") from error
+    raise ValueError(
+        f"there is no format {name!r}; there are json, jsonl, text, csv, bytes, {', '.join(sorted(_NAMES))}"
+    )
+
+
+def _parse_lines(text: str) -> list[Any]:
+    values = []
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+        if content := line.strip(_SPACE):
+            try:
+                values.append(json.loads(content))
+            except ValueError as error:
+                raise ValueError(f"line {number:,}: {error}") from error
+    return values
