@@ -1,288 +1,297 @@
-"""SQLEngine: the connections of one event loop to a SQLite file or a PostgreSQL server."""
+"""PostgreSQLEngine: values in one table of a PostgreSQL server."""
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from os import dup
-from selectors import EVENT_READ, DefaultSelector
-from socket import SHUT_RDWR, socket
-from time import monotonic
-from typing import Any, Final, Protocol
-from uuid import uuid4
+import os
+import select
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from errno import EHOSTUNREACH, ETIMEDOUT
+from queue import Empty, LifoQueue
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, unquote
 
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-
-from persistkit.backends.cancellation import settled
-from persistkit.backends.sql_table import SCHEMA_VERSION, SQLTable
+from persistkit.engines import shown_address
+from persistkit.engines.addresses import cause_without, hidden, server_url
+from persistkit.engines.sql import SQLEngine
 from persistkit.errors import StorageError
 
-__all__ = ["SQLEngine", "SQLSession"]
+try:
+    import psycopg
+    from psycopg import pq, waiting
+    from psycopg.conninfo import conninfo_to_dict
+except ImportError as error:
+    raise ImportError('PostgreSQL needs one more package: pip install "persistkit[postgresql]"') from error
 
+__all__ = ["PostgreSQLEngine"]
 
-def __dir__() -> list[str]:
-    return __all__
-
+T = TypeVar("T")
 
 _CONNECTIONS: Final = 8
+_INTERVAL_SECONDS: Final = 0.1
 # Any number, the same in every process that makes the tables at the same time.
 _ADVISORY_LOCK: Final = 7_310_579_411_218_433
 
 
-class SQLSession(Protocol):
-    """One connection, for the statements of one operation."""
+class PostgreSQLEngine(SQLEngine):
+    """Values in one table of a PostgreSQL server, for a team.
 
-    identity: str
+    Promises, beyond ``Engine``:
 
-    async def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        """Execute one statement and return its rows, as tuples."""
+    * A save that returned is committed, and survives what the server's ``synchronous_commit`` says.
+    * A batch is one transaction: all of it is stored or deleted, or, when anything fails, nothing. Its ``BatchError``
+      then names every key.
+    * ``add`` and ``replace`` are atomic among all clients.
+    * A request that was interrupted or got no answer in time may still be committed, whole.
+    * Keys are stored as bytes and ordered as bytes. A row of another program whose key cannot be a key is listed with
+      key None.
 
-    async def page(self, statement: str, parameters: Sequence[object]) -> list[Any]:
-        """Execute one statement of a listing, by the order of the keys' index, and return its rows."""
-
-    async def many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        """Execute one statement for each row of parameters."""
-
-    async def close(self) -> None:
-        """End the connection, and roll back what it has not committed."""
-
-
-class SQLEngine:
-    """SQLAlchemy's pool for one event loop, and whether the tables were seen through it.
+    At most eight connections, opened as they are needed; a forked child opens its own. Readers and writers hold the
+    whole value in memory. The tables are made once, however many processes begin at the same time.
 
     Args:
-        url: of the database, with its asynchronous driver.
-        table: the table that must be there, or is made.
-        create: make the table if it does not exist.
-        timeout_seconds: for each answer of a server, for a connection, and for another process's lock on SQLite.
+        address: ``postgresql://user@host:5432/database``, with options of libpq after a ``?``. A password is better
+            left to ``PGPASSWORD`` or ``~/.pgpass``; it is never shown, and never pickled.
+        create: make the tables if they do not exist.
+        read_only: change nothing.
+        table: the name of the table; stores with different tables share a database.
+        timeout_seconds: how long the server may be silent, and how long to wait for a connection.
+
+    Raises:
+        ImportError: the package of the extra ``postgresql`` is not installed.
+        ValueError: the address is not PostgreSQL's, the table's name is not a plain word, or the timeout is not above
+            zero.
+
+    Example:
+        >>> PostgreSQLEngine("postgresql://me:secret@localhost/state")
+        PostgreSQLEngine('postgresql://me@localhost/state')
     """
 
-    def __init__(self, url: sa.URL, table: SQLTable, *, create: bool, timeout_seconds: float) -> None:
-        self._table = table
-        self._create = create
-        self._timeout_seconds = timeout_seconds
-        self._prepared = False
-        self._preparing = asyncio.Lock()
-        # SQLite waits by itself for other writers; a cut wait would leave its thread at work.
-        self._wait_seconds = None if table.dialect == "sqlite" else timeout_seconds
-        self._embedded = table.dialect == "sqlite"
-        self._pool = _sqlite(url, timeout_seconds) if self._embedded else _postgresql(url, timeout_seconds)
-        self.errors = _errors_of(table.dialect)
+    mark = "%b"
+    max_value_bytes = 1024**3 - 8_192
 
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[SQLSession]:
-        """Take a connection from the pool for the block; one that failed is closed instead of given back."""
-        if not self._prepared:
-            await self._prepare()
-        async with asyncio.timeout(self._wait_seconds):
-            pooled = await self._pool.raw_connection()
-        session: SQLSession = (
-            _SQLiteSession(pooled) if self._embedded else _PostgreSQLSession(pooled, self._timeout_seconds)
-        )
+    def __init__(
+        self,
+        address: str,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        table: str = "persistkit",
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        super().__init__(table, create=create, read_only=read_only, timeout_seconds=timeout_seconds)
+        self._options = _options_of(address)
+        self._place = shown_address(address)
+        self._pool = _Pool()
+
+    def __repr__(self) -> str:
+        return f"PostgreSQLEngine({self._place!r})"
+
+    def __getstate__(self) -> dict[str, object]:
+        options = {name: value for name, value in self._options.items() if not _is_secret(name)}
+        return {**self.__dict__, "_options": options, "_pool": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__ |= state
+        self._pool = _Pool()
+
+    def close(self) -> None:
+        """Close the connections that are not in use; the next operation opens one anew."""
+        pool, self._pool = self._pool, _Pool()
+        pool.close()
+
+    def _read_range(self, key: str, start: int, size: int) -> bytes | None:
+        statement = f'SELECT substring(value FROM %b FOR %b) FROM "{self.table}" WHERE key = %b'  # noqa: S608
+        # PostgreSQL counts from 1, in 32 bits.
+        part = (min(start, self.max_value_bytes) + 1, min(size, self.max_value_bytes))
+        found = self._read("read a part of {!r}", key, statement, (*part, key.encode()))
+        return found[0][0] if found else None
+
+    def _select_many(self, keys: list[bytes]) -> tuple[str, tuple[list[bytes]]]:
+        return f'SELECT key, value FROM "{self.table}" WHERE key = ANY(%b)', (keys,)  # noqa: S608
+
+    def _change_token(self) -> object | None:
+        # Equal snapshots see the same rows. Any writing transaction of the server moves it; a standby's does not tell.
+        statement = "SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_snapshot()::text END"
+        return self._read("look for changes", None, statement)[0][0] or None
+
+    def _run_transaction(self, tried: str, subject: object, work: Callable[[Any], None]) -> None:
+        def run(connection: psycopg.Connection) -> None:
+            connection.execute("BEGIN")
+            work(connection)
+            connection.execute("COMMIT")
+
+        self._run(tried, subject, run)
+
+    def _run(self, tried: str, subject: object, work: Callable[[Any], T]) -> T:
+        """Run ``work`` on a connection, which is kept for others only if nothing went wrong."""
+        if self._pool.process != os.getpid():  # a forked child must not speak on its parent's connections
+            self._pool = _Pool()
+        pool = self._pool
+        connection: _Connection | None = None
         try:
-            yield session
-        except BaseException:
-            pooled.detach()
-            await settled(session.close())
-            raise
-        pooled.close()
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        await self._pool.dispose()
-
-    async def _prepare(self) -> None:
-        """Make the tables, or see that they are there and of a version this code knows."""
-        async with AsyncExitStack() as held:
-            # The turn is a part of the wait: else each of many first callers would wait anew for a server that hangs.
-            async with asyncio.timeout(self._wait_seconds):
-                await held.enter_async_context(self._preparing)
-                if self._prepared:
-                    return
-                connection = await self._pool.connect()
+            connection = pool.take(self._timeout_seconds)
             try:
-                driver: Any = (await connection.get_raw_connection()).driver_connection  # Any: either driver's
-                async with _answered(driver, self._wait_seconds):
-                    await self._look(connection)
+                if connection is None:
+                    connection = self._connect()
+                if not pool.is_seen:
+                    self._see_table(connection)
+                    pool.is_seen = True
+                return work(connection)
             except BaseException:
-                # With it goes a transaction that did not come to its COMMIT.
-                await settled(connection.invalidate())
+                if connection is not None:
+                    connection.close()
                 raise
             finally:
-                await settled(connection.close())
-            self._prepared = True
+                pool.give_back(connection)
+        except (psycopg.Error, OSError) as error:
+            failure = self._failure(tried.format(subject), error, connection is not None and connection.is_late)
+        raise failure  # outside of the except block, so that the driver's error is its cause only if it may be
 
-    async def _look(self, connection: AsyncConnection) -> None:
-        if self._embedded:
-            await _use_wal(connection, self._timeout_seconds)
-        there = await connection.run_sync(lambda sync: sa.inspect(sync).has_table(self._table.versions.name))
-        if not there:
-            if not self._create:
-                raise StorageError(f"the database has no table {self._table.name!r}; pass create=True to make it")
-            await self._make(connection)
-        version = (await connection.execute(sa.select(sa.func.max(self._table.versions.c.version)))).scalar()
-        if version != SCHEMA_VERSION:
-            raise StorageError(
-                f"the table {self._table.name!r} has version {version}, and this persistkit knows {SCHEMA_VERSION}; "
-                "install a newer persistkit"
-            )
+    def _failure(self, tried: str, error: psycopg.Error | OSError, is_late: bool) -> StorageError:
+        secrets = [value for name, value in self._options.items() if _is_secret(name)]
+        number = None
+        if isinstance(error, StorageError):
+            reason, number = str(error), error.errno
+        elif is_late or isinstance(error, (TimeoutError, psycopg.errors.ConnectionTimeout)):
+            reason = f"no answer within {self._timeout_seconds:g} s; look whether the server is up and reachable"
+            number = ETIMEDOUT
+        else:
+            reason = hidden(str(error).strip(), secrets)
+            # Without a state it is not the server that speaks, or it does not let us in.
+            if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and "FATAL:" not in reason:
+                number = EHOSTUNREACH
+        failure = StorageError(f"{tried} in {self!r}: {reason}", errno=number)
+        failure.__cause__ = cause_without(error, secrets)
+        return failure
 
-    async def _make(self, connection: AsyncConnection) -> None:
-        await connection.exec_driver_sql(self._table.begin)
-        if not self._embedded:
-            # Two sessions that create one table at the same time fail on each other's catalogue rows.
-            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
-        await connection.run_sync(self._table.metadata.create_all, checkfirst=True)
-        there = sa.select(sa.literal(SCHEMA_VERSION)).where(~sa.exists(sa.select(self._table.versions)))
-        await connection.execute(self._table.versions.insert().from_select(["version"], there))
-        await connection.exec_driver_sql("COMMIT")
-
-
-class _SQLiteSession:
-    """A connection of aiosqlite: one hop to its thread for each statement."""
-
-    def __init__(self, pooled: Any) -> None:  # Any: SQLAlchemy's face of a driver has no type
-        self._driver = pooled.driver_connection
-        # Counts of changes mean something for the connection that tells them only.
-        self.identity: str = pooled.info.setdefault("identity", uuid4().hex)
-
-    async def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        found: list[Any] = await self._driver.execute_fetchall(statement, parameters)
-        return found
-
-    page = rows
-
-    async def many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        await self._driver.executemany(statement, rows)
-
-    async def close(self) -> None:
-        await self._driver.close()
-
-
-class _PostgreSQLSession:
-    """A connection of psycopg, with a limit of time for each statement."""
-
-    # Snapshots are the server's, whichever connection tells them.
-    identity = ""
-
-    def __init__(self, pooled: Any, wait_seconds: float) -> None:  # Any: as above
-        self._driver = pooled.driver_connection
-        self._wait_seconds = wait_seconds
-
-    async def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        async with _answered(self._driver, self._wait_seconds):
-            # In binary: as text a value is twice its size, and above 512 MiB the server cannot send it.
-            cursor = await self._driver.execute(statement, parameters, binary=True)
-            return [] if cursor.description is None else await cursor.fetchall()
-
-    async def page(self, statement: str, parameters: Sequence[object]) -> list[Any]:
-        # Left to itself the planner sorts the whole table for each page.
-        await self.rows("BEGIN")
-        await self.rows("SET LOCAL enable_sort = off")
-        found = await self.rows(statement, parameters)
-        await self.rows("COMMIT")
-        return found
-
-    async def many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        async with _answered(self._driver, self._wait_seconds), self._driver.cursor() as cursor:
-            await cursor.executemany(statement, rows)
-
-    async def close(self) -> None:
-        await self._driver.close()
-
-
-def _sqlite(url: sa.URL, timeout_seconds: float) -> AsyncEngine:
-    # One connection: SQLite takes one writer at a time, and its busy waiting is no queue.
-    engine = create_async_engine(
-        url,
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
-        pool_size=1,
-        max_overflow=0,
-        pool_timeout=None,
-        pool_reset_on_return=None,
-        connect_args={"timeout": timeout_seconds},
-    )
-
-    @sa.event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: Any, _record: object) -> None:  # Any: SQLAlchemy's face of aiosqlite has no type
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.close()
-
-    return engine
-
-
-async def _use_wal(connection: AsyncConnection, timeout_seconds: float) -> None:
-    """Switch the file to its write-ahead log, once: it is the one step the busy timeout does not wait for."""
-    deadline = monotonic() + timeout_seconds
-    while (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() != "wal":
+    def _connect(self) -> _Connection:
+        options = {"connect_timeout": max(2, round(self._timeout_seconds)), **self._options}
+        connection = _Connection.connect("", autocommit=True, cursor_factory=_BinaryCursor, **options)
+        connection.timeout_seconds = self._timeout_seconds
         try:
-            await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        except sa.exc.OperationalError:
-            if monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.01)
+            # Left to itself the planner sorts the whole table for each page of a listing.
+            settings = "SET enable_sort = off" + "; SET default_transaction_read_only = on" * self._read_only
+            connection.execute(settings)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _see_table(self, connection: _Connection) -> None:
+        there = "SELECT to_regclass(%s) IS NOT NULL"
+        if connection.execute(there, (self._versions,)).fetchall() == [(False,)]:
+            if not self._create:
+                self._check_version(None)
+            # Two sessions that create one table at the same time fail on each other's catalogue rows.
+            lock = f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"
+            for statement in ("BEGIN", lock, *self._making("BYTEA"), "COMMIT"):
+                connection.execute(statement)
+        ((version,),) = connection.execute(self._select_version).fetchall()
+        self._check_version(version)
 
 
-def _postgresql(url: sa.URL, timeout_seconds: float) -> AsyncEngine:
-    engine = create_async_engine(
-        url,
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
-        pool_size=_CONNECTIONS,
-        max_overflow=0,
-        pool_timeout=timeout_seconds,
-        pool_reset_on_return=None,
-        connect_args={"connect_timeout": max(2, round(timeout_seconds))},
-    )
+class _BinaryCursor(psycopg.Cursor[Any]):
+    """A cursor whose answers come in binary: as text a value is twice its size, and above 512 MiB cannot be sent."""
 
-    @sa.event.listens_for(engine.sync_engine, "checkout")
-    def see(connection: Any, _record: object, _pooled: object) -> None:  # Any: as above
-        # What a server says to an idle connection is goodbye: no question is needed to find out.
-        with DefaultSelector() as selector:
-            selector.register(connection.driver_connection.fileno(), EVENT_READ)
-            if selector.select(0):
-                raise sa.exc.DisconnectionError("the server closed the connection")
-
-    return engine
+    def __init__(self, connection: psycopg.Connection[Any], *, row_factory: Any = None) -> None:
+        super().__init__(connection, row_factory=row_factory)
+        self.format = pq.Format.BINARY
 
 
-@asynccontextmanager
-async def _answered(driver: Any, seconds: float | None) -> AsyncIterator[None]:
-    """Cut psycopg's connection when no answer comes in time, and raise ``TimeoutError``. Any: its types are optional.
+class _Connection(psycopg.Connection[Any]):
+    """A connection that closes itself when it is interrupted, or when the server is silent for too long."""
 
-    Cancelling instead would make psycopg ask the same server, on a new connection, to cancel the statement, and wait
-    for it twice five seconds.
-    """
-    if seconds is None:
-        yield
-        return
-    late = False
+    timeout_seconds = 30.0
+    is_late = False
 
-    def cut() -> None:
-        nonlocal late
-        late = True
-        with socket(fileno=dup(driver.fileno())) as own:
-            own.shutdown(SHUT_RDWR)
+    def wait(self, gen: Generator[Any, Any, T], *_: object, **__: object) -> T:
+        """Wait until ``gen`` has its answer. Interrupted, psycopg would ask the server, which may hang, to cancel."""
+        try:
+            return waiting.wait(self._limited(gen), self.pgconn.socket, _INTERVAL_SECONDS)
+        except psycopg.Error:
+            raise
+        except BaseException:
+            self.close()
+            raise
 
-    timer = asyncio.get_running_loop().call_later(seconds, cut)
+    def _limited(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        deadline = time.monotonic() + self.timeout_seconds
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                now = time.monotonic()
+                if ready:
+                    deadline = now + self.timeout_seconds
+                elif now > deadline:
+                    self.is_late = True
+                    raise TimeoutError
+                wanted = gen.send(ready)
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
+
+    def is_quiet(self) -> bool:
+        """Tell whether nothing came while it was idle: a readable idle connection means that the server closed it."""
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.fileno(), select.POLLIN)
+        return not self._poll.poll(0)
+
+    _poll: select.poll | None = None
+
+    def __del__(self, *_: object) -> None:
+        """Say nothing: the socket is closed with it, unless it is a parent's."""
+
+
+class _Pool:
+    """The connections of one process, the one used last first."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.is_seen = False
+        self._slots: LifoQueue[_Connection | None] = LifoQueue()
+        for _ in range(_CONNECTIONS):
+            self._slots.put(None)
+
+    def take(self, timeout_seconds: float) -> _Connection | None:
+        """Return an idle connection, or None for a place in which to open one; either must be given back."""
+        try:
+            connection = self._slots.get(timeout=timeout_seconds)
+        except Empty:
+            raise TimeoutError from None
+        if connection is None or (not connection.closed and connection.is_quiet()):
+            return connection
+        connection.close()
+        return None
+
+    def give_back(self, connection: _Connection | None) -> None:
+        """Let others have the connection, or its place if it is closed."""
+        self._slots.put(connection if connection is not None and not connection.closed else None)
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        with suppress(Empty):
+            while True:
+                connection = self._slots.get_nowait()
+                if connection is not None:
+                    connection.close()
+
+
+def _options_of(address: str) -> dict[str, Any]:
+    """Return the parameters of libpq that an address gives. Any: it takes text and numbers."""
+    url = server_url(address)
+    if url.scheme not in ("postgresql", "postgres"):
+        raise ValueError(f"a PostgreSQL address is postgresql://host:5432/database, not {url.scheme}://...")
     try:
-        yield
-    except Exception as error:
-        if late:
-            raise TimeoutError from error
-        raise
-    finally:
-        timer.cancel()
+        return dict(conninfo_to_dict(address))
+    except psycopg.Error as error:
+        secrets = [url.password, unquote(url.password or ""), *(value for _, value in parse_qsl(url.query))]
+        reason = hidden(str(error).strip(), secrets)
+    raise ValueError(f"open {shown_address(address)!r}: {reason}")
 
 
-def _errors_of(dialect: str) -> tuple[type[Exception], ...]:
-    if dialect == "sqlite":
-        return (sa.exc.SQLAlchemyError, OSError, sqlite3.Error)
-    import psycopg
-
-    return (sa.exc.SQLAlchemyError, OSError, psycopg.Error)
+def _is_secret(name: str) -> bool:
+    return "password" in name or "secret" in name or name.startswith("scram")

@@ -15,12 +15,11 @@ from persistkit.engine import Engine, Entry
 from persistkit.engines.read_only import refusal
 from persistkit.errors import BatchError, StorageError
 
-__all__ = ["SCHEMA_VERSION", "Connection", "SQLEngine", "moment"]
+__all__ = ["Connection", "SQLEngine", "moment"]
 
 T = TypeVar("T")
 
-SCHEMA_VERSION: Final = 1
-
+_SCHEMA_VERSION: Final = 1
 _PAGE_ROWS: Final = 20_000
 _STATEMENT_ROWS: Final = 5_000
 _STATEMENT_BYTES: Final = 32 * 1024 * 1024
@@ -67,6 +66,8 @@ class SQLEngine(Engine):
         self._create = create
         self._read_only = read_only
         self._timeout_seconds = timeout_seconds
+        self._versions = f'"{table}_version"'
+        self._select_version = f"SELECT max(version) FROM {self._versions}"  # noqa: S608 - a plain word
         mark = self.mark
         self._upsert = (
             f'INSERT INTO "{table}" (key, size, modified, value) VALUES ({mark}, {mark}, {mark}, {mark}) '  # noqa: S608 - a plain word
@@ -76,11 +77,27 @@ class SQLEngine(Engine):
         self._select_one = f'SELECT {self.value_column} FROM "{table}" WHERE key = {mark}'  # noqa: S608
 
     def _check_version(self, version: int | None) -> None:
-        if version not in (None, SCHEMA_VERSION):
+        """Refuse a table that is not there, or that a later persistkit made."""
+        if version is None:
+            advice = "" if self._read_only else "; pass create=True to make it"
+            raise StorageError(f"there is no table {self.table!r}{advice}")
+        if version != _SCHEMA_VERSION:
             raise StorageError(
-                f"the table {self.table!r} in {self!r} has version {version}, and this persistkit knows "
-                f"{SCHEMA_VERSION}; install a newer persistkit"
+                f"the table {self.table!r} has version {version}, and this persistkit knows {_SCHEMA_VERSION}; "
+                "install a newer persistkit"
             )
+
+    def _making(self, bytes_type: str) -> list[str]:
+        """Return the statements that make the tables where they are missing."""
+        # The value comes last: SQLite reads a row from its start, and a listing stops before the value's pages.
+        columns = (
+            f"key {bytes_type} NOT NULL, size BIGINT NOT NULL, modified BIGINT NOT NULL, value {bytes_type} NOT NULL"
+        )
+        return [
+            f'CREATE TABLE IF NOT EXISTS "{self.table}" ({columns})',
+            f"CREATE TABLE IF NOT EXISTS {self._versions} (version INTEGER NOT NULL, PRIMARY KEY (version))",
+            f"INSERT INTO {self._versions} SELECT {_SCHEMA_VERSION} WHERE NOT EXISTS (SELECT * FROM {self._versions})",
+        ]
 
     @abstractmethod
     def _run(self, tried: str, subject: object, work: Callable[[Connection], T]) -> T:

@@ -1,17 +1,17 @@
-"""The contract on a real PostgreSQL server."""
+"""PostgreSQLEngine: the contract, and what is true of a PostgreSQL server alone."""
 
 from __future__ import annotations
 
 import psycopg
 import pytest
 
-from persistkit import PersistenceBackend
-from persistkit.backends.sql import SQLPersistenceBackend
-from persistkit.testing import BackendContract
+from persistkit.engine import Engine
+from persistkit.engines.postgresql import PostgreSQLEngine
+from persistkit.testing import EngineContract
 
 
-class TestPostgreSQL(BackendContract):
-    """SQLPersistenceBackend on PostgreSQL, read back by psycopg."""
+class TestPostgreSQL(EngineContract):
+    """PostgreSQLEngine on a real server, read back by psycopg."""
 
     tries_the_limit = True
 
@@ -21,11 +21,11 @@ class TestPostgreSQL(BackendContract):
         with psycopg.connect(postgresql_address) as connection:
             connection.execute("DROP TABLE IF EXISTS persistkit, persistkit_version")
 
-    def make_backend(self) -> PersistenceBackend:
+    def make_engine(self) -> Engine:
         """Make the tables anew."""
-        return SQLPersistenceBackend(self.address, create=True)
+        return PostgreSQLEngine(self.address, create=True)
 
-    async def read_raw(self, backend: PersistenceBackend, key: str) -> bytes | None:  # noqa: ARG002 - the row is the route
+    def read_raw(self, engine: Engine, key: str) -> bytes | None:  # noqa: ARG002 - the row is the route
         """Read the row."""
         with psycopg.connect(self.address) as connection:
             row = connection.execute("SELECT value FROM persistkit WHERE key = %b", (key.encode(),)).fetchone()

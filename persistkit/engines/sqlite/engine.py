@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from weakref import WeakSet
 
 from persistkit.engine import Entry
-from persistkit.engines.sql import SCHEMA_VERSION, SQLEngine, moment
+from persistkit.engines.sql import SQLEngine, moment
 from persistkit.engines.sqlite.read_only import BUSY, ReadOnlyDatabase, connect, pauses
 from persistkit.errors import StorageError
 
@@ -165,7 +165,7 @@ class SQLiteEngine(SQLEngine):
             try:
                 return self._run_once(work)
             except StorageError as error:
-                raise StorageError(f"{tried.format(subject)}: {error}", errno=error.errno) from error
+                raise StorageError(f"{tried.format(subject)} in {self!r}: {error}", errno=error.errno) from error
             except sqlite3.Error as error:
                 code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
                 if code not in BUSY:
@@ -199,15 +199,17 @@ class SQLiteEngine(SQLEngine):
         connection = connect(str(self._path), "mode=rwc" if self._create else "mode=rw")
         try:
             version = self._version(connection)
-            self._check_version(version)
+            if version is not None:
+                self._check_version(version)
             ((mode,),) = connection.execute("PRAGMA journal_mode")
             if mode != "wal":
                 ((mode,),) = connection.execute("PRAGMA journal_mode=WAL")
             if mode != "wal":
-                raise StorageError(f"{self!r} keeps no write-ahead log; put the file on a local disk")
+                raise StorageError("SQLite keeps no write-ahead log here; put the file on a local disk")
             connection.execute("PRAGMA synchronous=FULL")
             if version is None:
-                self._make_table(connection)
+                for statement in ("BEGIN IMMEDIATE", *self._making("BLOB"), "COMMIT"):
+                    connection.execute(statement)
         except BaseException:
             connection.close()
             raise
@@ -229,33 +231,16 @@ class SQLiteEngine(SQLEngine):
 
     def _see_table(self) -> None:
         """Look for the table, once, without changing a file that has none."""
-        if self._is_seen:
-            return
-        version = self._reader.run(self._version)
-        if version is None:
-            advice = "" if self._read_only else "; pass create=True to make it"
-            raise StorageError(f"{self!r} has no table {self.table!r}{advice}")
-        self._check_version(version)
-        self._is_seen = True
+        if not self._is_seen:
+            self._check_version(self._reader.run(self._version))
+            self._is_seen = True
 
     def _version(self, connection: sqlite3.Connection) -> int | None:
-        name = f"{self.table}_version"
         there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE"
-        if connection.execute(there, (name,)).fetchone() is None:
+        if connection.execute(there, (self._versions.strip('"'),)).fetchone() is None:
             return None
-        ((version,),) = connection.execute(f'SELECT max(version) FROM "{name}"')  # noqa: S608
-        return int(version)
-
-    def _make_table(self, connection: sqlite3.Connection) -> None:
-        # The value comes last: SQLite reads a row from its start, and a listing stops before the value's pages.
-        columns = "key BLOB NOT NULL, size BIGINT NOT NULL, modified BIGINT NOT NULL, value BLOB NOT NULL"
-        name = f'"{self.table}_version"'
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(f'CREATE TABLE IF NOT EXISTS "{self.table}" ({columns}, PRIMARY KEY (key))')
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (version INTEGER NOT NULL, PRIMARY KEY (version))")
-        missing = f"NOT EXISTS (SELECT * FROM {name})"  # noqa: S608
-        connection.execute(f"INSERT INTO {name} SELECT {SCHEMA_VERSION} WHERE {missing}")
-        connection.execute("COMMIT")
+        version: int | None = connection.execute(self._select_version).fetchone()[0]
+        return version
 
 
 # SQLite must not be used, nor closed, on both sides of a fork: a child that opens the same file takes over what the
