@@ -90,13 +90,12 @@ class SQLEngine(Engine):
     def _making(self, bytes_type: str) -> list[str]:
         """Return the statements that make the tables where they are missing."""
         # The value comes last: SQLite reads a row from its start, and a listing stops before the value's pages.
-        columns = (
-            f"key {bytes_type} NOT NULL, size BIGINT NOT NULL, modified BIGINT NOT NULL, value {bytes_type} NOT NULL"
-        )
+        values = f"size BIGINT NOT NULL, modified BIGINT NOT NULL, value {bytes_type} NOT NULL"
+        missing = f"NOT EXISTS (SELECT * FROM {self._versions})"  # noqa: S608
         return [
-            f'CREATE TABLE IF NOT EXISTS "{self.table}" ({columns})',
+            f'CREATE TABLE IF NOT EXISTS "{self.table}" (key {bytes_type} NOT NULL, {values}, PRIMARY KEY (key))',
             f"CREATE TABLE IF NOT EXISTS {self._versions} (version INTEGER NOT NULL, PRIMARY KEY (version))",
-            f"INSERT INTO {self._versions} SELECT {_SCHEMA_VERSION} WHERE NOT EXISTS (SELECT * FROM {self._versions})",
+            f"INSERT INTO {self._versions} SELECT {_SCHEMA_VERSION} WHERE {missing}",
         ]
 
     @abstractmethod
