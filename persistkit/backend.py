@@ -39,6 +39,7 @@ __all__ = [
     "MemoryPersistenceBackend",
     "PersistenceBackend",
     "open_backend",
+    "overrides_operations",
 ]
 
 T = TypeVar("T")
@@ -230,8 +231,8 @@ class EngineBackend(PersistenceBackend):
     """Any engine, awaited: its calls run in worker threads, or at once where the engine does not block.
 
     Keys and values are checked, operations traced and errors raised by the engine. A small value in the system's
-    cache is loaded without a thread. To change what a backend does, hold it in one of your own, do not inherit from it:
-    batches, streams and ``Store`` go to the engine, not through ``save`` and ``load``.
+    cache is loaded without a thread. A subclass that overrides ``save``, ``load``, ``delete`` or ``entries`` is never
+    gone around: its batches, streams and counts, and a ``Store`` over it, use what it overrides.
 
     Attributes:
         engine: what the calls go to.
@@ -241,6 +242,7 @@ class EngineBackend(PersistenceBackend):
         self.engine = engine
         self.max_value_bytes = engine.max_value_bytes
         self._workers = Workers(engine.concurrency)
+        self._overridden = overrides_operations(type(self))
 
     def __repr__(self) -> str:
         return f"EngineBackend({self.engine!r})"
@@ -257,6 +259,9 @@ class EngineBackend(PersistenceBackend):
 
     async def batch_save(self, items: Items) -> None:
         """Store every value, as ``Engine.batch_save``; in chunks where that is not a transaction."""
+        if self._overridden:
+            await super().batch_save(items)
+            return
         collected = collect_items(items)
         for key, value in collected.items():
             check_size(key, len(value), self.engine.max_value_bytes)
@@ -264,11 +269,16 @@ class EngineBackend(PersistenceBackend):
         await self._run_chunks("batch_save", self.engine.batch_save, chunks)
 
     async def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:
+        if self._overridden:
+            return await super().batch_load(keys)
         pages = await self._run_chunks("batch_load", self.engine.batch_load, paged(check_keys(keys), _CHUNK))
         return [value for page in pages for value in page]
 
     async def batch_delete(self, keys: Iterable[str]) -> None:
         """Remove the values of ``keys``, as ``Engine.batch_delete``; in chunks where that is not a transaction."""
+        if self._overridden:
+            await super().batch_delete(keys)
+            return
         checked = check_keys(keys)
         chunks = [checked] if self.engine.batch_is_transaction else paged(checked, _CHUNK)
         await self._run_chunks("batch_delete", self.engine.batch_delete, chunks)
@@ -280,18 +290,28 @@ class EngineBackend(PersistenceBackend):
                 yield entry
 
     async def list_keys(self, prefix: str = "") -> list[str]:
+        if self._overridden:
+            return await super().list_keys(prefix)
         return await self._run(self.engine.list_keys, prefix)
 
     async def exists(self, key: str) -> bool:
+        if self._overridden:
+            return await super().exists(key)
         return await self._run(self.engine.exists, key)
 
     async def key_count(self) -> int:
+        if self._overridden:
+            return await super().key_count()
         return await self._run(self.engine.key_count)
 
     def open_reader(self, key: str) -> AbstractAsyncContextManager[AsyncBufferedReader | None]:
+        if self._overridden:
+            return super().open_reader(key)
         return _in_thread(lambda: _reading(self.engine, key))
 
     def open_writer(self, key: str) -> AbstractAsyncContextManager[AsyncBufferedReader]:
+        if self._overridden:
+            return super().open_writer(key)
         return _in_thread(lambda: self.engine.open_writer(key))
 
     async def change_token(self) -> object | None:
@@ -383,6 +403,13 @@ class MemoryPersistenceBackend(EngineBackend):
 
     def __repr__(self) -> str:
         return "MemoryPersistenceBackend()"
+
+
+def overrides_operations(kind: type[PersistenceBackend]) -> bool:
+    """Tell whether a class does more than to hand the basic operations to an engine."""
+    return any(
+        getattr(kind, name) is not getattr(EngineBackend, name) for name in ("save", "load", "delete", "entries")
+    )
 
 
 def open_backend(

@@ -12,7 +12,7 @@ from os import PathLike
 from typing import Any, Final, TypeVar
 
 from persistkit.arguments import BytesLike
-from persistkit.backend import EngineBackend, PersistenceBackend
+from persistkit.backend import PersistenceBackend, overrides_operations
 from persistkit.engine import Engine, Entry
 from persistkit.errors import StorageError
 
@@ -21,7 +21,6 @@ __all__ = ["BackendEngine", "engine_of"]
 T = TypeVar("T")
 
 _PAGE: Final = 1000
-_OPERATIONS: Final = ("save", "load", "delete", "batch_save", "batch_load", "batch_delete", "entries", "list_keys")
 
 
 class BackendEngine(Engine):
@@ -99,7 +98,7 @@ def engine_of(given: object, taker: str) -> Engine:
         TypeError: ``given`` is none of them; the message says what ``taker`` takes, and nothing of the content.
     """
     engine = given if isinstance(given, Engine) else getattr(given, "engine", None)
-    if isinstance(given, PersistenceBackend) and (engine is None or not _adds_nothing(type(given))):
+    if isinstance(given, PersistenceBackend) and overrides_operations(type(given)):
         return BackendEngine(given)
     if isinstance(engine, Engine):
         return engine
@@ -107,12 +106,6 @@ def engine_of(given: object, taker: str) -> Engine:
     if isinstance(given, (str, PathLike)):
         advice = f"to use what an address leads to, write {taker}(persistkit.open(address))"
     raise TypeError(f"{taker} takes a store, an engine or a backend, not {type(given).__name__}; {advice}")
-
-
-def _adds_nothing(kind: type) -> bool:
-    return issubclass(kind, EngineBackend) and all(
-        getattr(kind, name) is getattr(EngineBackend, name) for name in _OPERATIONS
-    )
 
 
 def _as_bytes(value: BytesLike | None) -> bytes | None:

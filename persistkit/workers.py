@@ -136,7 +136,7 @@ class Workers:
             results.ticking = bool(self._waiting)
             helpers = 0
             if ended == self._ended:
-                helpers = max(0, min(self._limit - self._working, len(self._waiting)))
+                helpers = max(0, min(self._working, self._limit - self._working, len(self._waiting)))
                 self._working += helpers
         if results.ticking:
             results.loop.call_later(_TICK_SECONDS, self._tick, results, self._ended)

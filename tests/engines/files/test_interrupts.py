@@ -10,16 +10,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from persistkit import BlockingBackend, FilePersistenceBackend
-from persistkit.backends import cancellation
+from persistkit.engines.files import FileEngine, groups
 
 
 def test_an_interrupt_at_any_line_of_a_durable_batch_leaves_nothing_behind(tmp_path: Path) -> None:
     """It is raised as it is, and nothing changes any more; or it came too late, and all is saved."""
-    backend = BlockingBackend(FilePersistenceBackend(tmp_path))
+    engine = FileEngine(tmp_path)
     items = dict.fromkeys(["a", "b", "c"], b"value")
     for number in count(1):
-        lines, interrupted = interrupted_at_line(number, lambda: backend.batch_save(items))
+        lines, interrupted = interrupted_at_line(number, lambda: engine.batch_save(items))
         found = inodes(tmp_path)
         for thread in threading.enumerate():
             if thread.name == "persistkit-batch" and thread.ident is not None:  # else its start was interrupted
@@ -41,7 +40,7 @@ def interrupted_at_line(number: int, work: Callable[[], object]) -> tuple[int, b
     def trace(frame: FrameType, event: str, _: object) -> Any:  # Any: a trace function returns itself
         nonlocal lines
         # Elsewhere the library would be interrupted where it holds its own locks.
-        if frame.f_code not in (threading.Condition.wait.__code__, cancellation.undisturbed.__code__):
+        if frame.f_code not in (threading.Condition.wait.__code__, groups.uninterrupted.__code__):
             return None
         lines += event == "line"
         if lines == number and event == "line":
