@@ -1,121 +1,213 @@
-"""Copying and comparing backends."""
+"""Copying and comparing engines."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import time
+import tracemalloc
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from persistkit import FilePersistenceBackend, MemoryPersistenceBackend, PersistenceBackend
-from persistkit.backends.redis import RedisPersistenceBackend
-from persistkit.backends.sql import SQLPersistenceBackend
-from persistkit.errors import StorageError
-from persistkit.operations import BytesLike
-from persistkit.store import Store
+import persistkit
+from persistkit import Engine, Entry, Store
+from persistkit.arguments import BytesLike
+from persistkit.engines.files import FileEngine
+from persistkit.engines.memory import MemoryEngine
+from persistkit.errors import ReadOnlyError, StorageError
 from persistkit.transfer import compare, copy
 
+LARGE = 20 * 1024 * 1024
 ITEMS = {f"run:{number % 5}/step {number}": b"%d" % number * (number % 90) for number in range(1200)} | {
-    "large": b"x" * (20 * 1024 * 1024),
+    "large": b"x" * LARGE,
     "": b"",
-    "a>_": b"claimed",
+    "a>_": b"owned",
 }
 
 
-class RefusingBackend(MemoryPersistenceBackend):
-    """Refuses some keys, and damages others, as a bad disk does."""
+class DictEngine(Engine):
+    """A user's own engine of four methods."""
 
-    async def save(self, key: str, value: BytesLike) -> None:
-        """Store, refuse, or store something else."""
+    def __init__(self) -> None:
+        self.stored: dict[str, bytes] = {}
+
+    def _save(self, key: str, value: BytesLike) -> None:
+        self.stored[key] = bytes(value)
+
+    def _load(self, key: str) -> bytes | None:
+        return self.stored.get(key)
+
+    def _delete(self, key: str) -> None:
+        self.stored.pop(key, None)
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        return (Entry(key, len(value), None) for key, value in self.stored.items() if key.startswith(prefix))
+
+
+def flipped(value: BytesLike) -> bytes:
+    """Return a value of the same length with one bit changed, in the middle."""
+    changed = bytearray(value)
+    if changed:
+        changed[len(changed) // 2] ^= 1
+    return bytes(changed)
+
+
+class DamagingEngine(DictEngine):
+    """Stores something else under some keys, as a bad disk does, and refuses others."""
+
+    def _save(self, key: str, value: BytesLike) -> None:
         if key.endswith("13"):
             raise StorageError(f"save {key!r}: refused by the test")
-        await super().save(key, b"damaged" if key.endswith("17") else value)
+        super()._save(key, flipped(value) if key.endswith("17") or key == "large" else value)
 
 
-async def digests(backend: PersistenceBackend) -> dict[str, str]:
+def digests(engine: Engine) -> dict[str, str]:
     """Return the sha256 of every value."""
-    keys = await backend.list_keys()
-    return {
-        key: sha256(value or b"").hexdigest() for key, value in zip(keys, await backend.batch_load(keys), strict=True)
-    }
+    keys = engine.list_keys()
+    return {key: sha256(value or b"").hexdigest() for key, value in zip(keys, engine.batch_load(keys), strict=True)}
 
 
-async def filled() -> MemoryPersistenceBackend:
-    """Return a backend with the items."""
-    backend = MemoryPersistenceBackend()
-    await backend.batch_save(ITEMS)
-    return backend
+def filled() -> MemoryEngine:
+    """Return an engine with the items."""
+    engine = MemoryEngine()
+    engine.batch_save(ITEMS)
+    return engine
 
 
-async def test_a_copy_is_identical_on_every_engine_and_back(tmp_path: Path) -> None:
+def test_a_copy_is_identical_on_every_engine_and_back(tmp_path: Path) -> None:
     """Memory to a directory to SQLite to memory: every value arrives byte for byte, and nothing differs."""
-    source, back = await filled(), MemoryPersistenceBackend()
-    directory = FilePersistenceBackend(tmp_path / "there", create=True, fsync=False)
-    async with SQLPersistenceBackend(f"sqlite:///{tmp_path}/state.db", create=True) as database:
+    source, back = filled(), MemoryEngine()
+    directory = FileEngine(tmp_path / "there", create=True, fsync=False)
+    with persistkit.open_engine(f"sqlite:///{tmp_path}/state.db", create=True) as database:
         for one, other in ((source, directory), (directory, database), (database, back)):
-            report = await copy(one, other, progress=True)
+            report = copy(one, other)
             assert report.complete
             assert (report.copied, report.size_bytes) == (len(ITEMS), sum(map(len, ITEMS.values())))
-            assert (await compare(one, other)).empty
-    assert await digests(back) == await digests(source)
+            assert (report.skipped, report.ambiguous, report.unknown) == (0, [], [])
+            assert compare(one, other).empty
+    assert digests(back) == digests(source)
 
 
-async def test_a_failing_key_is_reported_and_stops_nothing() -> None:
-    """Refused and damaged keys are in the report, everything else is copied."""
-    source, target = await filled(), RefusingBackend()
-    report = await copy(source, target, progress=False)
-    refused = {key for key in ITEMS if key.endswith(("13", "17"))}
-    assert set(report.failures) == refused
-    assert report.copied == len(ITEMS) - len(refused)
+def test_a_value_that_arrives_changed_is_reported_and_one_that_fails_stops_nothing() -> None:
+    """A bit stored wrong, in a small value or a streamed one, and a refusal are in the report; all else is copied."""
+    source, target = filled(), DamagingEngine()
+    report = copy(source, target, progress=False)
+    refused = {key for key in ITEMS if key.endswith("13")}
+    changed = {key for key, value in ITEMS.items() if key.endswith("17") and value} | {"large"}
+    assert changed <= {key for key in changed if len(target.stored[key]) == len(ITEMS[key])}
+    assert set(report.failures) == refused | changed
+    assert all("gives back other bytes than were stored" in str(report.failures[key]) for key in changed)
+    assert all("refused by the test" in str(report.failures[key]) for key in refused)
+    assert report.copied == len(ITEMS) - len(report.failures)
+    assert report.size_bytes == sum(len(value) for key, value in ITEMS.items() if key not in report.failures)
     assert not report.complete
-    assert "failed" in str(report)
+    assert f"{len(report.failures)} failed, the first" in str(report)
+    unverified = copy(source, DamagingEngine(), verify=False, progress=False)
+    assert set(unverified.failures) == refused
 
 
-async def test_what_is_there_is_kept_or_replaced_as_asked() -> None:
-    """An existing key is a failure, is left, or is replaced."""
-    source, target = await filled(), MemoryPersistenceBackend()
-    await target.save("large", b"mine")
-    report = await copy(source, target, progress=False)
+def test_what_is_there_is_kept_or_replaced_as_asked() -> None:
+    """An existing key is a failure, is left, or is replaced; the prefix selects."""
+    source, target = filled(), MemoryEngine()
+    target.save("large", b"mine")
+    report = copy(source, target, progress=False)
     assert set(report.failures) == {"large"}
     assert report.copied == len(ITEMS) - 1
-    report = await copy(source, target, overwrite="skip", progress=False)
+    report = copy(source, target, overwrite="skip", progress=False)
     assert (report.copied, report.skipped, report.failures) == (0, len(ITEMS), {})
-    assert await target.load("large") == b"mine"
-    report = await copy(source, target, prefix="large", overwrite="replace", progress=False)
+    assert target.load("large") == b"mine"
+    report = copy(source, target, prefix="large", overwrite="replace", progress=False)
     assert (report.copied, report.skipped) == (1, 0)
-    assert await target.load("large") == ITEMS["large"]
+    assert target.load("large") == ITEMS["large"]
 
 
-async def test_an_interrupted_copy_goes_on(tmp_path: Path) -> None:
-    """A copy cancelled at work leaves whole values, and with skip the next one stores only what is missing."""
-    source = await filled()
-    target = FilePersistenceBackend(tmp_path / "there", create=True, fsync=False)
-    work = asyncio.create_task(copy(source, target, progress=False))
-    while not await target.key_count():
-        await asyncio.sleep(0)
-    work.cancel()
-    await asyncio.wait([work])
-    assert work.cancelled()
-    there = await digests(target)
+def test_an_interrupted_copy_goes_on(tmp_path: Path) -> None:
+    """A copy interrupted at work leaves whole values, and with skip the next one stores only what is missing."""
+
+    class Interrupted(DictEngine):
+        batches = 0
+
+        def _batch_load(self, keys: list[str]) -> list[bytes | None]:
+            self.batches += 1
+            if self.batches == 2:
+                raise KeyboardInterrupt
+            return super()._batch_load(keys)
+
+    source = Interrupted()
+    source.batch_save(ITEMS)
+    target = FileEngine(tmp_path / "there", create=True, fsync=False)
+    with pytest.raises(KeyboardInterrupt):
+        copy(source, target, progress=False)
+    there = digests(target)
     assert 0 < len(there) < len(ITEMS)
-    assert there.items() <= (await digests(source)).items()
-    report = await copy(source, target, overwrite="skip", progress=False)
+    assert there.items() <= digests(source).items()
+    report = copy(source, target, overwrite="skip", progress=False)
     assert (report.skipped, report.copied) == (len(there), len(ITEMS) - len(there))
-    assert await digests(target) == await digests(source)
+    assert digests(target) == digests(source)
 
 
-async def test_compare_names_each_difference() -> None:
+def test_a_copy_keeps_little_in_memory(tmp_path: Path) -> None:
+    """A value of 80 MB is streamed, and many of 1 MB go in batches: a copy and a comparison take less than 120 MB."""
+    source, target = (FileEngine(tmp_path / name, create=True, fsync=False) for name in ("one", "other"))
+    for number in range(200):
+        source.save(f"run/{number}", bytes(1_000_000))
+    with source.open_writer("large") as writer:
+        for _ in range(80):
+            writer.write(b"x" * 1_000_000)
+    tracemalloc.start()
+    assert copy(source, target, progress=False).copied == 201
+    assert compare(source, target).empty
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120_000_000
+
+
+def test_a_value_deleted_while_it_is_copied_is_reported() -> None:
+    """What the listing named and the source no longer has is a failure that says so, small or large."""
+
+    class Vanishing(DictEngine):
+        def _entries(self, prefix: str) -> Iterator[Entry]:
+            yield from super()._entries(prefix)
+            yield Entry("gone", 5, None)
+            yield Entry("large and gone", LARGE, None)
+
+    source, target = Vanishing(), MemoryEngine()
+    source.save("there", b"value")
+    report = copy(source, target, progress=False)
+    assert {key: "was deleted in" in str(error) for key, error in report.failures.items()} == {
+        "gone": True,
+        "large and gone": True,
+    }
+    assert target.list_keys() == ["there"]
+
+
+@pytest.mark.parametrize("size", [None, -1, 10**400, "12"], ids=repr)
+def test_odd_sizes_in_a_listing_stop_no_copy(size: Any) -> None:
+    """Whatever size an engine claims, the value is copied whole, and compares as equal to itself."""
+
+    class Odd(DictEngine):
+        def _entries(self, prefix: str) -> Iterator[Entry]:
+            return (Entry(entry.key, size, None) for entry in super()._entries(prefix))
+
+    source, target = Odd(), MemoryEngine()
+    source.save("run/1", b"value")
+    assert copy(source, target, progress=False).complete
+    assert target.load("run/1") == b"value"
+    assert compare(source, source).empty
+
+
+def test_compare_names_each_difference() -> None:
     """Missing keys, other sizes and other contents of one size are rows, sorted by key."""
-    left, right = await filled(), await filled()
-    await left.save("only here", b"value")
-    await right.save("there only", b"value")
-    await right.save("run:1/step 1", b"other size")
-    await right.save("large", ITEMS["large"][:-1] + b"y")
-    await right.save("a>_", b"Claimed")
-    table = await compare(left, right)
+    left, right = filled(), filled()
+    left.save("only here", b"value")
+    right.save("there only", b"value")
+    right.save("run:1/step 1", b"other size")
+    right.save("large", flipped(ITEMS["large"]))
+    right.save("a>_", flipped(ITEMS["a>_"]))
+    table = compare(left, right)
     assert list(table.itertuples(index=False, name=None)) == [
         ("a>_", "different"),
         ("large", "different"),
@@ -124,48 +216,63 @@ async def test_compare_names_each_difference() -> None:
         ("there only", "only right"),
     ]
     assert list(table.dtypes.astype(str)) == ["str", "str"]
+    assert compare(left, right, prefix="run:1")["key"].tolist() == ["run:1/step 1"]
 
 
-async def test_a_value_of_unknown_key_is_reported(tmp_path: Path) -> None:
+def test_a_value_of_unknown_key_is_reported(tmp_path: Path) -> None:
     """A file whose key cannot be known is not copied under a guess, and a comparison shows it."""
-    source = FilePersistenceBackend(tmp_path / "there", create=True)
-    (source.base_dir / "foreign-0123456789abcdef.bin").write_bytes(b"value")
-    target = MemoryPersistenceBackend()
-    report = await copy(source, target, progress=False)
+    source, target = FileEngine(tmp_path / "there", create=True), MemoryEngine()
+    (tmp_path / "there" / "foreign-0123456789abcdef.bin").write_bytes(b"value")
+    report = copy(source, target, progress=False)
     assert report.unknown == ["foreign-0123456789abcdef.bin"]
     assert not report.complete
-    assert list((await compare(source, target))["status"]) == ["only left"]
+    assert "1 of unknown key left, the first 'foreign-" in str(report)
+    difference = compare(source, target)
+    assert difference["key"].isna().tolist() == [True]
+    assert difference["status"].tolist() == ["only left"]
+
+
+def test_a_value_under_a_guessed_key_is_reported(tmp_path: Path) -> None:
+    """Where another program stored ``a?>`` the copy has it under ``a>_``; the report says so, and is not complete."""
+    (tmp_path / "a__-000000000b8857e3.bin").write_bytes(b"value")
+    source, target = persistkit.open(tmp_path, read_only=True), MemoryEngine()
+    report = source.copy_to(target, progress=False)
+    assert (report.copied, report.ambiguous, report.complete) == (1, ["a>_"], False)
+    assert "1 under a guessed key, the first 'a>_'" in str(report)
+    assert (target.load("a>_"), source.alternatives("a>_")) == (b"value", ["a?>"])
 
 
 def test_stores_copy_and_compare(tmp_path: Path) -> None:
-    """A store copies itself to another one and compares with it, without await."""
-    with Store(MemoryPersistenceBackend()) as one, Store(FilePersistenceBackend(tmp_path / "s", create=True)) as other:
+    """A store copies itself to another one, or to an engine or a backend, and compares with it."""
+    with persistkit.open("memory:") as one, persistkit.open(tmp_path / "s", create=True) as other:
         one["a"], one["b"] = 1, [2]
         assert one.copy_to(other).copied == 2
         assert dict(other) == {"a": 1, "b": [2]}
-        assert one.compare(other).empty
+        for place in (other, other.engine, persistkit.EngineBackend(other.engine)):
+            assert one.compare(place).empty
         other["b"] = [3]
         assert list(one.compare(other)["status"]) == ["different"]
 
 
-async def test_what_cannot_be_a_copy_is_refused() -> None:
-    """One backend as source and target, or an unknown word, is refused before anything is stored."""
-    source = await filled()
-    with pytest.raises(ValueError, match="one backend"):
-        await copy(source, source, progress=False)
+def test_what_cannot_be_a_copy_is_refused() -> None:
+    """One place as source and target, an unknown word, or a target opened read only is refused at once."""
+    source = filled()
+    with pytest.raises(ValueError, match="one place"):
+        copy(source, Store(source), progress=False)
     with pytest.raises(ValueError, match="'replace'"):
-        await copy(source, MemoryPersistenceBackend(), overwrite="yes", progress=False)  # type: ignore[arg-type]
+        copy(source, MemoryEngine(), overwrite="yes", progress=False)  # type: ignore[arg-type]
+    with pytest.raises(ReadOnlyError, match=r"copy: .* was opened read only"):
+        copy(source, persistkit.open("memory:", read_only=True), progress=False)
 
 
-async def test_a_target_that_does_not_answer_is_waited_for_once_a_batch() -> None:
+def test_a_target_that_does_not_answer_is_waited_for_once_a_batch() -> None:
     """Somebody listens and says nothing: no key of a batch waits again, and each of them is in the report."""
-    source = MemoryPersistenceBackend()
-    await source.batch_save({f"run:{number}": b"done" for number in range(1000)})
+    source = MemoryEngine()
+    source.batch_save({f"run:{number}": b"done" for number in range(1000)})
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        target = RedisPersistenceBackend(f"valkey://127.0.0.1:{port}/0", timeout_seconds=1)
-        began = time.monotonic()
-        report = await copy(source, target, overwrite="skip", progress=False)
-        assert time.monotonic() - began < 9
-        await target.aclose()
-    assert set(report.failures) == set(await source.list_keys())
+        address = f"valkey://127.0.0.1:{silent.getsockname()[1]}/0"
+        with persistkit.open_engine(address, timeout_seconds=1) as target:
+            began = time.monotonic()
+            report = copy(source, target, overwrite="skip", progress=False)
+            assert time.monotonic() - began < 9
+    assert set(report.failures) == set(source.list_keys())

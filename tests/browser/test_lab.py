@@ -51,6 +51,8 @@ CELLS = [
     "ipywidgets.VBox([composed, mirror, read])",
     "display(KeyBrowser(open_engine('sqlite:///keys.db', create=True)))\n"
     "while not Path('end').exists(): time.sleep(0.05)",
+    "from IPython.display import HTML; from persistkit import Store\n"
+    "priced = Store(MemoryEngine()); priced['from $1 to $2'] = 0; display(HTML('<p>$y^2$</p>'), priced)",
 ]
 
 
@@ -78,6 +80,15 @@ def notebook(server: Server, chrome: Browser) -> Iterator[Notebook]:
     assert opened.errors == []
     assert opened.dialogs == []
     opened.close()
+
+
+def test_the_card_of_a_store_is_not_typeset(notebook: Notebook) -> None:
+    """JupyterLab makes a formula of what stands between dollars elsewhere, but not of a key."""
+    notebook.run(13)
+    shown = notebook.cell(13).locator(".jp-OutputArea-output")
+    expect(shown.first.locator("mjx-container")).to_have_count(1)
+    expect(shown.last).to_contain_text("from $1 to $2")
+    expect(shown.last.locator("mjx-container")).to_have_count(0)
 
 
 def test_it_pages_searches_sorts_and_jumps(notebook: Notebook) -> None:
