@@ -5,6 +5,7 @@ from __future__ import annotations
 from persistkit.keys.filenames import (
     KeyCandidates,
     alternatives,
+    candidate_rounds,
     candidates_of,
     filename_for,
     is_filename,
@@ -18,6 +19,7 @@ from persistkit.keys.filenames import (
 __all__ = [
     "KeyCandidates",
     "alternatives",
+    "candidate_rounds",
     "candidates_of",
     "filename_for",
     "is_filename",

@@ -11,31 +11,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, islice, product
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from persistkit.keys.solver import Solver
 
 __all__ = [
-    "MAX_ALTERNATIVES",
     "KeyCandidates",
     "alternatives",
-    "owner_filename_for",
+    "candidate_rounds",
+    "candidates_of",
     "djb2",
     "filename_for",
-    "has_alternatives",
-    "is_owner_filename",
     "is_filename",
-    "candidates_of",
-    "needs_owner_file",
-    "place_for",
+    "is_owner_filename",
     "iter_candidates",
+    "needs_owner_file",
+    "owner_filename_for",
+    "place_for",
 ]
 
-
-def __dir__() -> list[str]:
-    return __all__
-
-
-MAX_ALTERNATIVES: Final = 64
-
+_MAX_ALTERNATIVES: Final = 64
 _MASK: Final = (1 << 64) - 1
 _START: Final = 5381
 _UNDERSCORE: Final = ord("_")
@@ -71,20 +67,21 @@ _CARRIES: Final = {
 }
 _CHANGES: Final = {byte: _CARRIES[byte, 0] - {0} for byte in _UNKNOWNS}
 
-# By how many kinds of characters a key has at its unknown places: up to how many such places it is always recovered
-# (what `needs_owner_file` goes by; a hopeless name costs 0.2 to 0.6 ms with these), and up to how many within the budget.
-_ALWAYS: Final = {1: _MAX_UNCUT_BYTES, 2: 22, 3: 12, 10: 8}
-_AT_MOST: Final = {1: _MAX_UNCUT_BYTES, 2: 34, 3: 22, 10: 12}
-_ALPHABETS: Final = [
-    (alphabet, _ALWAYS[len(alphabet)], _AT_MOST[len(alphabet)])
-    for alphabet in (
-        *(bytes([special]) for special in _SPECIALS),
-        *(bytes([_UNDERSCORE, special]) for special in _SPECIALS),
-        *(bytes([_UNDERSCORE, *pair]) for pair in combinations(_SPECIALS, 2)),
-        _UNKNOWNS,
-    )
+# Up to how many places in doubt every key is found, whatever stands there; and for keys of few kinds of characters, up
+# to how many for certain, and how many when time allows. A name that no key fits costs a millisecond with the certain.
+_CERTAIN_PLACES: Final = 9
+_COMPLETE_PLACES: Final = 11
+_FEW_KINDS: Final = [
+    *((bytes([byte]), _MAX_UNCUT_BYTES, _MAX_UNCUT_BYTES) for byte in _UNKNOWNS),
+    *((bytes([_UNDERSCORE, special]), 22, 34) for special in _SPECIALS),
+    (b"_/:", 16, 20),
+    (b"_\\:", 16, 20),
+    (b'_":', 16, 20),
+    (b"_/:?", 14, 16),
+    *((bytes([_UNDERSCORE, *pair]), 12, 18) for pair in combinations(_SPECIALS, 2)),
+    (_UNKNOWNS, 4, 4),
 ]
-_CERTAIN: Final = [(alphabet, always, always) for alphabet, always, _ in _ALPHABETS]
+_SECONDS: Final = 50.0
 
 
 class KeyCandidates(NamedTuple):
@@ -93,9 +90,10 @@ class KeyCandidates(NamedTuple):
     Attributes:
         filename: the filename that was read.
         keys: keys that have this filename, sorted by their UTF-8 bytes: none when the name is not of our shape, is cut
-            or was not solved, several when keys collide.
-        complete: a key was found, and ``keys`` holds it and all its ``alternatives``: none is missing but for accidents
-            of the 64-bit arithmetic. False when ``keys`` is empty, and when it holds the first 64 of more than 64.
+            or was not solved, several when keys share it. More than 64 are cut to the first 64.
+        complete: the key is among ``keys``: with a probability of more than 1 - 10 ** -7 of any other, and for certain
+            where ``needs_owner_file`` is False, save for keys that somebody made up to agree modulo 2 ** 64. False
+            when ``keys`` is empty, was cut, or holds only the likeliest.
 
     Example:
         >>> candidates_of(["a__-000000000b8857e3.bin"])
@@ -108,15 +106,7 @@ class KeyCandidates(NamedTuple):
 
 
 def djb2(key: str) -> int:
-    """Return the 64-bit djb2 hash of the UTF-8 bytes of ``key``.
-
-    Raises:
-        UnicodeEncodeError: ``key`` holds a lone surrogate.
-
-    Example:
-        >>> djb2("a/b")
-        193484279
-    """
+    """Return the 64-bit djb2 hash of the UTF-8 bytes of ``key``."""
     return _hash(key.encode())
 
 
@@ -139,51 +129,26 @@ def filename_for(key: str) -> str:
 
 
 def owner_filename_for(filename: str) -> str:
-    """Return the name of the companion that says which key holds ``filename``.
-
-    Example:
-        >>> owner_filename_for("a__-000000000b8857e3.bin")
-        'a__-000000000b8857e3.key'
-    """
+    """Return the name of the owner file, which says which key ``filename`` belongs to."""
     return filename.removesuffix(".bin") + ".key"
 
 
 def is_filename(name: str) -> bool:
-    """Tell whether ``name`` has the shape of a value's filename: ``<text>-<16 hex digits>.bin``, at most 255 bytes.
-
-    Example:
-        >>> is_filename("a_b-000000000b8855f7.bin"), is_filename("notes.bin")
-        (True, False)
-    """
+    """Tell whether ``name`` has the shape of a value's filename: ``<text>-<16 hex digits>.bin``, at most 255 bytes."""
     return _FILENAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
 
 
 def is_owner_filename(name: str) -> bool:
-    """Tell whether ``name`` has the shape of a companion's name: ``<text>-<16 hex digits>.key``, at most 255 bytes.
-
-    Example:
-        >>> is_owner_filename("a__-000000000b8857e3.key"), is_owner_filename("a__-000000000b8857e3.bin")
-        (True, False)
-    """
+    """Tell whether ``name`` has the shape of an owner file's name: that of a value's, with ``.key`` at its end."""
     return _OWNER_FILENAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
-
-
-def has_alternatives(key: str) -> bool:
-    """Tell whether ``alternatives`` of ``key`` is not empty, in time linear in the key.
-
-    Example:
-        >>> has_alternatives("a?>"), has_alternatives("a/b")
-        (True, False)
-    """
-    return _collides(key.encode())
 
 
 def alternatives(key: str) -> tuple[str, ...]:
     """Return the other keys with the same sanitized text and the same hash, sorted by their UTF-8 bytes.
 
-    Exact, save for accidents of the 64-bit arithmetic, in time linear in the key; the first 64 when there are more, for
-    their number can grow exponentially with the key. Hashes agree only inside runs of neighbouring special characters:
-    two characters differ by at most 90, and 90 * (1 + 1/33 + ...) < 33 ** 2, so nothing two places lower cancels it.
+    With up to eleven special characters and underscores these are all. With more, those are missing whose hashes agree
+    only modulo 2 ** 64, which is an accident. The first 64 when there are more.
+
     Where the filename is cut, keys that differ in what was cut off can share it too; those are not given.
 
     Example:
@@ -191,19 +156,35 @@ def alternatives(key: str) -> tuple[str, ...]:
         ('a>_',)
     """
     data = key.encode()
-    others = (other for other in _sharing(data) if other != data)
-    return tuple(other.decode() for other in islice(others, MAX_ALTERNATIVES))
+    places = [place for place, byte in enumerate(data) if byte in _UNKNOWNS]
+    if not _CERTAIN_PLACES < len(places) <= _COMPLETE_PLACES:
+        others = (other for other in _sharing(data) if other != data)
+        return tuple(other.decode() for other in islice(others, _MAX_ALTERNATIVES))
+    from persistkit.keys.lattice import solutions
+
+    exponents = [len(data) - 1 - place for place in places]
+    target = sum((data[place] - _UNDERSCORE) * pow(33, len(data) - 1 - place, _MASK + 1) for place in places)
+    found = set()
+    for digits in solutions(exponents, target).tolist():
+        other = bytearray(data)
+        for place, digit in zip(places, digits, strict=True):
+            other[place] = _UNDERSCORE + digit
+        found.add(bytes(other))
+    return tuple(other.decode() for other in sorted(found - {data})[:_MAX_ALTERNATIVES])
 
 
 def needs_owner_file(key: str) -> bool:
-    """Tell whether the filename of ``key`` alone does not surely give it back, so that a companion must name it.
+    r"""Tell whether the filename of ``key`` alone does not surely give it back, so that an owner file must name it.
 
-    True when the key has alternatives, when its filename has 252 bytes or more, and when it has more than 8 special
-    characters and underscores, except for underscores alone, or one special character throughout, in any number; for
-    underscores and one special character up to 22; for two special characters, with or without underscores, up to 12.
+    True when the filename has 252 bytes or more, when it is shared because hashes agree without the modulus (``a?>``
+    and ``a>_``), and when the key has more than 9 special characters and underscores, unless these are of few kinds:
+    one kind in any number, underscores and one other up to 22, underscores and two others up to 12, some usual
+    kinds more: ``_ / :``, ``_ \ :`` and ``_ " :`` up to 16, ``_ / : ?`` up to 14.
 
-    Where it is False, ``candidates_of`` gives exactly ``key`` for its filename, complete, whatever else is listed: save for
-    accidents of the 64-bit arithmetic, which chance brings less often than once in 10 ** 10 keys, but malice can.
+    Where it is False, ``candidates_of`` gives exactly ``key`` for its filename, complete, whatever else is listed and
+    however long that may take. A second key with the same filename is an accident of less than one in 10 ** 7 keys
+    then, and can only be made on purpose. To rule that out too, every key of many places would need an owner file,
+    and directories of deep paths would have twice as many files.
 
     Example:
         >>> needs_owner_file("session:7f3c:step:12"), needs_owner_file("<|im_start|>"), needs_owner_file("k" * 300)
@@ -213,17 +194,12 @@ def needs_owner_file(key: str) -> bool:
 
 
 def place_for(key: str) -> tuple[str, bool]:
-    """Return the filename of ``key`` and whether it needs a claim: what each operation on a file asks first.
-
-    Example:
-        >>> place_for("a?>")
-        ('a__-000000000b8857e3.bin', True)
-    """
+    """Return the filename of ``key`` and whether it needs an owner file: what each operation on a file asks first."""
     data = key.encode()
     if len(data) > _MAX_UNCUT_BYTES:
         return filename_for(key), True
     text = data.translate(_SANITIZED).decode()
-    return f"{text}-{_hash(data):016x}.bin", _is_hard(data, text)
+    return f"{text}-{_hash(data):016x}.bin", _is_unsure(data, text)
 
 
 def _hash(data: bytes) -> int:
@@ -240,61 +216,75 @@ def _hash_on(state: int, block: bytes) -> int:
     return (state * _POWERS[len(block)] + 33 * high + low) & _MASK
 
 
-def _is_hard(data: bytes, text: str) -> bool:
+def _is_unsure(data: bytes, text: str) -> bool:
     if "__" in text and _collides(data):
         return True
-    unknowns = text.count("_")
-    if unknowns <= _ALWAYS[len(_UNKNOWNS)]:
+    places = text.count("_")
+    if places <= _CERTAIN_PLACES:
         return False
     kinds = set(data.translate(None, _KNOWNS))
-    if len(kinds) == 1:
-        return False
-    return unknowns > _ALWAYS.get(len(kinds | {_UNDERSCORE}), 0)
+    return not any(places <= most and kinds.issubset(letters) for letters, most, _ in _FEW_KINDS)
 
 
 def candidates_of(filenames: Iterable[str], *, thorough: bool = True) -> list[KeyCandidates]:
     """Return what each filename says about its key, in the order given.
 
-    Every key for which ``needs_owner_file`` is False is found, whatever else is listed. Harder keys are found as long as a
-    common budget lasts (not at all unless ``thorough``), counted in steps, never in time; the order of ``filenames``
-    changes no reading. Time and memory are linear in their number. Any text is taken, surrogates from undecodable
-    names included.
+    Every key for which ``needs_owner_file`` is False is found, and every key of up to eleven special characters and
+    underscores, whatever else is listed. Keys of more are searched for, the likeliest texts first, up to 20
+    milliseconds each and 50 seconds together; a solved name helps the others.
+
+    Without ``thorough`` only keys for which ``needs_owner_file`` is False are found, and those that share their name.
+
+    Any text is taken, surrogates from undecodable names included. Ctrl-C ends it at once.
 
     Example:
-        >>> [reading.keys for reading in candidates_of(["a_b-000000000b8855f7.bin", "notes.txt"])]
+        >>> [candidates.keys for candidates in candidates_of(["a_b-000000000b8855f7.bin", "notes.txt"])]
         [('a/b',), ()]
     """
     return list(iter_candidates(filenames, thorough=thorough))
 
 
 def iter_candidates(filenames: Iterable[str], *, thorough: bool = True) -> Iterator[KeyCandidates]:
-    """Iterate over what ``candidates_of`` returns, for the many ``filenames`` of a listing: made one by one, kept by nobody.
-
-    ``thorough`` as for ``candidates_of``.
-
-    Example:
-        >>> next(iter_candidates(["a_b-000000000b8855f7.bin"])).keys
-        ('a/b',)
-    """
-    from persistkit.keys.recovery import recovered
-
+    """Iterate over what ``candidates_of`` returns, for the many ``filenames`` of a listing: made one by one."""
     names = list(filenames)
+    solver = _solver_for(names)
+    for _ in solver.rounds(thorough=thorough, seconds=_SECONDS):
+        pass
+    for row, keys, complete in solver.iter_keys():
+        yield _candidates(names[row], keys, complete=complete)
+
+
+def candidate_rounds(filenames: Iterable[str]) -> Iterator[dict[int, KeyCandidates]]:
+    """Iterate over what ``candidates_of`` finds as it is found, for whoever shows a listing that is still being solved.
+
+    The first round has the candidates of all filenames by their index in ``filenames``; those of hard names are
+    empty. Each further round has those found since. Closing the iterator ends the search.
+    """
+    names = list(filenames)
+    solver = _solver_for(names)
+    for number, groups in enumerate(solver.rounds(thorough=True, seconds=_SECONDS)):
+        found = solver.iter_keys(groups if number else None)
+        yield {row: _candidates(names[row], keys, complete=complete) for row, keys, complete in found}
+
+
+def _solver_for(names: list[str]) -> Solver:
+    from persistkit.keys.solver import Solver
+
     readable = [name if _FILENAME.fullmatch(name) else _NAME_OF_NO_KEY for name in names]
     texts = [name[:-_SUFFIX_BYTES].encode() for name in readable]
     for row, text in enumerate(texts):
         if len(text) > _MAX_UNCUT_BYTES:
             readable[row], texts[row] = _NAME_OF_NO_KEY, b""
     hashes = bytes.fromhex("".join([name[1 - _SUFFIX_BYTES : -4] for name in readable]))
-    return map(_reading, names, recovered(texts, hashes, _ALPHABETS if thorough else _CERTAIN))
+    return Solver(texts, hashes, _FEW_KINDS)
 
 
-def _reading(filename: str, key: bytes | None) -> KeyCandidates:
-    if key is None:
-        return KeyCandidates(filename, (), False)
-    if "__" not in filename or not _collides(key):
-        return KeyCandidates(filename, (key.decode(),), True)
-    keys = [same.decode() for same in islice(_sharing(key), MAX_ALTERNATIVES + 1)]
-    return KeyCandidates(filename, tuple(keys[:MAX_ALTERNATIVES]), len(keys) <= MAX_ALTERNATIVES)
+def _candidates(filename: str, found: list[bytes], *, complete: bool) -> KeyCandidates:
+    if len(found) == 1 and ("__" not in filename or not _collides(found[0])):
+        return KeyCandidates(filename, (found[0].decode(),), complete)
+    keys = sorted({same for key in found for same in islice(_sharing(key), _MAX_ALTERNATIVES + 1)})
+    few = 0 < len(keys) <= _MAX_ALTERNATIVES
+    return KeyCandidates(filename, tuple(key.decode() for key in keys[:_MAX_ALTERNATIVES]), complete and few)
 
 
 def _collides(data: bytes) -> bool:
@@ -338,6 +328,6 @@ def _sharing(data: bytes) -> Iterator[bytes]:
     pieces: list[Sequence[bytes]] = []
     end = 0
     for run in _RUN.finditer(data):
-        pieces += [data[end : run.start()]], list(islice(_variants(run[0]), MAX_ALTERNATIVES + 1))
+        pieces += [data[end : run.start()]], list(islice(_variants(run[0]), _MAX_ALTERNATIVES + 1))
         end = run.end()
     return map(b"".join, product(*pieces, [data[end:]]))

@@ -1,0 +1,354 @@
+"""The solver: what the ``_`` in many sanitized texts were, from the hashes of the keys.
+
+With ``p`` the sanitized text and ``h`` the hash, ``h - djb2(p)`` is the sum over the places in doubt, those of the
+``_``, of (character - ``_``) * 33 ** (bytes after it), modulo 2 ** 64. Texts with the same places, counted from the
+end, and the same sum form a group, which is solved once, in three stages:
+
+1. *Few kinds of characters*, at up to as many places as the caller says: all sums that the left half of the places can
+   make are compared with what those of the right half leave, for many groups at once. It needs no lattice, so it is
+   the quickest for paths, which all have different places, and it reaches 22 places.
+2. *Up to eleven places*: all solutions, by ``lattice``.
+3. *More places*: nine by lattice, the others guessed in the order of ``guesses``, in rounds: every group gets the same
+   effort before any gets more, and what one round solved teaches the next.
+
+A text that fits is an accident with a probability of (texts tried for this group) / 2 ** 64. No stage tries more than
+1.8 * 10 ** 12, so less than one name in 10 ** 7 is taken for another.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from persistkit.keys.guesses import Guesses, Likelihoods
+from persistkit.keys.lattice import DIGITS, DIMENSIONS, Lattice, all_guesses, lattices_of, weighted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from persistkit.keys.lattice import Integers, Words
+
+    Bytes = NDArray[np.uint8]
+    Rows = NDArray[np.intp]
+
+__all__ = ["FewKinds", "Solver"]
+
+FewKinds = Sequence[tuple[bytes, int, int]]
+
+_UNDERSCORE: Final = np.uint8(ord("_"))
+_START: Final = np.uint64(5381)
+_LONGEST_TEXT: Final = 256
+_POWERS: Final = np.array([pow(33, exponent, 1 << 64) for exponent in range(_LONGEST_TEXT + 1)], np.uint64)
+_INVERSES: Final = np.array([pow(33, -exponent, 1 << 64) for exponent in range(_LONGEST_TEXT + 1)], np.uint64)
+_PLACE_BYTES: Final = _LONGEST_TEXT // 8
+_IDENTITY_BYTES: Final = _PLACE_BYTES + 8
+
+# Odd, from the golden ratio. What is equal stays equal when multiplied by it, and the high bits get well mixed.
+_FACTOR: Final = 0x9E3779B97F4A7C15
+_WEIGHTS: Final = _POWERS * np.uint64(_FACTOR)
+_TAG: Final = np.uint64(_FACTOR * _FACTOR % (1 << 64))
+
+_RESIDUES: Final = 32
+_CHUNK: Final = 1 << 15
+_BLOCK_SUMS: Final = 1 << 16
+_SPARSE_BITS: Final = 4
+
+_MOST_PLACES: Final = 11  # at which all texts are tried
+_FEWEST_PLACES: Final = 5  # for which a lattice is worth it, and exact in floating point
+_BATCH: Final = 256
+_TARGETS: Final = 1 << 12
+_ROUNDS: Final = (64, 512, 1800)  # guesses, each of 10 ** 9 texts; 1,000 are all there are at twelve places
+_LESSONS: Final = 2000
+
+
+class Solver:
+    """The keys of many sanitized texts.
+
+    Args:
+        texts: the sanitized texts, at most 256 bytes each.
+        hashes: the hash of each, 8 bytes, the highest first.
+        few_kinds: characters; up to how many places keys of them alone are found in the first stage; and in the last.
+    """
+
+    def __init__(self, texts: Sequence[bytes], hashes: bytes, few_kinds: FewKinds) -> None:
+        groups: dict[bytes, int] = {}
+        self._texts = texts
+        self._few_kinds = few_kinds
+        self._chunks = [
+            _Chunk.of(texts[start : start + _CHUNK], hashes[8 * start : 8 * (start + _CHUNK)], groups)
+            for start in range(0, len(texts), _CHUNK)
+        ]
+        self._identities = np.frombuffer(b"".join(groups), np.uint8).reshape(-1, _IDENTITY_BYTES)
+        self._counts = np.bitwise_count(self._identities[:, :_PLACE_BYTES]).sum(axis=1)
+        sums = np.ascontiguousarray(self._identities[:, _PLACE_BYTES:]).view(">u8").ravel()
+        self._sums = sums.astype(np.uint64)
+        self._found = self._sums == 0
+        self._deltas = np.zeros((len(sums), max((chunk.texts.shape[1] for chunk in self._chunks), default=1)), np.uint8)
+        every = [chunk.groups for chunk in self._chunks] or [np.zeros(0, np.intp)]
+        self._firsts = np.unique(np.concatenate(every), return_index=True)[1]
+        self._others: dict[int, Bytes] = {}
+        self._incomplete: set[int] = set()
+        self._fits: Counter[bytes] = Counter()
+
+    def rounds(self, *, thorough: bool, seconds: float) -> Iterator[NDArray[np.bool_]]:
+        """Solve, and yield after each round which groups it solved: first all those that are found for certain.
+
+        Without ``thorough`` nothing follows: keys of few kinds of characters and of up to nine places are found. The
+        rounds end ``seconds`` after the first began.
+        """
+        deadline = monotonic() + seconds
+        for count in np.unique(self._counts[~self._found & (self._counts > 0)]).tolist():
+            self._solve_few_kinds(count)
+            if _FEWEST_PLACES <= count <= (_MOST_PLACES if thorough else DIMENSIONS):
+                self._solve_all(count)
+        yield self._found.copy()
+        hard = np.flatnonzero(~self._found & (self._counts > _MOST_PLACES))
+        if not thorough or not len(hard):
+            return
+        likelihoods = Likelihoods()
+        solved = np.flatnonzero(self._found & (self._counts > 0))
+        self._learn(solved[:: len(solved) // _LESSONS + 1], likelihoods)
+        for most in _ROUNDS:
+            before = self._found.copy()
+            for start in range(0, len(hard), _BATCH):
+                if monotonic() > deadline:
+                    break
+                self._solve_likely(hard[start : start + _BATCH], likelihoods, most)
+            if most == _ROUNDS[1]:
+                for count in np.unique(self._counts[hard[~self._found[hard]]]).tolist():
+                    self._solve_few_kinds(count, deadline)
+            yield self._found & ~before
+            hard = hard[~self._found[hard]]
+
+    def iter_keys(self, groups: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, list[bytes], bool]]:
+        """Iterate over the texts of all or some groups: row, keys found, and whether they are all but for carries."""
+        groups = np.ones(len(self._found), bool) if groups is None else groups
+        start = 0
+        for chunk in self._chunks:
+            rows = np.flatnonzero(groups[chunk.groups])
+            keys = chunk.texts[rows] + self._deltas[chunk.groups[rows], -chunk.texts.shape[1] :]
+            fits = self._found[chunk.groups[rows]] & (_folded(keys) == chunk.hashes[rows])
+            blob, width = keys.tobytes(), keys.shape[1]
+            for number, (row, fit) in enumerate(zip(rows.tolist(), fits.tolist(), strict=True)):
+                end, length = (number + 1) * width, chunk.lengths[row]
+                group = int(chunk.groups[row])
+                found = [blob[end - length : end]] if fit else []
+                others = self._others.get(group, ())
+                found += [(chunk.texts[row] + deltas[-width:])[width - length :].tobytes() for deltas in others]
+                yield start + row, found, group not in self._incomplete
+            start += len(chunk.lengths)
+
+    def _learn(self, groups: Integers, likelihoods: Likelihoods) -> None:
+        for group in groups.tolist():
+            text = np.frombuffer(self._texts[self._firsts[group]], np.uint8)
+            likelihoods.learn((text + self._deltas[group, len(self._deltas[group]) - len(text) :]).tobytes())
+
+    def _places(self, groups: Integers, count: int) -> Integers:
+        """Return the exponents of the places in doubt, ascending, of groups that have ``count`` of them."""
+        return np.unpackbits(self._identities[groups, :_PLACE_BYTES], axis=1).nonzero()[1].reshape(-1, count)
+
+    def _record(self, group: int, exponents: Integers, digits: Integers) -> None:
+        """Keep the solutions of a group, one row each; the exponents are those of the columns."""
+        deltas = np.zeros((len(digits), self._deltas.shape[1]), np.uint8)
+        deltas[:, -1 - exponents] = digits.astype(np.uint8)
+        self._deltas[group] = deltas[0]
+        self._found[group] = True
+        if len(digits) > 1:
+            self._others[group] = deltas[1:]
+
+    def _solve_few_kinds(self, count: int, deadline: float | None = None) -> None:
+        """Solve groups whose characters at the places in doubt are of few kinds; those that fitted most often first."""
+        few = 2 if _FEWEST_PLACES <= count <= DIMENSIONS else len(_POWERS)
+        alphabets = [
+            letters
+            for letters, certain, most in self._few_kinds
+            if len(letters) <= few and (count <= certain if deadline is None else certain < count <= most)
+        ]
+        every = np.flatnonzero(~self._found & (self._counts == count))
+        for start in range(0, len(every), _CHUNK):
+            rows = every[start : start + _CHUNK]
+            places = self._places(rows, count)
+            for alphabet in sorted(alphabets, key=lambda alphabet: (len(alphabet), -self._fits[alphabet])):
+                unsolved = ~self._found[rows]
+                rows, places = rows[unsolved], places[unsolved]
+                residues = (self._sums[rows] % np.uint64(_RESIDUES)).astype(np.intp)
+                likely = np.flatnonzero(_possible(alphabet, count)[residues])
+                block = max(1, _BLOCK_SUMS // len(alphabet) ** ((count + 1) // 2))
+                for first in range(0, len(likely), block):
+                    if deadline is not None and monotonic() > deadline:
+                        return
+                    some = likely[first : first + block]
+                    targets = self._sums[rows[some]] * np.uint64(_FACTOR)
+                    at, characters = _met(alphabet, _WEIGHTS[places[some]], targets)
+                    solved = rows[some][at]
+                    self._deltas[solved[:, None], -1 - places[some][at]] = characters - _UNDERSCORE
+                    self._found[solved] = True
+                    self._fits[alphabet] += len(solved)
+
+    def _solve_all(self, count: int) -> None:
+        """Find all solutions of the groups with five to eleven places in doubt: nine by lattice, the others guessed."""
+        groups = np.flatnonzero(~self._found & (self._counts == count))
+        places = self._places(groups, count)
+        guesses = all_guesses(count - DIMENSIONS)
+        patterns, owners = np.unique(places[:, :DIMENSIONS] - places[:, :1], axis=0, return_inverse=True)
+        order = np.argsort(owners, kind="stable")
+        ends = np.cumsum(np.bincount(owners, minlength=len(patterns)))
+        step = max(1, _TARGETS // len(guesses))
+        for number, lattice in enumerate(_lattices(patterns)):
+            mine = order[ends[number - 1] if number else 0 : ends[number]]
+            for start in range(0, len(mine), step):
+                some = mine[start : start + step]
+                rests = self._sums[groups[some], None] - weighted(
+                    guesses[None], _POWERS[places[some, None, DIMENSIONS:]]
+                )
+                rows, digits = lattice.solutions((rests * _INVERSES[places[some, :1]]).ravel())
+                digits = np.concatenate([digits, guesses[rows % len(guesses)]], axis=1)
+                owned = rows // len(guesses)
+                for row in np.unique(owned).tolist():
+                    self._record(int(groups[some[row]]), places[some[row]], digits[owned == row])
+
+    def _solve_likely(self, groups: Integers, likelihoods: Likelihoods, most: int) -> None:
+        """Try the likeliest texts of groups with more places in doubt."""
+        texts = [self._texts[self._firsts[group]] for group in groups.tolist()]
+        guesses = [Guesses(likelihoods.of(text), most) for text in texts]
+        free = np.array(
+            [[len(text) - 1 - place for place in guess.free] for text, guess in zip(texts, guesses, strict=True)]
+        )
+        lowest = free.min(axis=1, keepdims=True)
+        solved = []
+        for group, text, guess, lattice, exponents in zip(
+            groups.tolist(), texts, guesses, _lattices(free - lowest), free, strict=True
+        ):
+            guessed = len(text) - 1 - np.array(guess.guessed)
+            rests = self._sums[group] - weighted(guess.digits, _POWERS[guessed])
+            rows, digits = lattice.solutions(rests * _INVERSES[exponents.min()])
+            if not len(rows):
+                continue
+            exponents, digits = np.append(exponents, guessed), np.concatenate([digits, guess.digits[rows]], axis=1)
+            self._record(group, exponents, digits)
+            exact = {
+                sum(digit * 33**power for digit, power in zip(row, exponents.tolist(), strict=True))
+                for row in digits.tolist()
+            }
+            # Sums that are equal without the modulus differ by carries only.
+            if len(exact) > 1 and len(guess.digits) < len(DIGITS) ** len(guessed):
+                self._incomplete.add(group)
+            solved.append(group)
+        self._learn(np.array(solved, np.int64), likelihoods)
+
+
+def _lattices(patterns: Integers) -> Iterator[Lattice]:
+    """Make the lattices of patterns of exponents, a batch at a time."""
+    for start in range(0, len(patterns), _BATCH):
+        yield from lattices_of(patterns[start : start + _BATCH].tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Some texts as arrays.
+
+    Attributes:
+        texts: the texts, aligned to the right.
+        hashes: the hashes less the share of djb2's start, so that ``_folded`` of the key's bytes equals its hash.
+        groups: the number of each text's group.
+    """
+
+    texts: Bytes
+    lengths: list[int]
+    hashes: Words
+    groups: Rows
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes], hashes: bytes, groups: dict[bytes, int]) -> _Chunk:
+        """Lay out the texts and number the groups not seen before."""
+        lengths = [len(text) for text in texts]
+        width = max(1, *lengths)
+        matrix = np.frombuffer(b"".join([text.rjust(width, b"\0") for text in texts]), np.uint8).reshape(-1, width)
+        shares = np.frombuffer(hashes, ">u8").astype(np.uint64) - _START * _POWERS[lengths]
+        places = np.packbits(matrix[:, ::-1] == _UNDERSCORE, axis=1)
+        identities = np.zeros((len(texts), _IDENTITY_BYTES), np.uint8)
+        identities[:, : places.shape[1]] = places
+        identities[:, _PLACE_BYTES:] = (shares - _folded(matrix)).astype(">u8").view(np.uint8).reshape(-1, 8)
+        names = identities.view(f"V{_IDENTITY_BYTES}").ravel().tolist()
+        return cls(matrix, lengths, shares, np.array([groups.setdefault(name, len(groups)) for name in names]))
+
+
+def _folded(texts: Bytes) -> Words:
+    """Return djb2 of each row without its start: the sum of byte * 33 ** (bytes after it)."""
+    sums = np.zeros(len(texts), np.uint64)
+    for column in np.ascontiguousarray(texts.T):
+        sums *= np.uint64(33)
+        sums += column
+    return sums
+
+
+def _possible(alphabet: bytes, count: int) -> NDArray[np.bool_]:
+    """Tell which residues modulo 32 a sum of ``count`` places can have.
+
+    All powers of 33 leave 1, so it depends on the characters alone; half of the alphabets fall out at once.
+    """
+    residues = 1
+    for _ in range(count):
+        turned = 0
+        for letter in alphabet:
+            turned |= residues << (letter - ord("_")) % _RESIDUES
+        residues = (turned | turned >> _RESIDUES) & ((1 << _RESIDUES) - 1)
+    return np.array([bool(residues >> residue & 1) for residue in range(_RESIDUES)])
+
+
+def _met(alphabet: bytes, weights: Words, targets: Words) -> tuple[Rows, Bytes]:
+    """Find characters of ``alphabet`` whose differences from ``_``, weighted, add up to a row's target.
+
+    Returns the rows that have a solution and, for each, its characters.
+    """
+    letters = np.frombuffer(alphabet, np.uint8)
+    deltas = (letters.astype(np.int64) - _UNDERSCORE).astype(np.uint64)
+    rows, count = weights.shape
+    half = count // 2
+    # A number of its own is added to all sums of a row, so that sums of different rows are not equal.
+    tags = np.arange(rows, dtype=np.uint64) * _TAG
+    left_at, right_at = _equal(
+        _sums(deltas, weights[:, :half], tags), _sums(-deltas, weights[:, half:], tags + targets)
+    )
+    same_row = left_at % rows == right_at % rows
+    solved, first = np.unique((left_at % rows)[same_row], return_index=True)
+    powers = len(alphabet) ** np.arange(count - half)
+    left_digits = left_at[same_row][first, None] // rows // powers[:half]
+    right_digits = right_at[same_row][first, None] // rows // powers
+    return solved, letters[np.concatenate([left_digits, right_digits], axis=1) % len(alphabet)]
+
+
+def _sums(deltas: Words, weights: Words, starts: Words) -> Words:
+    """Return all sums that rows can make, the row running fastest, then the character at the first place."""
+    sums = starts[None, :]
+    for weight in weights.T:
+        sums = (sums + (deltas[:, None] * weight)[:, None, :]).reshape(-1, len(starts))
+    return sums.ravel()
+
+
+def _equal(left: Words, right: Words) -> tuple[Rows, Rows]:
+    """Return where a number on the left equals one on the right, all pairs."""
+    # Tables of some of the numbers' bits are three times faster than sorting, and leave few numbers to be sorted.
+    bits = len(left).bit_length() + _SPARSE_BITS
+    near_right = np.flatnonzero(_seen(left, right, bits, 64 - bits))
+    near_left = np.flatnonzero(_seen(right[near_right], left, bits, 64 - 2 * bits))
+    near_right = near_right[_seen(left[near_left], right[near_right], bits, 64 - 2 * bits)]
+    near_left = near_left[np.argsort(left[near_left])]
+    starts = np.searchsorted(left[near_left], right[near_right])
+    times = np.searchsorted(left[near_left], right[near_right], "right") - starts
+    within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
+    return near_left[np.repeat(starts, times) + within], np.repeat(near_right, times)
+
+
+def _seen(some: Words, others: Words, bits: int, shift: int) -> NDArray[np.bool_]:
+    """Return which of the others have the same ``bits`` bits above ``shift`` as one of some."""
+    table = np.zeros(1 << bits, bool)
+    low, mask = np.uint64(shift), np.uint64((1 << bits) - 1)
+    table[(some >> low & mask).view(np.int64)] = True
+    seen: NDArray[np.bool_] = table[(others >> low & mask).view(np.int64)]
+    return seen
