@@ -1,0 +1,99 @@
+"""Threads and event loops: with our own engines there are none, unless somebody awaits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+USED = """
+import asyncio.base_events, sys, threading
+
+import persistkit
+from persistkit.background import BackendEngine
+
+loops, threads = [], []
+
+def counted(kind, method, made):
+    original = getattr(kind, method)
+    def count(self, *arguments, **options):
+        made.append(type(self).__name__)
+        return original(self, *arguments, **options)
+    setattr(kind, method, count)
+
+counted(asyncio.base_events.BaseEventLoop, "__init__", loops)
+counted(threading.Thread, "start", threads)
+
+def use(store):
+    store["run/1"] = {"loss": 0.25}
+    store["run/2"] = [1, 2]
+    assert store["run/1"] == {"loss": 0.25}
+    assert "run/2" in store and "run/3" not in store
+    assert sorted(store) == ["run/1", "run/2"] and len(store) == 2
+    assert dict(store.items()) == {"run/1": {"loss": 0.25}, "run/2": [1, 2]}
+    with store.engine.open_writer("stream") as file:
+        file.write(bytes(100_000))
+    with store.engine.open_reader("stream") as file:
+        assert file.read(3) == bytes(3)
+    assert store.engine.add("added", b"1") and store.engine.replace("added", b"2", b"1")
+    assert store.engine.read_range("stream", 5, 5) == bytes(5)
+    store.engine.change_token()
+    store.to_frame()
+    del store["run/1"]
+
+def use_batches(store):
+    store.update({f"step/{number}": number for number in range(600)})
+    assert len(list(store.values())) == 603
+    store.engine.batch_delete(store.engine.list_keys())
+    assert len(store) == 0
+
+with persistkit.open(sys.argv[1], **({"create": True} if sys.argv[2] == "create" else {})) as store:
+    if sys.argv[2] == "background":
+        class Held(persistkit.EngineBackend):
+            async def save(self, key, value):
+                await super().save(key, value)
+        store = persistkit.Store(Held(store.engine))
+    store.engine.batch_delete(store.engine.list_keys())
+    use(store)
+    singles = list(threads)
+    use_batches(store)
+    left = threading.active_count() - 1
+print(len(loops), len(singles), len(threads), left)
+"""
+
+
+def threads_and_loops(address: object, how: str) -> list[int]:
+    """Use a store in its own interpreter; return the loops made, threads begun by single operations, by all, and left."""
+    command = [sys.executable, "-c", USED, str(address), how]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=dict(os.environ))
+    assert (run.returncode, run.stderr) == (0, "")
+    return [int(word) for word in run.stdout.split()]
+
+
+def test_memory_starts_no_thread() -> None:
+    """Values in memory need no thread and no event loop; the control sees those of a backend that must be awaited."""
+    assert threads_and_loops("memory:", "") == [0, 0, 0, 0]
+    loops, singles, _, left = threads_and_loops("memory:", "background")
+    assert (loops, left) == (1, 1)
+    assert singles > 0
+
+
+def test_files_start_no_thread(tmp_path: Path) -> None:
+    """A directory neither; a durable batch writes its files in several threads, which end with it."""
+    loops, singles, _, left = threads_and_loops(tmp_path / "state", "create")
+    assert (loops, singles, left) == (0, 0, 0)
+
+
+def test_sqlite_starts_no_thread(tmp_path: Path) -> None:
+    """A SQLite file is used by C calls in the caller's thread."""
+    assert threads_and_loops(f"sqlite:///{tmp_path / 'state.db'}", "create") == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("server", ["valkey_address", "postgresql_address"])
+def test_servers_start_no_thread(server: str, request: pytest.FixtureRequest) -> None:
+    """Redis and PostgreSQL are asked over blocking connections in the caller's thread."""
+    address = request.getfixturevalue(server)
+    assert threads_and_loops(address, "create") == [0, 0, 0, 0]
