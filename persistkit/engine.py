@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from logging import DEBUG
 from threading import Lock
-from types import TracebackType
 from typing import IO, ClassVar, Final, NamedTuple, Self
 
 from persistkit.arguments import (
+    MAX_KEY_BYTES,
     BytesLike,
     Items,
     check_key,
@@ -24,7 +25,7 @@ from persistkit.arguments import (
 )
 from persistkit.batches import attempt_each
 from persistkit.keys import filename_for
-from persistkit.trace import traced, traced_iteration
+from persistkit.trace import SILENT, Trace, logger, traced_iteration
 
 __all__ = ["Engine", "Entry"]
 
@@ -186,7 +187,7 @@ class Engine(ABC):
             StorageError: the storage refused, is full, is gone or did not answer.
         """
         value = self._checked(key, value)
-        with traced("save", key, len(value)):
+        with _traced("save", key, len(value)):
             self._save(key, value)
 
     def load(self, key: str) -> bytes | None:
@@ -196,8 +197,8 @@ class Engine(ABC):
             InvalidKeyError: the key cannot be a key.
             StorageError: the storage refused, is gone or did not answer.
         """
-        check_key(key)
-        with traced("load", key) as trace:
+        _check_key(key)
+        with _traced("load", key) as trace:
             value = self._load(key)
             if trace is not None and value is not None:
                 trace.size_bytes = len(value)
@@ -205,8 +206,8 @@ class Engine(ABC):
 
     def load_buffer(self, key: str) -> BytesLike | None:
         """Return the value as ``load`` does; a large one perhaps in a writable buffer that belongs to the caller."""
-        check_key(key)
-        with traced("load", key) as trace:
+        _check_key(key)
+        with _traced("load", key) as trace:
             value = self._load_buffer(key)
             if trace is not None and value is not None:
                 trace.size_bytes = len(value)
@@ -217,22 +218,18 @@ class Engine(ABC):
 
         None may mean that nothing is stored, that the value is large, or that it is not in the system's cache: ``load``
         tells. For event loops, which must not wait.
-
-        Raises:
-            InvalidKeyError: the key cannot be a key.
         """
-        check_key(key)
+        _check_key(key)
         return self._load_cached(key)
 
     def delete(self, key: str) -> None:
         """Remove the value stored under ``key``; no error when there is none.
 
         Raises:
-            InvalidKeyError: the key cannot be a key.
             StorageError: the storage refused, is gone or did not answer.
         """
-        check_key(key)
-        with traced("delete", key):
+        _check_key(key)
+        with _traced("delete", key):
             self._delete(key)
 
     def batch_save(self, items: Items) -> None:
@@ -250,7 +247,7 @@ class Engine(ABC):
         collected = collect_items(items)
         for key, value in collected.items():
             check_size(key, len(value), self.max_value_bytes)
-        with traced("batch_save", size_bytes=sum(map(len, collected.values()))):
+        with _traced("batch_save", size=sum(map(len, collected.values()))):
             if collected:
                 self._batch_save(collected)
 
@@ -258,11 +255,10 @@ class Engine(ABC):
         """Return the values of ``keys`` in their order, None where there is none.
 
         Raises:
-            InvalidKeyError: one of the keys cannot be a key.
             BatchError: some keys could not be read (``failures``).
         """
         checked = check_keys(keys)
-        with traced("batch_load") as trace:
+        with _traced("batch_load") as trace:
             values = self._batch_load(checked) if checked else []
             if trace is not None:
                 trace.size_bytes = sum(len(value) for value in values if value is not None)
@@ -272,11 +268,10 @@ class Engine(ABC):
         """Remove the values of ``keys``; no error for those that have none.
 
         Raises:
-            InvalidKeyError: one of the keys cannot be a key; nothing was removed.
             BatchError: some keys failed (``failures``). The others are gone; none is where ``batch_is_transaction``.
         """
         checked = list(dict.fromkeys(check_keys(keys)))
-        with traced("batch_delete"):
+        with _traced("batch_delete"):
             if checked:
                 self._batch_delete(checked)
 
@@ -295,18 +290,18 @@ class Engine(ABC):
     def list_keys(self, prefix: str = "") -> list[str]:
         """Return the known keys that start with ``prefix``, sorted by their UTF-8 bytes; raises as ``entries``."""
         check_prefix(prefix)
-        with traced("list_keys", prefix):
+        with _traced("list_keys", prefix):
             return self._list_keys(prefix)
 
     def exists(self, key: str) -> bool:
         """Tell whether a value is stored under ``key``; raises as ``load``."""
-        check_key(key)
-        with traced("exists", key):
+        _check_key(key)
+        with _traced("exists", key):
             return self._exists(key)
 
     def key_count(self) -> int:
         """Return how many values are stored, those of unknown keys included; raises as ``entries``."""
-        with traced("key_count"):
+        with _traced("key_count"):
             return self._key_count()
 
     def add(self, key: str, value: BytesLike) -> bool:
@@ -316,7 +311,7 @@ class Engine(ABC):
         otherwise. This default is atomic among the threads of one process. Raises as ``save``.
         """
         value = self._checked(key, value)
-        with traced("add", key, len(value)):
+        with _traced("add", key, len(value)):
             return self._add(key, value)
 
     def replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
@@ -326,7 +321,7 @@ class Engine(ABC):
         """
         value = self._checked(key, value)
         expected = check_value(key, expected)
-        with traced("replace", key, len(value)):
+        with _traced("replace", key, len(value)):
             return self._replace(key, value, expected)
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
@@ -335,24 +330,22 @@ class Engine(ABC):
         Shorter than ``size`` at the end of the value, empty beyond it.
 
         Raises:
-            InvalidKeyError: the key cannot be a key.
             ValueError: ``start`` or ``size`` is negative.
             StorageError: the storage refused, is gone or did not answer.
         """
-        check_key(key)
+        _check_key(key)
         check_range(start, size)
-        with traced("read_range", key, size):
+        with _traced("read_range", key, size):
             return self._read_range(key, start, size)
 
     def open_reader(self, key: str) -> io.BufferedIOBase | None:
         """Open the value of ``key`` as a readable, seekable file object; None when there is none. Close it after use.
 
         Raises:
-            InvalidKeyError: the key cannot be a key.
             StorageError: the storage refused, is gone or did not answer; reading raises it too.
         """
-        check_key(key)
-        with traced("open_reader", key):
+        _check_key(key)
+        with _traced("open_reader", key):
             return self._open_reader(key)
 
     def open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
@@ -362,17 +355,16 @@ class Engine(ABC):
         stored. The default keeps what is written, on disk above 8 MiB, and saves it as one value at the end.
 
         Raises:
-            InvalidKeyError: the key cannot be a key.
             KeyCollisionError: another key owns the place of this one.
             ValueTooLargeError: the value grew larger than the engine takes.
             StorageError: the storage refused, is full, is gone or did not answer.
         """
-        check_key(key)
+        _check_key(key)
         return self._open_writer(key)
 
     def change_token(self) -> object | None:
         """Return a cheap token of the present content: equal tokens mean no change; None means it cannot be told."""
-        with traced("change_token"):
+        with _traced("change_token"):
             return self._change_token()
 
     def close(self) -> None:
@@ -382,17 +374,27 @@ class Engine(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _checked(self, key: str, value: BytesLike) -> BytesLike:
-        check_key(key)
-        value = check_value(key, value)
-        check_size(key, len(value), self.max_value_bytes)
+        _check_key(key)
+        if type(value) is not bytes:
+            value = check_value(key, value)
+        if self.max_value_bytes is not None and len(value) > self.max_value_bytes:
+            check_size(key, len(value), self.max_value_bytes)
         return value
 
 
+def _check_key(key: str) -> None:
+    if type(key) is not str or len(key) > MAX_KEY_BYTES or not key.isascii() or "\0" in key:
+        check_key(key)
+
+
+def _traced(operation: str, key: str | None = None, size: int | None = None) -> AbstractContextManager[Trace | None]:
+    return Trace(operation, key, size) if _is_enabled(DEBUG) else SILENT  # as traced, without a call to another module
+
+
+_is_enabled: Final = logger.isEnabledFor
 # One for the process: what two engine objects over one place compare and store is in order too.
 _compare_lock: Final = Lock()

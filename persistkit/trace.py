@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeVar
 
-__all__ = ["Trace", "traced", "traced_iteration"]
+__all__ = ["SILENT", "Trace", "logger", "traced", "traced_iteration"]
 
 T = TypeVar("T")
 
-_logger = logging.getLogger("persistkit")
+logger = logging.getLogger("persistkit")
 
 
 class Trace:
@@ -38,7 +38,7 @@ class Trace:
             "milliseconds": milliseconds,
         }
         outcome = "" if kind is None else f" failed: {kind.__name__}"
-        _logger.debug(
+        logger.debug(
             "%s key=%r bytes=%s ms=%.3f%s",
             self._operation,
             self._key,
@@ -49,19 +49,19 @@ class Trace:
         )
 
 
-_SILENT: Final = nullcontext(None)
+SILENT: Final = nullcontext(None)
 
 
 def traced(
     operation: str, key: str | None = None, size_bytes: int | None = None
 ) -> AbstractContextManager[Trace | None]:
     """Trace a ``with`` block as one operation when the logger ``persistkit`` is at DEBUG; free otherwise."""
-    return Trace(operation, key, size_bytes) if _logger.isEnabledFor(logging.DEBUG) else _SILENT
+    return Trace(operation, key, size_bytes) if logger.isEnabledFor(logging.DEBUG) else SILENT
 
 
 def traced_iteration(operation: str, key: str, iterator: Iterator[T]) -> Iterator[T]:
     """Trace a whole iteration as one operation when the logger ``persistkit`` is at DEBUG."""
-    return _traced_iteration(operation, key, iterator) if _logger.isEnabledFor(logging.DEBUG) else iterator
+    return _traced_iteration(operation, key, iterator) if logger.isEnabledFor(logging.DEBUG) else iterator
 
 
 def _traced_iteration(operation: str, key: str, iterator: Iterator[T]) -> Iterator[T]:
