@@ -66,7 +66,7 @@ print(len(loops), len(singles), len(threads), left)
 
 
 def threads_and_loops(address: object, how: str) -> list[int]:
-    """Use a store in its own interpreter; return the loops made, threads begun by single operations, by all, and left."""
+    """Use a store in its own interpreter; count the loops, the threads of single calls and of all, and those left."""
     command = [sys.executable, "-c", USED, str(address), how]
     run = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=dict(os.environ))
     assert (run.returncode, run.stderr) == (0, "")
