@@ -170,8 +170,10 @@ class FileEngine(Engine):
 
     def _load_cached(self, key: str) -> bytes | None:
         if self._cached is None:
-            from persistkit.engines.files.cached import CachedReader  # here, because ctypes takes a while to import
-
+            try:
+                from persistkit.engines.files.cached import CachedReader  # here, because ctypes takes long to import
+            except (ImportError, OSError):  # a Python without ctypes, or a process that cannot open more files
+                return None
             self._cached = CachedReader(self._root)
         name, owned = place_for(key)
         return None if owned else self._cached.read(f"{self._root}/{name}")
@@ -303,9 +305,10 @@ class FileEngine(Engine):
 
     def _batch_delete(self, keys: list[str]) -> None:
         failures: dict[str, Exception] = {}
+        removed: list[str] = []
         wait = self._batch_wait()
-        _attempt(keys, lambda key: self._remove(key, wait), failures)
-        self._sync_for("delete", [key for key in keys if key not in failures], failures)
+        _attempt(keys, lambda key: removed.extend([key] * self._remove(key, wait)), failures)
+        self._sync_for("delete", removed, failures)
         raise_failures("batch_delete", len(keys), failures)
 
     def _save_group(self, items: dict[str, BytesLike], failures: dict[str, Exception], stop: Event) -> None:
