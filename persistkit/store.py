@@ -47,8 +47,8 @@ def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
 ) -> Store:
     """Open the store at a path, or at an address of another engine (see ``persistkit.open_engine``).
 
-    A mistyped path is an error, not a new empty store, unless ``create`` is given. Arguments and errors are those of
-    ``open_engine``.
+    A mistyped path is an error, not a new empty store, unless ``create`` is given; with ``read_only`` every write is
+    refused. The arguments, the ``options`` of each engine and the errors are those of ``open_engine``.
 
     Example:
         >>> with open("memory:") as store:

@@ -104,7 +104,7 @@ def copy(
     Example:
         >>> import persistkit
         >>> source, target = persistkit.open("memory:"), persistkit.open("memory:")
-        >>> source["run:1"] = "done"
+        >>> source.put_bytes("run:1", b"done")
         >>> print(copy(source, target))
         1 copied (4 bytes), 0 skipped
     """

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 import persistkit
-from persistkit import MemoryPersistenceBackend, Store
+from persistkit import Store
 from persistkit.agent_runtime import sessions_frame, shutdown_time, steps_frame, unfinished_frame
+from persistkit.engines.memory import MemoryEngine
 from persistkit.errors import FormatError
 
 DATA = Path(__file__).parent.parent / "notebooks" / "data"
@@ -26,7 +27,7 @@ def sample() -> Store:
 @pytest.fixture
 def store() -> Store:
     """An empty store."""
-    return Store(MemoryPersistenceBackend())
+    return Store(MemoryEngine())
 
 
 def step(action: str = "search {}", observation: str = '{"data":1,"ok":true}', **more: object) -> dict[str, Any]:
