@@ -11,18 +11,15 @@ from persistkit.backend import PersistenceBackend
 from persistkit.background import BackendEngine
 from persistkit.engine import Engine
 from persistkit.testing.awaiting import AwaitingContract, backend_of
-from persistkit.testing.batches import BatchesContract
 from persistkit.testing.listings import ListingsContract
 from persistkit.testing.sharing import SharingContract
-from persistkit.testing.streams import StreamsContract
-from persistkit.testing.values import ValuesContract
 
 __all__ = ["BackendContract", "EngineContract"]
 
 T = TypeVar("T")
 
 
-class EngineContract(ValuesContract, BatchesContract, ListingsContract, StreamsContract, SharingContract):
+class EngineContract(ListingsContract, SharingContract):
     """The contract of ``Engine`` as tests, for an engine of your own.
 
     Subclass it in a test module, under a name that begins with ``Test``, and say how to make an empty engine; pytest
@@ -57,9 +54,7 @@ class EngineContract(ValuesContract, BatchesContract, ListingsContract, StreamsC
         return self.read_raw(engine, key)
 
 
-class BackendContract(
-    AwaitingContract, ValuesContract, BatchesContract, ListingsContract, StreamsContract, SharingContract
-):
+class BackendContract(AwaitingContract, ListingsContract, SharingContract):
     """The contract of ``PersistenceBackend`` as tests, for a backend of your own: use it as ``EngineContract``.
 
     The tests of an engine run over the backend's methods on the background event loop, the others await them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Final
 
 import pytest
@@ -10,14 +11,15 @@ import pytest
 from persistkit.backend import PersistenceBackend
 from persistkit.background import BackendEngine
 from persistkit.engine import Engine
-from persistkit.testing.contract import Contract, run_threads
+from persistkit.testing.sharing import run_threads
+from persistkit.testing.values import ValuesContract
 
 __all__ = ["AwaitingContract", "backend_of"]
 
 _LARGE: Final = bytes(range(256)) * 4096
 
 
-class AwaitingContract(Contract):
+class AwaitingContract(ValuesContract):
     """Tasks, cancellation, asynchronous streams, and one event loop after the other."""
 
     def test_gathered_operations_each_get_their_own(self, engine: Engine) -> None:
@@ -29,24 +31,26 @@ class AwaitingContract(Contract):
             await asyncio.gather(*(backend.save(key, value) for key, value in items.items()))
             assert await asyncio.gather(*(backend.load(key) for key in items)) == list(items.values())
             assert await backend.batch_load([*items, "missing"]) == [*items.values(), None]
-            await backend.batch_save({"key:0": b"again"})
-            assert [await backend.exists(key) for key in ("key:0", "missing")] == [True, False]
+            await backend.batch_save({"more": b"more"})
+            assert [await backend.exists(key) for key in ("more", "missing")] == [True, False]
+            await backend.batch_delete(["more"])
             if self._lists(engine):
                 assert await backend.list_keys() == sorted(items)
-                assert sorted([entry.key or "" async for entry in backend.entries("key:1")]) == sorted(
-                    key for key in items if key.startswith("key:1")
-                )
+                assert sorted([entry.key or "" async for entry in backend.entries("key:")]) == sorted(items)
                 assert await backend.key_count() == len(items)
-            await backend.batch_delete(list(items)[:32])
-            await asyncio.gather(*(backend.delete(key) for key in list(items)[32:]))
+            await asyncio.gather(*(backend.delete(key) for key in items))
             assert await backend.batch_load(items) == [None] * len(items)
 
         asyncio.run(gather())
-        self._check(engine, "key:0", None)
 
     def test_streams_are_awaited(self, engine: Engine) -> None:
         """A value is written and read in chunks; an exception in a writer's block leaves what was stored."""
         backend = backend_of(engine)
+
+        async def fail() -> None:
+            async with backend.open_writer("key") as writer:
+                await writer.write(b"half")
+                raise ZeroDivisionError
 
         async def stream() -> None:
             async with backend.open_writer("key") as writer:
@@ -62,11 +66,6 @@ class AwaitingContract(Contract):
                 assert reader is None
             with pytest.raises(ZeroDivisionError):
                 await fail()
-
-        async def fail() -> None:
-            async with backend.open_writer("key") as writer:
-                await writer.write(b"half")
-                raise ZeroDivisionError
 
         asyncio.run(stream())
         self._check(engine, "key", _LARGE)
@@ -89,41 +88,27 @@ class AwaitingContract(Contract):
         asyncio.run(cancel())
         self._check(engine, "other", b"works")
 
-    def test_many_event_loops_one_after_the_other(self, engine: Engine) -> None:
-        """One backend works in a second and third event loop, though the first ended without closing it."""
+    def test_event_loops_one_after_the_other_and_at_once(self, engine: Engine) -> None:
+        """One backend works in loop after loop, closed or not, and in several threads with a loop each."""
         backend = backend_of(engine)
 
-        async def once(number: int) -> None:
-            await backend.save(f"loop:{number}", b"%d" % number)
-            keys = [f"loop:{earlier}" for earlier in range(number + 1)]
-            assert await backend.batch_load(keys) == [b"%d" % earlier for earlier in range(number + 1)]
-
-        for number in range(4):
-            asyncio.run(once(number))
-
-    def test_threads_with_event_loops_of_their_own(self, engine: Engine) -> None:
-        """Threads, each with an event loop, share one backend."""
-        backend = backend_of(engine)
-
-        async def work(thread: int) -> None:
+        async def use(loop: int) -> None:
             for number in range(10):
-                await backend.save(f"{thread}:{number}", b"%d" % number)
-                assert await backend.load(f"{thread}:{number}") == b"%d" % number
-
-        run_threads(*(lambda thread=thread: asyncio.run(work(thread)) for thread in range(4)))
-
-    def test_a_closed_backend_opens_anew(self, engine: Engine) -> None:
-        """Closing twice is no error, and a closed backend opens anew when it is used."""
-        backend = backend_of(engine)
+                await backend.save(f"{loop}:{number}", b"%d" % number)
+                assert await backend.load(f"{loop}:{number}") == b"%d" % number
+            assert await backend.batch_load(["first", f"{loop}:9"]) == [b"first", b"9"]
 
         async def close() -> None:
             async with backend as entered:
                 assert entered is backend
             await backend.aclose()
-            await backend.save("key", b"value")
-            assert await backend.load("key") == b"value"
 
+        asyncio.run(backend.save("first", b"first"))
+        asyncio.run(use(1))
         asyncio.run(close())
+        asyncio.run(use(2))
+        run_threads(*(partial(asyncio.run, use(loop)) for loop in range(3, 7)))
+        self._check(engine, "6:9", b"9")
 
 
 def backend_of(engine: Engine) -> PersistenceBackend:
