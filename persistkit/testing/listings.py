@@ -18,9 +18,6 @@ __all__ = ["ListingsContract"]
 
 _PREFIXES: Final = ("", "A", "A_", "A_%", "*", "[", "[a]", "?", "\\", "a/", "é", "missing")
 _PREFIXED: Final = ("A_%1", "A_x", "Ab", "a_%1", "AB1", "*", "*x", "[", "[a]b", "a", "?q", "\\d", "a/b", "é", "e", "")
-    *["A_%1", "A_x", "Ab", "a_%1", "AB1", "*", "*x", "[", "[a]b", "a", "?q", "\\d", "a/b", "a//", "é", "e"],
-    "",
-]
 
 
 class ListingsContract(ValuesContract):
