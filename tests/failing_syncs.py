@@ -1,0 +1,34 @@
+"""A fault for tests: the system refuses to sync, so that whoever says it synced, and did not, is found out."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import platform
+import struct
+import sys
+
+import pytest
+
+__all__ = ["refuse_syncs"]
+
+# fsync, fdatasync, sync_file_range and msync, by machine.
+_CALLS = {"x86_64": (74, 75, 277, 26), "aarch64": (82, 83, 84, 227)}
+_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_ALLOW, _ERROR = 0x7FFF0000, 0x00050000
+
+
+def refuse_syncs() -> None:
+    """Let every sync of this thread fail with EIO from now on, for good: call it in a process of the test's own."""
+    calls = _CALLS.get(platform.machine())
+    if sys.platform != "linux" or calls is None:
+        pytest.skip("no seccomp filter is written for this machine")
+    program = [(_LOAD, 0, 0, 0)]  # the number of the call
+    program += [(_JUMP_IF_EQUAL, len(calls) - place, 0, call) for place, call in enumerate(calls)]
+    program += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _ERROR | errno.EIO)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
+    filtering = struct.pack("HP", len(program), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    no_new_privileges, set_seccomp, mode_filter = 38, 22, 2
+    if libc.prctl(no_new_privileges, 1, 0, 0, 0) or libc.prctl(set_seccomp, mode_filter, filtering, 0, 0):
+        raise OSError(ctypes.get_errno(), "seccomp refuses a filter")
