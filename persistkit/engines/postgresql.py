@@ -158,7 +158,8 @@ class PostgreSQLEngine(SQLEngine):
             reason = f"no answer within {self._timeout_seconds:g} s; look whether the server is up and reachable"
             number = ETIMEDOUT
         else:
-            reason = hidden(str(error).strip(), secrets)
+            told = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+            reason = hidden((told or str(error)).strip(), secrets)
             # Without a state it is not the server that speaks, or it does not let us in.
             if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and "FATAL:" not in reason:
                 number = EHOSTUNREACH
@@ -172,8 +173,9 @@ class PostgreSQLEngine(SQLEngine):
         connection.timeout_seconds = self._timeout_seconds
         try:
             # Left to itself the planner sorts the whole table for each page of a listing.
-            settings = "SET enable_sort = off" + "; SET default_transaction_read_only = on" * self._read_only
-            connection.execute(settings)
+            connection.execute("SET enable_sort = off")
+            if self._read_only:
+                connection.execute("SET default_transaction_read_only = on")
         except BaseException:
             connection.close()
             raise

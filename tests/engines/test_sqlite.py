@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
-from contextlib import closing
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from errno import ETIMEDOUT
 from pathlib import Path
+from typing import Any
 
 import pytest
+from children import become_nobody, in_child
+from failing_syncs import CAN_REFUSE_SYNCS, refuse_syncs
 
 from persistkit.engine import Engine
 from persistkit.engines.sqlite import SQLiteEngine
+from persistkit.errors import BatchError, StorageError
 from persistkit.testing import EngineContract
+
+HOLDING = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+SAVING = """
+import sys
+from persistkit.engines.sqlite import SQLiteEngine
+engine = SQLiteEngine(sys.argv[1])
+engine.load("key")
+try:
+    print("saving", flush=True)
+    engine.save("key", b"new")
+except KeyboardInterrupt:
+    print("interrupted", engine.load("key"), flush=True)
+"""
 
 
 class TestSQLite(EngineContract):
@@ -31,3 +64,210 @@ class TestSQLite(EngineContract):
         with closing(sqlite3.connect(self.path)) as connection:
             row = connection.execute("SELECT value FROM persistkit WHERE key = ?", (key.encode(),)).fetchone()
         return None if row is None else bytes(row[0])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that does not exist yet."""
+    return tmp_path / "state.db"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the write lock, in another process, until the block ends; that process is killed."""
+    program = [sys.executable, "-c", HOLDING, str(path)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def opened(path: Path, **options: Any) -> SQLiteEngine:
+    """Open the file, and make it. Any: options are of any type."""
+    return SQLiteEngine(f"sqlite:///{path}", create=True, **options)
+
+
+@pytest.mark.skipif(not CAN_REFUSE_SYNCS, reason="no seccomp filter is written for this machine")
+@pytest.mark.parametrize("write", ["save", "batch_save", "add", "open_writer", "by hand, synchronous=NORMAL"])
+def test_what_is_not_synced_is_not_acknowledged(path: Path, write: str) -> None:
+    """Where the system refuses to sync, every write fails; a connection that does not sync shows the difference."""
+
+    def stream(engine: Engine) -> None:
+        with engine.open_writer("key") as writer:
+            writer.write(b"new")
+
+    writes: dict[str, Callable[[Engine], object]] = {
+        "save": lambda engine: engine.save("key", b"new"),
+        "batch_save": lambda engine: engine.batch_save({"key": b"new"}),
+        "add": lambda engine: engine.add("new", b"new"),
+        "open_writer": stream,
+    }
+
+    def work() -> None:
+        with opened(path) as engine, closing(sqlite3.connect(path, isolation_level=None)) as hasty:
+            engine.save("key", b"old")
+            hasty.execute("PRAGMA synchronous=NORMAL")
+            hasty.execute("UPDATE persistkit SET size = size")
+            refuse_syncs()
+            if write not in writes:
+                hasty.execute("UPDATE persistkit SET size = size")
+                return
+            with pytest.raises((StorageError, BatchError), match="disk I/O error"):
+                writes[write](engine)
+            assert engine.load("key") in {b"old", b"new"}
+
+    in_child(work)
+
+
+def test_a_held_lock_is_an_error_in_time_and_passes(path: Path) -> None:
+    """While another process writes, loads work and a save fails at the time limit; when that one dies, it works."""
+    with opened(path, timeout_seconds=0.5) as engine:
+        engine.save("key", b"old")
+        with locked(path):
+            began = time.monotonic()
+            with pytest.raises(StorageError, match=r"save 'key'.*locked.*0\.5 s") as caught:
+                engine.save("key", b"new")
+            assert 0.5 <= time.monotonic() - began < 5
+            assert caught.value.errno == ETIMEDOUT
+            with pytest.raises(BatchError, match="locked"):
+                engine.batch_save({"key": b"new"})
+            assert engine.load("key") == b"old"
+            assert engine.list_keys() == ["key"]
+        engine.save("key", b"new")
+        assert engine.load("key") == b"new"
+
+
+def test_other_threads_read_while_one_waits_for_the_lock(path: Path) -> None:
+    """A save that waits for another process keeps no thread from reading."""
+    with opened(path, timeout_seconds=30) as engine:
+        engine.save("key", b"old")
+        with locked(path):
+            saving = threading.Thread(target=engine.save, args=("key", b"new"))
+            saving.start()
+            began = time.monotonic()
+            assert [engine.load("key") for _ in range(100)] == [b"old"] * 100
+            assert saving.is_alive()
+            assert time.monotonic() - began < 5
+        saving.join(30)
+        assert engine.load("key") == b"new"
+
+
+def test_an_interrupt_ends_the_wait_for_a_lock(path: Path) -> None:
+    """Ctrl-C ends a save that waits for another process within about a second, and the engine goes on working."""
+    with opened(path) as engine:
+        engine.save("key", b"old")
+    with locked(path):
+        program = [sys.executable, "-c", SAVING, f"sqlite:///{path}"]
+        with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "saving\n"
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "interrupted b'old'\n"
+            assert time.monotonic() - began < 2
+
+
+def test_a_file_that_is_not_there_is_not_made_by_accident(path: Path) -> None:
+    """Without create a missing file is an error that names the next step; a folder is never made."""
+    with pytest.raises(StorageError, match="create=True"):
+        SQLiteEngine(f"sqlite:///{path}")
+    with pytest.raises(StorageError, match="no directory"):
+        opened(path.parent / "missing" / "state.db")
+    with pytest.raises(StorageError, match="directory"):
+        opened(path.parent)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_that_went_away_is_not_made_anew(path: Path) -> None:
+    """An engine that opens its file later, or again, does not put an empty one in the place of one that is gone."""
+    opened(path).save("key", b"value")
+    with SQLiteEngine(f"sqlite:///{path}") as engine:
+        assert engine.load("key") == b"value"
+        engine.close()
+        for file in path.parent.iterdir():
+            file.unlink()
+        with pytest.raises(StorageError, match="no such file"):
+            engine.save("key", b"value")
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_that_is_no_database_is_an_error(path: Path) -> None:
+    """Damage is an error and never a missing value; the file stays as it is."""
+    content = b"this is not a database, and long enough to be looked at" * 100
+    path.write_bytes(content)
+    for create, read_only in ((False, False), (True, False), (False, True)):
+        engine = SQLiteEngine(f"sqlite:///{path}", create=create, read_only=read_only)
+        with pytest.raises(StorageError, match=r"load 'key'.*not a database"):
+            engine.load("key")
+    assert path.read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_at_once(path: Path) -> None:
+    """Who may not write is told within a second, and how to read; what was stored stays."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    with opened(path) as engine:
+        engine.save("key", b"old")
+    for folder in [path.parent, *path.parents[1:4]]:
+        folder.chmod(0o755)
+
+    def work() -> None:
+        become_nobody()
+        began = time.monotonic()
+        with pytest.raises(StorageError, match="read_only=True"):
+            engine.save("key", b"new")
+        assert time.monotonic() - began < 5
+
+    in_child(work)
+    assert engine.load("key") == b"old"
+
+
+@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:", "sqlite:///a.db?mode=ro", "mysql://host/base"])
+def test_an_address_of_another_kind_is_refused(address: str) -> None:
+    """What does not name a file, and nothing but a file, is refused when the engine is made."""
+    with pytest.raises(ValueError, match=r"sqlite:///"):
+        SQLiteEngine(address)
+
+
+def test_a_change_token_sees_other_writers_of_the_file(path: Path) -> None:
+    """What another connection commits moves the token; what it rolls back does not."""
+    with opened(path) as engine:
+        engine.save("key", b"value")
+        before = engine.change_token()
+        assert engine.change_token() == before
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("DELETE FROM persistkit")
+            assert engine.change_token() == before
+            other.rollback()
+            assert engine.change_token() == before
+            other.execute("DELETE FROM persistkit")
+            other.commit()
+        assert engine.change_token() != before
+        assert engine.list_keys() == []
+
+
+def test_a_change_token_of_an_ended_connection_is_never_seen_again(path: Path) -> None:
+    """Counts begin anew with each connection, and are not taken for those of the one before."""
+    with opened(path) as engine:
+        engine.save("key", b"value")
+        before = engine.change_token()
+        engine.close()
+        engine.save("key", b"other")
+        assert engine.change_token() != before
+
+
+def test_a_part_is_read_without_the_rest(path: Path) -> None:
+    """A small part of a large value takes little memory, wherever it begins."""
+    with opened(path) as engine:
+        engine.save("large", bytes(50_000_000) + b"end")
+        engine.close()
+        tracemalloc.start()
+        try:
+            assert engine.read_range("large", 50_000_000, 2**40) == b"end"
+            assert engine.read_range("large", 2**40, 10) == b""
+            assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        finally:
+            tracemalloc.stop()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from children import become_nobody
 
 from persistkit.engines import open_engine
 from persistkit.errors import StorageError
@@ -121,13 +122,6 @@ def read_everything(path: Path) -> dict[str, Any]:
     return found
 
 
-def become_nobody() -> None:
-    """Give up being root, in a child."""
-    os.setgroups([])
-    os.setgid(65_534)
-    os.setuid(65_534)
-
-
 STATES = [
     *("WAL, closed", "WAL, open", "WAL, reading", "WAL, within", "WAL, killed", "WAL, log alone"),
     *("DELETE, closed", "DELETE, reading", "PERSIST, closed", "TRUNCATE, open"),
@@ -190,7 +184,7 @@ def test_a_database_without_the_table_is_never_changed(path: Path, state: str, r
 
 
 def test_later_commits_are_seen(path: Path) -> None:
-    """An engine that stays open reads what other programs commit, in a log or after they closed, and the token tells."""
+    """An engine that stays open reads what other programs commit, in a log or closed, and the token tells."""
     with left_in("WAL, closed", path):
         pass
     with open_engine(f"sqlite:///{path}", read_only=True) as engine:
