@@ -93,7 +93,7 @@ class MissingKeyError(PersistenceError, KeyError):
         return f"{self.args[0]}: not in this store; keys() lists what is there"
 
     @property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # made when it is first read
         if self._notes is None:
             try:
                 near = None if self._near is None else self._near()

@@ -19,8 +19,7 @@ from persistkit.progress import load_in_batches
 from persistkit.text import known_size, known_time
 
 if TYPE_CHECKING:
-    from persistkit.backend import PersistenceBackend
-    from persistkit.store import Store
+    from persistkit.transfer import Place
     from persistkit.views import Errors
 
 __all__ = ["entries_frame", "findings_frame", "to_frame", "usage_frame", "values_frame"]
@@ -54,7 +53,7 @@ class Finding(Protocol):
     def repaired(self) -> bool: ...
 
 
-def to_frame(place: Engine | Store | PersistenceBackend, prefix: str = "") -> pd.DataFrame:
+def to_frame(place: Place, prefix: str = "") -> pd.DataFrame:
     """Return one row for everything stored whose key starts with ``prefix``, sorted by key.
 
     Columns, of the same dtypes when there is no row:

@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
 from os import PathLike
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Never, Self
 
 from persistkit.arguments import BytesLike, as_pair, check_keys
@@ -33,9 +32,8 @@ from persistkit.views import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from persistkit.backend import PersistenceBackend
     from persistkit.browser import KeyBrowser
-    from persistkit.transfer import CopyReport, Overwrite
+    from persistkit.transfer import CopyReport, Overwrite, Place
 
 __all__ = ["Store", "open"]
 
@@ -82,9 +80,7 @@ class Store(MutableMapping[str, Any]):
         address: the name of the place.
     """
 
-    def __init__(
-        self, engine: Engine | Store | PersistenceBackend, *, read_only: bool = False, address: str | None = None
-    ) -> None:
+    def __init__(self, engine: Place, *, read_only: bool = False, address: str | None = None) -> None:
         if not isinstance(engine, Engine):
             from persistkit.background import engine_of  # here, because few bring a backend
 
@@ -122,9 +118,7 @@ class Store(MutableMapping[str, Any]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -153,11 +147,9 @@ class Store(MutableMapping[str, Any]):
     def load(self, key: str, format: str | None = None) -> Any:  # noqa: A002 - the word of the reader
         """Return the value of ``key``, read as ``format``: ``"json"``, ``"jsonl"``, ``"csv"``, ``"text"``, ``"bytes"``.
 
-        Without one, as ``store[key]``: by its content.
-
         Raises:
             KeyError: nothing is stored under ``key``.
-            FormatError: the value is damaged, or not of that format.
+            FormatError: the value is damaged, or not of that format; without a format the content tells it.
             ValueError: ``format`` is unknown.
         """
         data = self.engine.load_buffer(key)
@@ -194,11 +186,7 @@ class Store(MutableMapping[str, Any]):
         return key, self.pop(key)
 
     def get_bytes(self, key: str) -> bytes:
-        """Return the stored bytes of ``key`` exactly.
-
-        Raises:
-            KeyError: nothing is stored under ``key``.
-        """
+        """Return the stored bytes of ``key`` exactly; raises ``KeyError`` where there are none."""
         data = self.engine.load(key)
         if data is None:
             raise self._missing(key)
@@ -210,11 +198,7 @@ class Store(MutableMapping[str, Any]):
         self.engine.save(key, data)
 
     def format_of(self, key: str) -> str:
-        """Return the name of the format of one value, such as ``json``, ``parquet``, ``text`` or ``png``.
-
-        Raises:
-            KeyError: nothing is stored under ``key``.
-        """
+        """Return the name of the format of one value, such as ``json``, ``parquet``, ``text`` or ``png``."""
         return format_of(self.get_bytes(key), key)
 
     # Keys
@@ -356,9 +340,6 @@ class Store(MutableMapping[str, Any]):
                 reason (``"skip"``), ``"raise"`` a ``FormatError``, or be a row with its bytes in the column ``bytes``
                 (``"bytes"``). An object that would make more than 10,000 columns, or a table almost empty, is left
                 out and named like that unless errors are raised.
-
-        Raises:
-            FormatError: a value is no JSON object (``errors="raise"``).
         """
         from persistkit.frames import values_frame
 
@@ -366,17 +347,14 @@ class Store(MutableMapping[str, Any]):
         return values_frame(self.engine, self.glob(glob), errors)
 
     def usage(self, depth: int = 1, separators: str = ":/") -> pd.DataFrame:
-        """Return how many keys and bytes stand under each key prefix of ``depth`` parts, the largest first.
-
-        A part ends with one of ``separators``.
-        """
+        """Return keys and bytes under each prefix of ``depth`` parts, ended by ``separators``, the largest first."""
         from persistkit.frames import usage_frame
 
         return usage_frame(self.engine.entries(), depth=depth, separators=separators)
 
     def copy_to(
         self,
-        other: Store | Engine,
+        other: Place,
         *,
         prefix: str = "",
         overwrite: Overwrite = "error",
@@ -388,7 +366,7 @@ class Store(MutableMapping[str, Any]):
 
         return copy(self.engine, other, prefix=prefix, overwrite=overwrite, verify=verify, progress=progress)
 
-    def compare(self, other: Store | Engine, *, prefix: str = "") -> pd.DataFrame:
+    def compare(self, other: Place, *, prefix: str = "") -> pd.DataFrame:
         """Return a row for each difference from ``other`` under ``prefix``; see ``persistkit.transfer.compare``."""
         from persistkit.transfer import compare
 

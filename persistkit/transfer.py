@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from persistkit.backend import PersistenceBackend
     from persistkit.store import Store
 
-    Place: TypeAlias = Engine | Store | PersistenceBackend
-
-__all__ = ["CopyReport", "Overwrite", "compare", "copy"]
+__all__ = ["CopyReport", "Overwrite", "Place", "compare", "copy"]
 
 Overwrite: TypeAlias = Literal["error", "skip", "replace"]
+Place: TypeAlias = "Engine | Store | PersistenceBackend"  # what background.engine_of takes
 
 _STREAM_BYTES: Final = 8 * 1024 * 1024
 

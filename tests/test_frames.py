@@ -131,7 +131,7 @@ def test_odd_times_break_no_table(modified: Any, shown: pd.Timestamp | None) -> 
     for others in ([], [Entry("a", 5, MOMENT)], [Entry("a", 5, MOMENT), Entry("b", 5, None)]):
         frame = entries_frame([*others, Entry("odd", 1, modified)])
         assert frame.dtypes.astype(str).to_dict() == DTYPES
-        found = frame.set_index("key").loc["odd", "modified"]
+        found: Any = frame.set_index("key").loc["odd", "modified"]
         assert pd.isna(found) if shown is None else found == shown
 
 

@@ -19,6 +19,7 @@ from servers import S3Server, free_port
 
 import persistkit
 from persistkit import agent_runtime, transfer
+from persistkit.engines.memory import MemoryEngine
 from persistkit.errors import (
     FormatError,
     InvalidKeyError,
@@ -30,6 +31,7 @@ from persistkit.errors import (
 
 Mistake = Callable[[persistkit.Store], Any]  # Any: the mistakes do not get so far as to return
 
+OPENED = r"not \w+; .*persistkit\.open"
 CREDENTIALS: dict[str, Any] = {"region": "us-east-1", "access_key_id": "k-7", "secret_access_key": "s-7"}
 
 
@@ -46,7 +48,7 @@ def gone(store: persistkit.Store) -> None:
 
 def damaged(store: persistkit.Store) -> None:
     """Load what was cut on disk."""
-    store.put_bytes("run/1", b'{"loss": 0.2')
+    store.put_bytes("run/1", b"\x93NUMPY cut")
     store["run/1"]
 
 
@@ -108,13 +110,13 @@ PLACES: dict[str, tuple[Mistake, type[Exception], str]] = {
     "a port that is no number": (
         lambda _: persistkit.open("postgresql://host:port/db"),
         ValueError,
-        "postgresql://host:5432/database",
+        "host:port/database, the port a number",
     ),
     "two slashes for SQLite": (lambda _: persistkit.open("sqlite://state.db"), ValueError, "sqlite:///state.db"),
     "no slash for SQLite": (
         lambda _: persistkit.open("sqlite:state.db"),
         ValueError,
-        "an address is sqlite:///state.db",
+        "names a file, sqlite:///state.db",
     ),
     "a mistyped scheme": (lambda _: persistkit.open("postgre://host/db"), StorageError, "did you mean 'postgres://'"),
     "an unknown scheme": (lambda _: persistkit.open("http://host/x"), StorageError, "write a path or one of file:"),
@@ -168,16 +170,16 @@ SERVERS: dict[str, tuple[Mistake, type[Exception], str]] = {
     ),
 }
 KEYS: dict[str, tuple[Mistake, type[Exception], str]] = {
-    "a mistyped key": (lambda store: store["run/2"], KeyError, "did you mean 'run/1'"),
+    "a mistyped key": (lambda store: store["run/2"], KeyError, "Did you mean 'run/1'"),
     "a key that is not there": (lambda store: store["nothing like it"], KeyError, r"keys\(\) lists what is there"),
-    "deleting what is not there": (lambda store: store.pop("rum/1"), KeyError, "did you mean 'run/1'"),
+    "deleting what is not there": (lambda store: store.pop("rum/1"), KeyError, "Did you mean 'run/1'"),
     "a number as a key": (lambda store: store[1], InvalidKeyError, r"write str\(key\)"),  # type: ignore[index]
     "bytes as a key": (lambda store: store[b"run/1"], InvalidKeyError, r"write key\.decode\(\)"),  # type: ignore[index]
     "a key too long": (lambda store: store.update({"k" * 1025: 1}), InvalidKeyError, "1,024 UTF-8 bytes.*shorten it"),
     "one key for many": (lambda store: store.load_many("run/1"), TypeError, r"write \['run/1'\]"),
     "keys without values": (lambda store: store.update(["run/1"]), TypeError, "pairs of key and value, not 'run/1'"),
-    "keys without values for a backend": (
-        lambda store: asyncio.run(store.backend.batch_save(["run/1"])),  # type: ignore[list-item]
+    "keys without values for an engine": (
+        lambda store: store.engine.batch_save(["run/1"]),  # type: ignore[list-item]
         TypeError,
         "pairs of key and value, not 'run/1'",
     ),
@@ -203,11 +205,11 @@ VALUES: dict[str, tuple[Mistake, type[Exception], str]] = {
     ),
     "text as bytes": (lambda store: store.put_bytes("x", "text"), TypeError, r"value\.encode\(\)"),  # type: ignore[arg-type]
     "a dict as bytes": (
-        lambda store: asyncio.run(store.backend.save("x", {"a": 1})),  # type: ignore[arg-type]
+        lambda store: store.engine.save("x", {"a": 1}),  # type: ignore[arg-type]
         TypeError,
         r"json\.dumps\(value\)\.encode\(\)",
     ),
-    "a damaged value": (damaged, FormatError, r"damaged json.*get_bytes\('run/1'\) gives the bytes"),
+    "a damaged value": (damaged, FormatError, r"damaged npy.*get_bytes\('run/1'\) gives the bytes"),
     "a value that is there": (copied_twice, PersistenceError, "write overwrite='skip' or overwrite='replace'"),
 }
 OBJECTS: dict[str, tuple[Mistake, type[Exception], str]] = {
@@ -216,35 +218,30 @@ OBJECTS: dict[str, tuple[Mistake, type[Exception], str]] = {
         ReadOnlyError,
         "open it without read_only=True",
     ),
-    "a path for a backend": (lambda _: persistkit.browse("results"), TypeError, r"write persistkit\.open\('results'\)"),  # type: ignore[arg-type]
-    "a store for a backend": (persistkit.browse, TypeError, r"the backend of this Store: \.backend"),  # type: ignore[dict-item]
-    "a store for a table": (
+    "a path for a browser": (lambda _: persistkit.browse("results"), TypeError, OPENED),
+    "a path for a table": (lambda _: persistkit.to_frame("results"), TypeError, OPENED),  # type: ignore[arg-type]
+    "a path for Store": (lambda _: persistkit.Store("results"), TypeError, OPENED),  # type: ignore[arg-type]
+    "a path to copy to": (lambda store: store.copy_to("other"), TypeError, OPENED),  # type: ignore[arg-type]
+    "a path to compare": (lambda store: store.compare("other"), TypeError, OPENED),  # type: ignore[arg-type]
+    "a path to copy from": (lambda store: transfer.copy(Path("other"), store), TypeError, OPENED),  # type: ignore[arg-type]
+    "a path for the sessions": (lambda _: agent_runtime.sessions_frame("results"), TypeError, OPENED),  # type: ignore[arg-type]
+    "a dict for a store": (lambda _: persistkit.Store({"a": 1}), TypeError, "not dict.*open.* returns a store"),  # type: ignore[arg-type]
+    "a class for an engine": (lambda _: persistkit.Store(MemoryEngine), TypeError, "not "),  # type: ignore[arg-type]
+    "awaiting a table": (
         lambda store: asyncio.run(persistkit.to_frame(store)),  # type: ignore[arg-type]
-        TypeError,
-        r"the backend of this Store: \.backend",
+        ValueError,
+        "coroutine",
     ),
-    "a path for Store": (lambda _: persistkit.Store("results"), TypeError, r"write persistkit\.open\('results'\)"),  # type: ignore[arg-type]
-    "a path to copy to": (lambda store: store.copy_to("other"), TypeError, r"write persistkit\.open\('other'\)"),  # type: ignore[arg-type]
-    "a path to compare": (lambda store: store.compare("other"), TypeError, r"write persistkit\.open\('other'\)"),  # type: ignore[arg-type]
-    "a store for a copy": (
-        lambda store: asyncio.run(transfer.copy(store, store.backend, progress=False)),  # type: ignore[arg-type]
-        TypeError,
-        r"the backend of this Store: \.backend",
-    ),
-    "a store to compare": (
-        lambda store: asyncio.run(transfer.compare(store.backend, store)),  # type: ignore[arg-type]
-        TypeError,
-        r"the backend of this Store: \.backend",
-    ),
-    "a path for the sessions": (
-        lambda _: agent_runtime.sessions_frame("agent-state"),  # type: ignore[arg-type]
-        TypeError,
-        r"write persistkit\.open\('agent-state'\)",
-    ),
-    "a backend's method on a store": (
+    "an engine's method on a store": (
         lambda store: store.save("x", b"1"),  # type: ignore[attr-defined]
         AttributeError,
-        r"like a dict: store\[key\].*await store\.backend\.save\(",
+        r"like a dict: store\[key\].*store\.engine\.save\(",
+    ),
+    "another word for errors": (lambda store: store.items(errors="ignore"), ValueError, "'raise', 'skip' or 'bytes'"),  # type: ignore[arg-type]
+    "a format there is not": (
+        lambda store: store.load("run/1", "yaml"),
+        ValueError,
+        "no format 'yaml'; there are json",
     ),
     "a copy onto itself": (lambda store: store.copy_to(store), ValueError, "open another place to copy to"),
     "memory for workers": (
@@ -282,7 +279,7 @@ def test_a_mistake_says_what_to_do_next(
 
 
 EXTRAS = {
-    "sql": ("sqlalchemy", "persistkit.open('sqlite:///state.db', create=True)"),
+    "postgresql": ("psycopg", "persistkit.open('postgresql://me@host/db')['x']"),
     "redis": ("redis", "persistkit.open('redis://host')"),
     "s3": ("obstore", "persistkit.open('s3://bucket')"),
     "arrow": ("pyarrow", "import pandas; persistkit.open('memory:')['x'] = pandas.DataFrame({'a': [1]})"),
