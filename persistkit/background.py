@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from os import PathLike
 from typing import Any, Final, TypeVar
@@ -64,13 +64,8 @@ class BackendEngine(Engine):
     def _entries(self, prefix: str) -> Iterator[Entry]:
         # A page at a time: entering the loop for each entry would cost more than the listing itself.
         listing = _run(_started, self.backend, prefix)
-        try:
-            while page := _run(_next_page, listing):
-                yield from page
-        finally:
-            # Garbage may be collected anywhere, also when the loop has ended; the loop itself closes what it drops.
-            if _background.can_be_asked():
-                _run(_closed, listing)
+        while page := _run(_next_page, listing):
+            yield from page
 
     def _list_keys(self, prefix: str) -> list[str]:
         return _run(self.backend.list_keys, prefix)
@@ -112,24 +107,17 @@ def _as_bytes(value: BytesLike | None) -> bytes | None:
     return value if value is None or type(value) is bytes else bytes(value)
 
 
-async def _started(backend: PersistenceBackend, prefix: str) -> Any:
+async def _started(backend: PersistenceBackend, prefix: str) -> AsyncIterator[Entry]:
     return aiter(backend.entries(prefix))
 
 
-async def _next_page(listing: Any) -> list[Entry]:
+async def _next_page(listing: AsyncIterator[Entry]) -> list[Entry]:
     page: list[Entry] = []
     async for entry in listing:
         page.append(entry)
         if len(page) == _PAGE:
             break
     return page
-
-
-async def _closed(listing: Any) -> None:
-    # Any: an AsyncIterator need not be a generator, and only a generator must be closed.
-    close = getattr(listing, "aclose", None)
-    if close is not None:
-        await close()
 
 
 def _run(function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
@@ -200,10 +188,6 @@ class _BackgroundLoop:
             if self._loop is None or not self._is_alive():
                 self._loop = self._start()
             return self._loop
-
-    def can_be_asked(self) -> bool:
-        """Tell whether the loop runs, and not in this very thread."""
-        return self._is_alive() and self._thread is not threading.current_thread()
 
     def _is_alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
