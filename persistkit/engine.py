@@ -220,7 +220,11 @@ class Engine(ABC):
         tells. For event loops, which must not wait.
         """
         _check_key(key)
-        return self._load_cached(key)
+        with _traced("load_cached", key) as trace:
+            value = self._load_cached(key)
+            if trace is not None and value is not None:
+                trace.size_bytes = len(value)
+            return value
 
     def delete(self, key: str) -> None:
         """Remove the value stored under ``key``; no error when there is none.

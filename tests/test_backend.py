@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import pickle
 import subprocess
@@ -326,6 +327,20 @@ async def test_work_a_backend_cancels_itself_is_a_failure() -> None:
     with pytest.raises(BatchError, match="64 of 164"):
         await backend.batch_save(items)
     assert len(backend.values) == 100
+
+
+async def test_each_awaited_operation_is_traced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At DEBUG the log tells operations, keys and sizes, of loads without a thread too, and no value."""
+    backend = FilePersistenceBackend(tmp_path, fsync=False)
+    with caplog.at_level(logging.DEBUG, "persistkit"):
+        await backend.save("key", b"value")
+        await backend.load("key")
+        await backend.batch_load(["key"])
+    told = [(record.__dict__["operation"], record.__dict__["size_bytes"]) for record in caplog.records]
+    assert told[0] == ("save", 5)
+    assert ("load", 5) in told or ("load_cached", 5) in told
+    assert told[-1] == ("batch_load", 5)
+    assert all("value" not in record.getMessage() for record in caplog.records)
 
 
 async def test_a_directory_is_known_by_its_backend(tmp_path: Path) -> None:
