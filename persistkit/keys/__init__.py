@@ -5,7 +5,7 @@ from __future__ import annotations
 from persistkit.keys.filenames import (
     KeyCandidates,
     alternatives,
-    candidate_rounds,
+    candidates_as_found,
     candidates_of,
     filename_for,
     is_filename,
@@ -19,7 +19,7 @@ from persistkit.keys.filenames import (
 __all__ = [
     "KeyCandidates",
     "alternatives",
-    "candidate_rounds",
+    "candidates_as_found",
     "candidates_of",
     "filename_for",
     "is_filename",

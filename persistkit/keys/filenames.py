@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import combinations, islice, product
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KeyCandidates",
     "alternatives",
-    "candidate_rounds",
+    "candidates_as_found",
     "candidates_of",
     "djb2",
     "filename_for",
@@ -73,15 +74,17 @@ _CERTAIN_PLACES: Final = 9
 _COMPLETE_PLACES: Final = 11
 _FEW_KINDS: Final = [
     *((bytes([byte]), _MAX_UNCUT_BYTES, _MAX_UNCUT_BYTES) for byte in _UNKNOWNS),
-    *((bytes([_UNDERSCORE, special]), 22, 34) for special in _SPECIALS),
-    (b"_/:", 16, 20),
-    (b"_\\:", 16, 20),
+    *((bytes([_UNDERSCORE, special]), 22, 30) for special in _SPECIALS),
+    (b"_/:", 16, 22),
+    (b"_\\:", 16, 22),
     (b'_":', 16, 20),
-    (b"_/:?", 14, 16),
-    *((bytes([_UNDERSCORE, *pair]), 12, 18) for pair in combinations(_SPECIALS, 2)),
+    (b"_/:?", 14, 18),
+    *((bytes([_UNDERSCORE, *pair]), 12, 16) for pair in combinations(_SPECIALS, 2)),
     (_UNKNOWNS, 4, 4),
 ]
 _SECONDS: Final = 50.0
+_FIRST_NAMES: Final = 1000
+_MORE_NAMES: Final = 1 << 15
 
 
 class KeyCandidates(NamedTuple):
@@ -222,8 +225,12 @@ def _is_unsure(data: bytes, text: str) -> bool:
     places = text.count("_")
     if places <= _CERTAIN_PLACES:
         return False
-    kinds = set(data.translate(None, _KNOWNS))
-    return not any(places <= most and kinds.issubset(letters) for letters, most, _ in _FEW_KINDS)
+    return places > _certain_places(frozenset(data.translate(None, _KNOWNS)))
+
+
+@cache
+def _certain_places(kinds: frozenset[int]) -> int:
+    return max(most for letters, most, _ in [*_FEW_KINDS, (_UNKNOWNS, _CERTAIN_PLACES, 0)] if kinds.issubset(letters))
 
 
 def candidates_of(filenames: Iterable[str], *, thorough: bool = True) -> list[KeyCandidates]:
@@ -254,17 +261,31 @@ def iter_candidates(filenames: Iterable[str], *, thorough: bool = True) -> Itera
         yield _candidates(names[row], keys, complete=complete)
 
 
-def candidate_rounds(filenames: Iterable[str]) -> Iterator[dict[int, KeyCandidates]]:
-    """Iterate over what ``candidates_of`` finds as it is found, for whoever shows a listing that is still being solved.
+def candidates_as_found(filenames: Iterable[str]) -> Iterator[KeyCandidates]:
+    """Iterate over what ``candidates_of`` returns in the order in which it is found, each filename once.
 
-    The first round has the candidates of all filenames by their index in ``filenames``; those of hard names are
-    empty. Each further round has those found since. Closing the iterator ends the search.
+    For whoever shows a listing while it is made: the first thousand filenames take less than a second, but for hard
+    names, which follow all others; those that were not solved come last. Closing the iterator ends the search.
     """
-    names = list(filenames)
-    solver = _solver_for(names)
-    for number, groups in enumerate(solver.rounds(thorough=True, seconds=_SECONDS)):
-        found = solver.iter_keys(groups if number else None)
-        yield {row: _candidates(names[row], keys, complete=complete) for row, keys, complete in found}
+    names, hard, lessons = list(filenames), [], []
+    start = 0
+    while start < len(names):
+        some = names[start : start + (_FIRST_NAMES if start == 0 else _MORE_NAMES)]
+        start += len(some)
+        solver = _solver_for(some)
+        for _ in solver.rounds(thorough=False, seconds=_SECONDS):
+            lessons += solver.lessons()
+        for row, keys, complete in solver.iter_keys():
+            if keys or some[row].count("_") <= _CERTAIN_PLACES:
+                yield _candidates(some[row], keys, complete=complete)
+            else:
+                hard.append(some[row])
+    solver = _solver_for(hard)
+    for groups in solver.rounds(certain=False, lessons=lessons, seconds=_SECONDS):
+        for row, keys, complete in solver.iter_keys(groups):
+            yield _candidates(hard[row], keys, complete=complete)
+    for row, _, _ in solver.iter_keys(~solver.found):
+        yield KeyCandidates(hard[row], (), complete=False)
 
 
 def _solver_for(names: list[str]) -> Solver:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -67,10 +68,10 @@ _Context = tuple[object, ...]
 class Likelihoods:
     """Counts of the characters seen between which neighbours, from the finest context to the coarsest."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Iterable[bytes] = ()) -> None:
         self._counts: dict[_Context, dict[int, int]] = {}
-        for example in _EXAMPLES:
-            self.learn(example.encode())
+        for key in (*(example.encode() for example in _EXAMPLES), *keys):
+            self.learn(key)
 
     def learn(self, key: bytes) -> None:
         """Count what stands at the places in doubt of a key."""

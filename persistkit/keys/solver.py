@@ -87,7 +87,7 @@ class Solver:
         self._counts = np.bitwise_count(self._identities[:, :_PLACE_BYTES]).sum(axis=1)
         sums = np.ascontiguousarray(self._identities[:, _PLACE_BYTES:]).view(">u8").ravel()
         self._sums = sums.astype(np.uint64)
-        self._found = self._sums == 0
+        self.found = self._sums == 0
         self._deltas = np.zeros((len(sums), max((chunk.texts.shape[1] for chunk in self._chunks), default=1)), np.uint8)
         every = [chunk.groups for chunk in self._chunks] or [np.zeros(0, np.intp)]
         self._firsts = np.unique(np.concatenate(every), return_index=True)[1]
@@ -95,44 +95,56 @@ class Solver:
         self._incomplete: set[int] = set()
         self._fits: Counter[bytes] = Counter()
 
-    def rounds(self, *, thorough: bool, seconds: float) -> Iterator[NDArray[np.bool_]]:
-        """Solve, and yield after each round which groups it solved: first all those that are found for certain.
+    def rounds(
+        self, *, certain: bool = True, thorough: bool = True, lessons: Sequence[bytes] = (), seconds: float
+    ) -> Iterator[NDArray[np.bool_]]:
+        """Solve, and yield after each round which groups it solved.
 
-        Without ``thorough`` nothing follows: keys of few kinds of characters and of up to nine places are found. The
-        rounds end ``seconds`` after the first began.
+        Args:
+            certain: whether keys of few kinds of characters and of up to nine places are searched for, first.
+            thorough: whether all others are, in the rounds that follow.
+            lessons: keys that those searched for may resemble, beside the keys found.
+            seconds: how long after the beginning the rounds end, once all names of up to eleven places are solved.
         """
         deadline = monotonic() + seconds
-        for count in np.unique(self._counts[~self._found & (self._counts > 0)]).tolist():
-            self._solve_few_kinds(count)
-            if _FEWEST_PLACES <= count <= (_MOST_PLACES if thorough else DIMENSIONS):
-                self._solve_all(count)
-        yield self._found.copy()
-        hard = np.flatnonzero(~self._found & (self._counts > _MOST_PLACES))
+        before = np.zeros_like(self.found)
+        for least, most in ((_FEWEST_PLACES, DIMENSIONS),) * certain + ((DIMENSIONS + 1, _MOST_PLACES),) * thorough:
+            for count in np.unique(self._counts[~self.found & (self._counts > 0)]).tolist():
+                if least == _FEWEST_PLACES:
+                    self._solve_few_kinds(count)
+                if least <= count <= most:
+                    self._solve_all(count)
+            yield self.found & ~before
+            before = self.found.copy()
+        hard = np.flatnonzero(~self.found & (self._counts > _MOST_PLACES))
         if not thorough or not len(hard):
             return
-        likelihoods = Likelihoods()
-        solved = np.flatnonzero(self._found & (self._counts > 0))
-        self._learn(solved[:: len(solved) // _LESSONS + 1], likelihoods)
+        likelihoods = Likelihoods([*lessons[:: len(lessons) // _LESSONS + 1], *self.lessons()])
         for most in _ROUNDS:
-            before = self._found.copy()
             for start in range(0, len(hard), _BATCH):
                 if monotonic() > deadline:
                     break
                 self._solve_likely(hard[start : start + _BATCH], likelihoods, most)
             if most == _ROUNDS[1]:
-                for count in np.unique(self._counts[hard[~self._found[hard]]]).tolist():
+                for count in np.unique(self._counts[hard[~self.found[hard]]]).tolist():
                     self._solve_few_kinds(count, deadline)
-            yield self._found & ~before
-            hard = hard[~self._found[hard]]
+            yield self.found & ~before
+            before = self.found.copy()
+            hard = hard[~self.found[hard]]
+
+    def lessons(self) -> list[bytes]:
+        """Return some of the keys found, from which the likeliest characters can be learned."""
+        solved = np.flatnonzero(self.found & (self._counts > 0))
+        return [self._key_of(group) for group in solved[:: len(solved) // _LESSONS + 1].tolist()]
 
     def iter_keys(self, groups: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, list[bytes], bool]]:
         """Iterate over the texts of all or some groups: row, keys found, and whether they are all but for carries."""
-        groups = np.ones(len(self._found), bool) if groups is None else groups
+        groups = np.ones(len(self.found), bool) if groups is None else groups
         start = 0
         for chunk in self._chunks:
             rows = np.flatnonzero(groups[chunk.groups])
             keys = chunk.texts[rows] + self._deltas[chunk.groups[rows], -chunk.texts.shape[1] :]
-            fits = self._found[chunk.groups[rows]] & (_folded(keys) == chunk.hashes[rows])
+            fits = self.found[chunk.groups[rows]] & (_folded(keys) == chunk.hashes[rows])
             blob, width = keys.tobytes(), keys.shape[1]
             for number, (row, fit) in enumerate(zip(rows.tolist(), fits.tolist(), strict=True)):
                 end, length = (number + 1) * width, chunk.lengths[row]
@@ -143,10 +155,9 @@ class Solver:
                 yield start + row, found, group not in self._incomplete
             start += len(chunk.lengths)
 
-    def _learn(self, groups: Integers, likelihoods: Likelihoods) -> None:
-        for group in groups.tolist():
-            text = np.frombuffer(self._texts[self._firsts[group]], np.uint8)
-            likelihoods.learn((text + self._deltas[group, len(self._deltas[group]) - len(text) :]).tobytes())
+    def _key_of(self, group: int) -> bytes:
+        text = np.frombuffer(self._texts[self._firsts[group]], np.uint8)
+        return (text + self._deltas[group, len(self._deltas[group]) - len(text) :]).tobytes()
 
     def _places(self, groups: Integers, count: int) -> Integers:
         """Return the exponents of the places in doubt, ascending, of groups that have ``count`` of them."""
@@ -157,7 +168,7 @@ class Solver:
         deltas = np.zeros((len(digits), self._deltas.shape[1]), np.uint8)
         deltas[:, -1 - exponents] = digits.astype(np.uint8)
         self._deltas[group] = deltas[0]
-        self._found[group] = True
+        self.found[group] = True
         if len(digits) > 1:
             self._others[group] = deltas[1:]
 
@@ -169,12 +180,12 @@ class Solver:
             for letters, certain, most in self._few_kinds
             if len(letters) <= few and (count <= certain if deadline is None else certain < count <= most)
         ]
-        every = np.flatnonzero(~self._found & (self._counts == count))
+        every = np.flatnonzero(~self.found & (self._counts == count))
         for start in range(0, len(every), _CHUNK):
             rows = every[start : start + _CHUNK]
             places = self._places(rows, count)
             for alphabet in sorted(alphabets, key=lambda alphabet: (len(alphabet), -self._fits[alphabet])):
-                unsolved = ~self._found[rows]
+                unsolved = ~self.found[rows]
                 rows, places = rows[unsolved], places[unsolved]
                 residues = (self._sums[rows] % np.uint64(_RESIDUES)).astype(np.intp)
                 likely = np.flatnonzero(_possible(alphabet, count)[residues])
@@ -187,12 +198,12 @@ class Solver:
                     at, characters = _met(alphabet, _WEIGHTS[places[some]], targets)
                     solved = rows[some][at]
                     self._deltas[solved[:, None], -1 - places[some][at]] = characters - _UNDERSCORE
-                    self._found[solved] = True
+                    self.found[solved] = True
                     self._fits[alphabet] += len(solved)
 
     def _solve_all(self, count: int) -> None:
         """Find all solutions of the groups with five to eleven places in doubt: nine by lattice, the others guessed."""
-        groups = np.flatnonzero(~self._found & (self._counts == count))
+        groups = np.flatnonzero(~self.found & (self._counts == count))
         places = self._places(groups, count)
         guesses = all_guesses(count - DIMENSIONS)
         patterns, owners = np.unique(places[:, :DIMENSIONS] - places[:, :1], axis=0, return_inverse=True)
@@ -220,7 +231,6 @@ class Solver:
             [[len(text) - 1 - place for place in guess.free] for text, guess in zip(texts, guesses, strict=True)]
         )
         lowest = free.min(axis=1, keepdims=True)
-        solved = []
         for group, text, guess, lattice, exponents in zip(
             groups.tolist(), texts, guesses, _lattices(free - lowest), free, strict=True
         ):
@@ -238,8 +248,7 @@ class Solver:
             # Sums that are equal without the modulus differ by carries only.
             if len(exact) > 1 and len(guess.digits) < len(DIGITS) ** len(guessed):
                 self._incomplete.add(group)
-            solved.append(group)
-        self._learn(np.array(solved, np.int64), likelihoods)
+            likelihoods.learn(self._key_of(group))
 
 
 def _lattices(patterns: Integers) -> Iterator[Lattice]:
