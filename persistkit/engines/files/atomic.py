@@ -21,9 +21,11 @@ __all__ = [
     "create_file",
     "discard",
     "errors",
+    "is_regular",
     "link",
     "modified_at",
     "new_temp",
+    "open_directory",
     "open_reader",
     "open_regular",
     "open_writer",
@@ -31,6 +33,7 @@ __all__ = [
     "read_file",
     "read_range",
     "refused",
+    "rename",
     "sync_path",
 ]
 
@@ -46,6 +49,18 @@ READ_FLAGS: Final = (
 )
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+def open_directory(base_dir: Path, *, create: bool, fsync: bool) -> None:
+    """See that the directory is there and can be read; make it, and its parents, if ``create``."""
+    if create:
+        missing = [path for path in (base_dir, *base_dir.parents) if not path.exists()]
+        base_dir.mkdir(parents=True, exist_ok=True)
+        if fsync:
+            for path in missing:
+                sync_path(os.fspath(path.parent))
+    with os.scandir(base_dir):
+        pass
 
 
 def new_temp(root: str) -> str:
@@ -74,6 +89,12 @@ def discard(path: str) -> None:
     """
     with suppress(OSError):
         os.unlink(path)  # noqa: PTH108
+
+
+def rename(temp: str, path: str) -> bool:
+    """Give the finished file ``temp`` the name ``path`` instead of the file that has it; tell that it is done."""
+    os.replace(temp, path)  # noqa: PTH105 - a str path, as everywhere here
+    return True
 
 
 def link(temp: str, path: str) -> bool:
@@ -227,6 +248,11 @@ def _reason(root: str | None, error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return "the file is a symbolic link, which is never followed"
     return error.strerror or str(error)
+
+
+def is_regular(path: str) -> bool:
+    """Tell whether this is a regular file, not a link to one."""
+    return stat.S_ISREG(os.lstat(path).st_mode)
 
 
 def _regular_size(descriptor: int, path: str) -> int:

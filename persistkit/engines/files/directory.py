@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from io import BufferedIOBase
 from pathlib import Path
@@ -17,13 +16,13 @@ from persistkit.arguments import BytesLike, check_key, check_timeout
 from persistkit.batches import raise_failures
 from persistkit.engine import Engine, Entry
 from persistkit.engines.files import atomic
-from persistkit.engines.files.atomic import create_file, discard, modified_at, new_temp, refused, sync_path
+from persistkit.engines.files.atomic import create_file, discard, modified_at, new_temp, refused, rename, sync_path
+from persistkit.engines.files.batches import at_once, attempt_all, uninterrupted
 from persistkit.engines.files.check import Finding, check
-from persistkit.engines.files.groups import at_once, uninterrupted
-from persistkit.engines.files.listing import keys_of, scan
+from persistkit.engines.files.listing import listing, scan
 from persistkit.engines.files.locks import KeyLocks, LockWait
 from persistkit.engines.files.owners import OwnerFiles
-from persistkit.errors import KeyCollisionError, PersistenceError, StorageError
+from persistkit.errors import KeyCollisionError, StorageError
 from persistkit.keys import filename_for, is_filename, place_for
 from persistkit.trace import traced
 
@@ -46,23 +45,19 @@ class FileEngine(Engine):
 
     Promises, beyond ``Engine``:
 
-    * With ``fsync`` (the default) a save that returned survives a crash of the process, of the system, and a power
-      cut: the file is synced, renamed over the old value, and the directory is synced. When that last sync fails, the
-      caller sees a ``StorageError`` while the new value is in place. ``fsync=False`` leaves the moment of writing to
-      the system, as the reference does.
+    * With ``fsync`` a save that returned survives a crash of the process, of the system, and a power cut: the file is
+      synced, renamed over the old value, and the directory is synced. When that last sync fails, the caller sees a
+      ``StorageError`` while the new value is in place. ``fsync=False`` leaves the moment of writing to the system.
     * A batch is made durable as one group: when it returned, all of it survives; when the power goes in the middle,
-      each key has its old value or its new one, whole, independently of the others. An interrupt waits for the system
-      calls that have begun.
+      each key has its old value or its new one, whole. An interrupt waits for the system calls that have begun.
     * Two keys never share a value. Keys whose filename could be another key's, or does not give them back, have an
       *owner file* ``<sanitized>-<hash>.key``. This holds among persistkit writers; where a Rust runtime writes the same
       directory at the same time, the last writer of such a name wins, as it does there.
-    * Nothing outside ``base_dir`` is read or written; symbolic links, directories and devices named like values are
-      never followed.
-    * ``add`` and ``replace`` are atomic between processes. ``replace`` locks the key in the hidden file
-      ``.persistkit-locks``, which its first use makes and nobody removes. Every write takes that lock once the file is
-      there; a write that has begun before cannot be excluded by the very first ``replace``. The Rust runtime knows
-      nothing of this lock. Only who may write in the directory can open that file. Where Linux's locks on open files do
-      not exist (macOS, Windows), ``replace`` is atomic among the threads of one process only.
+    * Nothing outside ``base_dir`` is read or written; links, directories and devices are never followed.
+    * ``add`` and ``replace`` are atomic between processes. They lock the key in the hidden file ``.persistkit-locks``,
+      which the first use makes, for those who may write in the directory, and nobody removes. Once it is there every
+      write takes the lock; a write that began before the very first use cannot be excluded, and the Rust runtime knows
+      nothing of it. Where open files cannot be locked (macOS, Windows), only threads of one process exclude each other.
     * What another process has locked is waited for ``timeout_seconds``, by a batch for all of its keys together; then
       ``StorageError`` names the file. A lock ends with the process that has it.
 
@@ -105,7 +100,7 @@ class FileEngine(Engine):
         self._owners = OwnerFiles(self._root, fsync)
         self._locks = KeyLocks(self._root)
         with self._errors("open the directory"):
-            self._open(create=create)
+            atomic.open_directory(self.base_dir, create=create, fsync=fsync)
         self._cached: CachedReader | None = None
 
     def __repr__(self) -> str:
@@ -130,7 +125,7 @@ class FileEngine(Engine):
         Raises:
             StorageError: ``filename`` is not the name of a value in this directory, or not a regular file.
         """
-        if not is_filename(filename) or "/" in filename or os.sep in filename or "\0" in filename:
+        if not is_filename(filename) or os.sep in filename:
             raise StorageError(
                 f"load the file {filename!r} in {self._root}: not the name of a value (<text>-<16 hex digits>.bin)",
                 errno=errno.EINVAL,
@@ -182,17 +177,18 @@ class FileEngine(Engine):
         return self._read("load", key, lambda path: atomic.read_range(path, start, size))
 
     def _exists(self, key: str) -> bool:
-        return self._read("look for", key, _is_regular) or False
+        return self._read("look for", key, atomic.is_regular) or False
 
     def _delete(self, key: str) -> None:
-        if self._remove(key, None):
-            self._sync_for("delete", [key], None)
+        if self._remove(key, None) and self.fsync:
+            with self._errors(f"delete {key!r}"):
+                sync_path(self._root)
 
     def _add(self, key: str, value: BytesLike) -> bool:
         def add(temp: str, path: str) -> bool:
             with suppress(FileExistsError):
                 if not atomic.link(temp, path):  # the lock alone must do
-                    return not self._exists(key) and _rename(temp, path)
+                    return not self._exists(key) and rename(temp, path)
                 discard(temp)
                 return True
             return False
@@ -202,7 +198,7 @@ class FileEngine(Engine):
 
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
         def replace(temp: str, path: str) -> bool:
-            return self._load(key) == expected and _rename(temp, path)
+            return self._load(key) == expected and rename(temp, path)
 
         return self._load(key) == expected and self._store("replace", key, value, replace)
 
@@ -233,7 +229,7 @@ class FileEngine(Engine):
             os.replace(temp, path)  # noqa: PTH105 - a str path, as everywhere here
             return True
         with self._held(action, key, name, wait, owned=owned, locked=locked):
-            return (put or _rename)(temp, path)
+            return (put or rename)(temp, path)
 
     @contextmanager
     def _held(
@@ -274,7 +270,7 @@ class FileEngine(Engine):
                 os.unlink(path)  # noqa: PTH108
                 return True
             # An owner file is for who deletes a value: without one there is nothing another key could lose.
-            if not self._exists(key):
+            if owned and not self._exists(key):
                 return False
             with self._held("delete", key, name, wait, owned=owned, locked=locked):
                 os.unlink(path)  # noqa: PTH108
@@ -285,9 +281,9 @@ class FileEngine(Engine):
             if self._exists(key):
                 raise
             return False
+        except StorageError:
+            raise
         except OSError as error:
-            if isinstance(error, StorageError):
-                raise
             raise refused(f"delete {key!r}", self._root, error) from error
         return True
 
@@ -300,14 +296,14 @@ class FileEngine(Engine):
             uninterrupted(lambda: self._save_group(items, failures, stop), stop)
         else:
             wait = self._batch_wait()
-            _attempt(items, lambda key: self._store("save", key, items[key], None, wait), failures)
+            attempt_all(items, lambda key: self._store("save", key, items[key], None, wait), failures)
         raise_failures("batch_save", len(items), failures)
 
     def _batch_delete(self, keys: list[str]) -> None:
         failures: dict[str, Exception] = {}
         removed: list[str] = []
         wait = self._batch_wait()
-        _attempt(keys, lambda key: removed.extend([key] * self._remove(key, wait)), failures)
+        attempt_all(keys, lambda key: removed.extend([key] * self._remove(key, wait)), failures)
         self._sync_for("delete", removed, failures)
         raise_failures("batch_delete", len(keys), failures)
 
@@ -330,9 +326,9 @@ class FileEngine(Engine):
                 del temps[key]
 
         try:
-            at_once(list(items), lambda keys: _attempt(keys, write, failures))
+            at_once(list(items), lambda keys: attempt_all(keys, write, failures))
             wait = self._batch_wait(stop)
-            _attempt([key for key in items if key not in failures], publish, failures)
+            attempt_all([key for key in items if key not in failures], publish, failures)
         finally:
             for temp in temps.values():
                 discard(temp)
@@ -341,24 +337,19 @@ class FileEngine(Engine):
     def _batch_wait(self, stop: Event | None = None) -> LockWait:
         return LockWait(self._timeout_seconds, stop, locked=self._locks.in_use())
 
-    def _sync_for(self, action: str, keys: list[str], failures: dict[str, Exception] | None) -> None:
+    def _sync_for(self, action: str, keys: list[str], failures: dict[str, Exception]) -> None:
         """Sync the directory for ``keys``; when that fails it has failed for each of them."""
         try:
             if keys and self.fsync:
-                with self._errors(f"{action} {keys[0]!r}"):
-                    sync_path(self._root)
-        except StorageError as error:
-            if failures is None:
-                raise
-            failures.update(dict.fromkeys(keys, error))
+                sync_path(self._root)
+        except OSError as error:
+            failures.update((key, refused(f"{action} {key!r}", self._root, error)) for key in keys)
 
     # Listings
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         with self._errors("list"):
-            files, owner_names = scan(self._root)
-            keys = keys_of([file.name for file in files], owner_names, self._owners)
-            for file, (key, ambiguous) in zip(files, keys, strict=True):
+            for file, key, ambiguous in listing(self._root, self._owners):
                 if prefix and (key is None or not key.startswith(prefix)):
                     continue
                 try:
@@ -370,9 +361,8 @@ class FileEngine(Engine):
 
     def _list_keys(self, prefix: str) -> list[str]:
         with self._errors("list"):
-            files, owner_names = scan(self._root)
-            keys = keys_of([file.name for file in files], owner_names, self._owners)
-            return sorted(key for key, _ in keys if key is not None and key.startswith(prefix))
+            keys = [key for _, key, _ in listing(self._root, self._owners) if key is not None]
+            return sorted(key for key in keys if key.startswith(prefix))
 
     def _key_count(self) -> int:
         with self._errors("count"):
@@ -390,8 +380,7 @@ class FileEngine(Engine):
 
     def _open_reader(self, key: str) -> BufferedIOBase | None:
         name, owned = place_for(key)
-        tried = f"open {key!r}"
-        with self._errors(tried), ExitStack() as unless_returned:
+        with self._errors(f"open {key!r}"), ExitStack() as unless_returned:
             try:
                 file = atomic.open_reader(f"{self._root}/{name}", f"load {key!r} in {self._root}")
             except FileNotFoundError:
@@ -427,34 +416,5 @@ class FileEngine(Engine):
             discard(temp)
             raise
 
-    # The directory
-
-    def _open(self, *, create: bool) -> None:
-        if create:
-            missing = [path for path in (self.base_dir, *self.base_dir.parents) if not path.exists()]
-            self.base_dir.mkdir(parents=True, exist_ok=True)
-            if self.fsync:
-                for path in missing:
-                    sync_path(os.fspath(path.parent))
-        with os.scandir(self._root):  # it is a directory, and can be read
-            pass
-
     def _errors(self, tried: str) -> AbstractContextManager[None]:
         return atomic.errors(tried, self._root)
-
-
-def _rename(temp: str, path: str) -> bool:
-    os.replace(temp, path)  # noqa: PTH105
-    return True
-
-
-def _is_regular(path: str) -> bool:
-    return stat.S_ISREG(os.lstat(path).st_mode)
-
-
-def _attempt(keys: Iterable[str], work: Callable[[str], object], failures: dict[str, Exception]) -> None:
-    for key in keys:
-        try:
-            work(key)
-        except PersistenceError as error:
-            failures[key] = error

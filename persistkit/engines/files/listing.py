@@ -9,7 +9,7 @@ from typing import Final
 from persistkit.engines.files.owners import OwnerFiles
 from persistkit.keys import is_filename, iter_candidates, owner_filename_for
 
-__all__ = ["keys_of", "scan"]
+__all__ = ["listing", "scan"]
 
 _MOST_SCANS: Final = 4
 
@@ -38,22 +38,23 @@ def scan(root: str) -> tuple[list[os.DirEntry[str]], set[str]]:
     return list(files.values()), owner_names
 
 
-def keys_of(names: list[str], owner_names: set[str], owners: OwnerFiles) -> Iterator[tuple[str | None, bool]]:
-    """Iterate over key and ambiguity of each filename: the owner's key, else the only or the smallest candidate."""
+def listing(root: str, owners: OwnerFiles) -> Iterator[tuple[os.DirEntry[str], str | None, bool]]:
+    """Iterate over the values' files, with key and ambiguity: the owner's key, else the only or the first candidate."""
+    files, owner_names = scan(root)
     owned: dict[str, str | None] = {}
     if owner_names:
-        owned = {name: owners.owner_of(name)[0] for name in names if owner_filename_for(name) in owner_names}
-    candidates = iter_candidates([name for name in names if owned.get(name) is None])
-    for name in names:
-        key = owned.get(name)
+        owned = {f.name: owners.owner_of(f.name)[0] for f in files if owner_filename_for(f.name) in owner_names}
+    candidates = iter_candidates([file.name for file in files if owned.get(file.name) is None])
+    for file in files:
+        key = owned.get(file.name)
         if key is not None:
-            yield key, False
+            yield file, key, False
             continue
         keys = next(candidates).keys
         if len(keys) == 1:
-            yield keys[0], False
+            yield file, keys[0], False
             continue
         # An owner file precedes its value: one made since the scan is there now.
-        key, unreadable = owners.owner_of(name)
+        key, unreadable = owners.owner_of(file.name)
         ambiguous = key is None and bool(keys) and not unreadable
-        yield (keys[0] if ambiguous else key), ambiguous
+        yield file, (keys[0] if ambiguous else key), ambiguous

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from persistkit.engines.files import FileEngine, groups
+from persistkit.engines.files import FileEngine, batches
 
 
 def test_an_interrupt_at_any_line_of_a_durable_batch_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def interrupted_at_line(number: int, work: Callable[[], object]) -> tuple[int, b
     def trace(frame: FrameType, event: str, _: object) -> Any:  # Any: a trace function returns itself
         nonlocal lines
         # Elsewhere the library would be interrupted where it holds its own locks.
-        if frame.f_code not in (threading.Condition.wait.__code__, groups.uninterrupted.__code__):
+        if frame.f_code not in (threading.Condition.wait.__code__, batches.uninterrupted.__code__):
             return None
         lines += event == "line"
         if lines == number and event == "line":

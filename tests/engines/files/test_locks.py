@@ -75,7 +75,7 @@ def count_by_save(base: str, times: int) -> None:
 def test_four_processes_count_to_twelve_thousand(
     tmp_path: Path, count: Callable[[str, int], None], exact: bool
 ) -> None:
-    """No increment by ``replace`` is lost; of those by ``load`` and ``save`` some are, which shows that it is a race."""
+    """No increment by ``replace`` is lost; of those by ``load`` and ``save`` some are: it is a race."""
     shared = Path("/dev/shm")  # noqa: S108 - a folder of its own there; a disk takes most of the time
     with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else tmp_path) as base:
         FileEngine(base, fsync=False).save("counter", b"0")
@@ -191,7 +191,7 @@ def test_a_killed_holder_frees_its_lock_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forking beside threads: the child only waits
 def test_a_fork_while_a_lock_is_held_keeps_nothing_locked(engine: FileEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child forked inside ``replace`` has the file of locks open too, and does not hold up its parent's next write."""
+    """A child forked inside ``replace`` has the file of locks open too, and holds up nobody."""
     engine.save("key", b"old")
     replace, children = os.replace, []
 

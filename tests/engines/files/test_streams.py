@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def test_a_reader_keeps_the_value_it_opened(engine: FileEngine) -> None:
         assert reader.read() == b"old" * 100_000
 
 
+def write_to_nowhere(engine: FileEngine) -> None:
+    """Write a value whose file cannot be written to."""
+    with engine.open_writer("key") as writer:
+        with open(engine.path_for("key"), "rb") as other:
+            os.dup2(other.fileno(), writer.fileno())
+        writer.write(b"new")
+
+
 def test_errors_of_streams_name_the_key(engine: FileEngine) -> None:
     """What the system refuses while a stream is read or written is a StorageError that names the key and the place."""
     engine.save("key", b"value" * 10_000)
@@ -81,13 +90,8 @@ def test_errors_of_streams_name_the_key(engine: FileEngine) -> None:
             with pytest.raises(StorageError, match=rf"load 'key' in {engine.base_dir}.*descriptor"):
                 read()
     reader.close()
-    with (
-        pytest.raises(StorageError, match=rf"save 'key' in {engine.base_dir}.*descriptor"),
-        engine.open_writer("key") as writer,
-        open(engine.path_for("key"), "rb") as other,
-    ):
-        os.dup2(other.fileno(), writer.fileno())
-        writer.write(b"new")
+    with pytest.raises(StorageError, match=rf"save 'key' in {engine.base_dir}.*descriptor"):
+        write_to_nowhere(engine)
     assert engine.load("key") == b"value" * 10_000
     assert not list(engine.base_dir.glob("*.tmp"))
 
