@@ -28,13 +28,13 @@ __all__ = [
     "open_directory",
     "open_reader",
     "open_regular",
-    "open_writer",
     "read_buffer",
     "read_file",
     "read_range",
     "refused",
     "rename",
     "sync_path",
+    "written",
 ]
 
 _ONE_READ: Final = 1 << 30
@@ -205,9 +205,22 @@ class _Writer(BufferedWriter):
         return super().write(check_value(self._key, chunk))
 
 
-def open_writer(path: str, key: str, tried: str) -> BufferedWriter:
-    """Create a file and open it for writing; errors say what was ``tried``."""
-    return _Writer(path, key, tried)
+@contextmanager
+def written(path: str, key: str, tried: str, root: str, *, fsync: bool) -> Iterator[BufferedWriter]:
+    """Create a file and write it in the block; at its end everything is in the file, and synced if ``fsync``."""
+    with errors(tried, root):
+        file = _Writer(path, key, f"{tried} in {root}")
+    try:
+        yield file
+        if not file.closed:
+            file.flush()
+    finally:
+        # What could not be written was reported by flush, and again only by the way.
+        with suppress(OSError):
+            file.close()
+    if fsync:
+        with errors(tried, root):
+            sync_path(path)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ were not read lately refuse.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import platform
@@ -32,21 +31,21 @@ class CachedReader:
     """Reads small files of one directory that the kernel can give at once."""
 
     def __init__(self, root: str) -> None:
-        self._supported = _answers_at_once(root)
-        # PyDLL, because the call never waits: giving up the interpreter's lock would take longer than the call.
-        self._call = ctypes.PyDLL(None, use_errno=True).syscall
-        self._call.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
-        self._call.restype = ctypes.c_long
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        self._how = struct.pack("QQQ", flags, 0, _RESOLVE_CACHED)
+        self._root = root
+        self._supported: bool | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return CachedReader, (self._root,)
 
     def read(self, path: str) -> bytes | None:
         """Return the content of the file; None when it is missing, large, a link, or not in memory."""
+        if self._supported is None:
+            self._supported = self._prepare()
         if not self._supported:
             return None
         descriptor = self._call(_OPENAT2, _AT_FDCWD, os.fsencode(path), self._how, len(self._how))
         if descriptor < 0:
-            self._supported = ctypes.get_errno() not in _UNSUPPORTED
+            self._supported = self._errno() not in _UNSUPPORTED
             return None
         try:
             status = os.fstat(descriptor)
@@ -60,6 +59,22 @@ class CachedReader:
         finally:
             os.close(descriptor)
         return bytes(memoryview(buffer)[:read]) if read == status.st_size else None
+
+    def _prepare(self) -> bool:
+        if not _answers_at_once(self._root):
+            return False
+        try:
+            import ctypes  # here, because it takes a while to import
+        except (ImportError, OSError):  # not part of every Python; or no more files can be opened
+            return False
+        # PyDLL, because the call never waits: giving up the interpreter's lock would take longer than the call.
+        self._call = ctypes.PyDLL(None, use_errno=True).syscall
+        self._call.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
+        self._call.restype = ctypes.c_long
+        self._errno = ctypes.get_errno
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._how = struct.pack("QQQ", flags, 0, _RESOLVE_CACHED)
+        return True
 
 
 def _answers_at_once(root: str) -> bool:

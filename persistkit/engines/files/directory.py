@@ -9,8 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from io import BufferedIOBase
 from pathlib import Path
 from threading import Event
-from time import time_ns
-from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import IO, TypeAlias, TypeVar
 
 from persistkit.arguments import BytesLike, check_key, check_timeout
 from persistkit.batches import raise_failures
@@ -18,23 +17,19 @@ from persistkit.engine import Engine, Entry
 from persistkit.engines.files import atomic
 from persistkit.engines.files.atomic import create_file, discard, modified_at, new_temp, refused, rename, sync_path
 from persistkit.engines.files.batches import at_once, attempt_all, uninterrupted
+from persistkit.engines.files.cached import CachedReader
 from persistkit.engines.files.check import Finding, check
-from persistkit.engines.files.listing import listing, scan
+from persistkit.engines.files.listing import change_token, listing, scan
 from persistkit.engines.files.locks import KeyLocks, LockWait
 from persistkit.engines.files.owners import OwnerFiles
 from persistkit.errors import KeyCollisionError, StorageError
 from persistkit.keys import filename_for, is_filename, place_for
 from persistkit.trace import traced
 
-if TYPE_CHECKING:
-    from persistkit.engines.files.cached import CachedReader
-
 __all__ = ["FileEngine"]
 
 T = TypeVar("T")
 Put: TypeAlias = Callable[[str, str], bool]
-
-_SAME_TICK_NANOSECONDS: Final = 20_000_000
 
 
 class FileEngine(Engine):
@@ -101,14 +96,11 @@ class FileEngine(Engine):
         self._locks = KeyLocks(self._root)
         with self._errors("open the directory"):
             atomic.open_directory(self.base_dir, create=create, fsync=fsync)
-        self._cached: CachedReader | None = None
+        self._cached = CachedReader(self._root)
 
     def __repr__(self) -> str:
         unsynced = "" if self.fsync else ", fsync=False"
         return f"FileEngine({self._root!r}{unsynced})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cached": None}
 
     def path_for(self, key: str) -> Path:
         """Return the path of the file that holds, or would hold, the value of ``key``.
@@ -164,12 +156,6 @@ class FileEngine(Engine):
         return self._read("load", key, atomic.read_buffer)
 
     def _load_cached(self, key: str) -> bytes | None:
-        if self._cached is None:
-            try:
-                from persistkit.engines.files.cached import CachedReader  # here, because ctypes takes long to import
-            except (ImportError, OSError):  # a Python without ctypes, or a process that cannot open more files
-                return None
-            self._cached = CachedReader(self._root)
         name, owned = place_for(key)
         return None if owned else self._cached.read(f"{self._root}/{name}")
 
@@ -370,11 +356,7 @@ class FileEngine(Engine):
 
     def _change_token(self) -> object:
         with self._errors("look at"):
-            status = os.stat(self._root)  # noqa: PTH116
-        # Two changes within one tick of the file system's clock leave the same time: a young time proves nothing.
-        now = time_ns()
-        young = now if abs(now - status.st_mtime_ns) < _SAME_TICK_NANOSECONDS else None
-        return status.st_ino, status.st_mtime_ns, young
+            return change_token(self._root)
 
     # Streams
 
@@ -396,19 +378,9 @@ class FileEngine(Engine):
     def _open_writer(self, key: str) -> Iterator[IO[bytes]]:
         temp = new_temp(self._root)
         try:
-            with self._errors(f"save {key!r}"):
-                file = atomic.open_writer(temp, key, f"save {key!r} in {self._root}")
-            try:
+            with atomic.written(temp, key, f"save {key!r}", self._root, fsync=self.fsync) as file:
                 yield file
-                if not file.closed:
-                    file.flush()
-            finally:
-                # What could not be written was reported by flush, and again only by the way.
-                with suppress(OSError):
-                    file.close()
             with self._errors(f"save {key!r}"):
-                if self.fsync:
-                    sync_path(temp)
                 self._publish("save", key, temp)
                 if self.fsync:
                     sync_path(self._root)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from time import time_ns
 from typing import Final
 
 from persistkit.engines.files.owners import OwnerFiles
 from persistkit.keys import is_filename, iter_candidates, owner_filename_for
 
-__all__ = ["listing", "scan"]
+__all__ = ["change_token", "listing", "scan"]
 
 _MOST_SCANS: Final = 4
+_SAME_TICK_NANOSECONDS: Final = 20_000_000
 
 
 def scan(root: str) -> tuple[list[os.DirEntry[str]], set[str]]:
@@ -58,3 +60,12 @@ def listing(root: str, owners: OwnerFiles) -> Iterator[tuple[os.DirEntry[str], s
         key, unreadable = owners.owner_of(file.name)
         ambiguous = key is None and bool(keys) and not unreadable
         yield file, (keys[0] if ambiguous else key), ambiguous
+
+
+def change_token(root: str) -> tuple[int, int, int | None]:
+    """Return a token of the directory's time, which every rename and removal in it moves."""
+    status = os.stat(root)  # noqa: PTH116
+    # Two changes within one tick of the file system's clock leave the same time: a young time proves nothing.
+    now = time_ns()
+    young = now if abs(now - status.st_mtime_ns) < _SAME_TICK_NANOSECONDS else None
+    return status.st_ino, status.st_mtime_ns, young

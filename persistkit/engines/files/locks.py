@@ -108,8 +108,8 @@ class KeyLocks:
         self._path = f"{root}/{LOCKS_FILENAME}"
 
     def in_use(self) -> bool:
-        """Tell whether the file is there: somebody has used ``replace`` in this directory."""
-        return HAVE_LOCKS and os.access(self._path, os.F_OK)
+        """Tell whether the file is there: somebody has used ``add`` or ``replace`` in this directory."""
+        return not HAVE_LOCKS or os.access(self._path, os.F_OK)
 
     @contextmanager
     def hold(self, filename: str, wait: LockWait) -> Iterator[None]:
