@@ -8,25 +8,19 @@ import asyncio
 import io
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    ExitStack,
-    asynccontextmanager,
-    contextmanager,
-)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from persistkit.arguments import BytesLike, Items, check_keys, check_size, chunked, collect_items
-from persistkit.batches import UNANSWERED, paged, raise_failures, untried
+from persistkit.batches import Batch, paged
 from persistkit.engine import Engine, Entry
 from persistkit.errors import BatchError, ListingNotSupportedError, StorageError
-from persistkit.workers import Workers, shield_until_done
+from persistkit.workers import Workers, file_in_thread
 
 if TYPE_CHECKING:
     from aiofiles.threadpool.binary import AsyncBufferedReader
@@ -54,11 +48,9 @@ _PAGE: Final = 2000
 class PersistenceBackend(ABC):
     """Bytes under text keys, awaited: the interface of the Rust crate llm-agent-runtime 1.74.0, and more.
 
-    ``save``, ``load`` and ``delete`` make a backend; everything else has a default that works, except listing, which
-    a backend offers through ``entries``. The contract on keys, values, errors and prefixes is that of
-    ``persistkit.engine.Engine``; a backend of your own need not check its arguments when it is used through a
-    ``Store``, which does. A backend is shared by tasks and threads, and used from several event loops, one after the
-    other.
+    ``save``, ``load`` and ``delete`` make a backend; everything else has a default, but for ``entries``, which a
+    backend that can list adds. The contract on keys, values and errors is that of ``persistkit.engine.Engine``; what a
+    ``Store`` hands over has been checked. A backend may be shared by tasks, by threads, and by event loops.
 
     Attributes:
         max_concurrency: how many single operations a default batch method keeps in flight.
@@ -99,17 +91,13 @@ class PersistenceBackend(ABC):
         Every item is attempted, unless the storage stops answering: what is left then fails without being tried.
 
         Raises:
-            BatchError: some items failed (``failures``); the others are stored.
+            BatchError: some items failed (``failures``); the others are carried out.
         """
         collected = dict(items)
         await self._attempt("batch_save", list(collected), lambda key: self.save(key, collected[key]))
 
     async def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:
-        """Return the values of ``keys`` in their order, None where there is none.
-
-        Raises:
-            BatchError: some keys could not be read (``failures``).
-        """
+        """Return the values of ``keys`` in their order, None where there is none; raises as ``batch_save``."""
         ordered = list(keys)
         loaded: dict[str, bytes | None] = {}
 
@@ -120,11 +108,7 @@ class PersistenceBackend(ABC):
         return [loaded[key] for key in ordered]
 
     async def batch_delete(self, keys: Iterable[str]) -> None:
-        """Remove the values of ``keys``; no error for those that have none.
-
-        Raises:
-            BatchError: some keys failed (``failures``); the others are gone.
-        """
+        """Remove the values of ``keys``, no error for those that have none; raises as ``batch_save``."""
         await self._attempt("batch_delete", list(dict.fromkeys(keys)), self.delete)
 
     def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
@@ -184,7 +168,7 @@ class PersistenceBackend(ABC):
     @asynccontextmanager
     async def _loading_reader(self, key: str) -> AsyncIterator[AsyncBufferedReader | None]:
         value = await self.load(key)
-        async with _in_thread(lambda: io.BytesIO(value or b"")) as file:
+        async with file_in_thread(lambda: io.BytesIO(value or b"")) as file:
             yield None if value is None else file
 
     @asynccontextmanager
@@ -192,21 +176,18 @@ class PersistenceBackend(ABC):
         from persistkit.streams import SpooledWriter  # here, because few write streams, and tempfile imports much
 
         spool = SpooledWriter(key, self.max_value_bytes)
-        async with _in_thread(lambda: spool) as file:
+        async with file_in_thread(lambda: spool) as file:
             yield file
             await self.save(key, await asyncio.to_thread(spool.content))
 
     async def _attempt(self, operation: str, keys: list[str], work: Callable[[str], Awaitable[None]]) -> None:
         """Run ``work`` on every key, at most ``max_concurrency`` at once, and raise one error for all failures."""
-        failures: dict[str, Exception] = {}
+        batch = Batch(operation)
         waiting = iter(keys)
-        unanswered: StorageError | None = None
 
         async def attempt() -> None:
-            nonlocal unanswered
             for key in waiting:
-                if unanswered is not None:
-                    failures[key] = untried(operation, key, unanswered)
+                if not batch.begins([key]):
                     continue
                 try:
                     await work(key)
@@ -214,17 +195,16 @@ class PersistenceBackend(ABC):
                     task = asyncio.current_task()
                     if task is None or task.cancelling():
                         raise
-                    failures[key] = StorageError(f"{operation} {key!r}: the backend cancelled its own work")
-                    failures[key].__cause__ = error
+                    failure = StorageError(f"{operation} {key!r}: the backend cancelled its own work")
+                    failure.__cause__ = error
+                    batch.failed({key: failure})
                 except Exception as error:
-                    failures[key] = error
-                    if isinstance(error, StorageError) and error.errno in UNANSWERED:
-                        unanswered = error
+                    batch.failed({key: error})
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(self.max_concurrency, len(keys))):
                 tasks.create_task(attempt())
-        raise_failures(operation, len(keys), failures)
+        batch.end()
 
 
 class EngineBackend(PersistenceBackend):
@@ -307,12 +287,12 @@ class EngineBackend(PersistenceBackend):
     def open_reader(self, key: str) -> AbstractAsyncContextManager[AsyncBufferedReader | None]:
         if self._overridden:
             return super().open_reader(key)
-        return _in_thread(lambda: _reading(self.engine, key))
+        return file_in_thread(lambda: self.engine.open_reader(key) or nullcontext())
 
     def open_writer(self, key: str) -> AbstractAsyncContextManager[AsyncBufferedReader]:
         if self._overridden:
             return super().open_writer(key)
-        return _in_thread(lambda: self.engine.open_writer(key))
+        return file_in_thread(lambda: self.engine.open_writer(key))
 
     async def change_token(self) -> object | None:
         return await self._run(self.engine.change_token)
@@ -327,22 +307,15 @@ class EngineBackend(PersistenceBackend):
         return await self._workers.run(function, *arguments)
 
     async def _run_chunks(self, operation: str, work: Callable[[Chunk], T], chunks: Iterable[Chunk]) -> list[T]:
-        failures: dict[str, Exception] = {}
-        unanswered: StorageError | None = None
+        batch = Batch(operation)
         results: list[T] = []
-        attempted = 0
         for chunk in chunks:
-            attempted += len(chunk)
-            if unanswered is not None:
-                failures |= {key: untried(operation, key, unanswered) for key in chunk}
-                continue
-            try:
-                results.append(await self._run(work, chunk))
-            except BatchError as error:
-                failures |= error.failures
-                silent = [f for f in failures.values() if isinstance(f, StorageError) and f.errno in UNANSWERED]
-                unanswered = silent[0] if silent else None
-        raise_failures(operation, attempted, failures)
+            if batch.begins(chunk):
+                try:
+                    results.append(await self._run(work, chunk))
+                except BatchError as error:
+                    batch.failed(error.failures)
+        batch.end()
         return results
 
 
@@ -390,7 +363,7 @@ class FilePersistenceBackend(EngineBackend):
 
     async def check(self, *, repair: bool = False) -> list[Finding]:
         """Look for everything in the directory that is not a whole value under a known key, as ``FileEngine.check``."""
-        return await self._run(_check, self.engine, repair)
+        return await self._run(partial(self.engine.check, repair=repair))
 
 
 class MemoryPersistenceBackend(EngineBackend):
@@ -424,38 +397,6 @@ def open_backend(
     from persistkit.engines import open_engine
 
     return EngineBackend(open_engine(address, create=create, read_only=read_only, **options))
-
-
-@asynccontextmanager
-async def _in_thread(opened: Callable[[], AbstractContextManager[Any]]) -> AsyncIterator[Any]:
-    """Enter a context manager of a file object, use and leave it in a thread of its own, one call after the other.
-
-    Any: a file object of aiofiles, or None. What has been entered is left, however often the caller is cancelled.
-    """
-    from aiofiles.threadpool.binary import AsyncBufferedReader  # here, because few open a stream
-
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1, "persistkit-stream") as thread:
-        stack = ExitStack()
-        try:
-            file = await shield_until_done(loop.run_in_executor(thread, lambda: stack.enter_context(opened())))
-            yield None if file is None else AsyncBufferedReader(file, loop, thread)
-        except BaseException as error:
-            leaving = loop.run_in_executor(thread, stack.__exit__, type(error), error, error.__traceback__)
-            await shield_until_done(leaving)
-            raise
-        await shield_until_done(loop.run_in_executor(thread, stack.close))
-
-
-@contextmanager
-def _reading(engine: Engine, key: str) -> Iterator[IO[bytes] | io.BufferedIOBase | None]:
-    file = engine.open_reader(key)
-    with file or ExitStack():
-        yield file
-
-
-def _check(engine: FileEngine, repair: bool) -> list[Finding]:
-    return engine.check(repair=repair)
 
 
 def _next_page(listing: Iterator[Entry]) -> list[Entry]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from errno import EHOSTUNREACH, ETIMEDOUT
 from itertools import islice
 from typing import Final, TypeVar
 
 from persistkit.errors import BatchError, StorageError
 
-__all__ = ["UNANSWERED", "attempt_chunks", "attempt_each", "paged", "raise_failures", "untried"]
+__all__ = ["UNANSWERED", "Batch", "attempt_chunks", "attempt_each", "paged", "raise_failures"]
 
 Chunk = TypeVar("Chunk", bound=Collection[str])
 
@@ -39,20 +39,15 @@ def attempt_each(
     """
     listed = list(keys)
     pending = iter(listed)
-    failures: dict[str, Exception] = {}
-    unanswered: list[StorageError] = []
+    batch = Batch(operation)
 
     def attempt() -> None:
         for key in pending:
-            if unanswered:
-                failures[key] = untried(operation, key, unanswered[0])
-                continue
-            try:
-                work(key)
-            except Exception as error:
-                failures[key] = error
-                if isinstance(error, StorageError) and error.errno in UNANSWERED:
-                    unanswered.append(error)
+            if batch.begins([key]):
+                try:
+                    work(key)
+                except Exception as error:
+                    batch.failed({key: error})
 
     if together is None:
         attempt()
@@ -62,7 +57,7 @@ def attempt_each(
         finally:
             for _ in pending:  # after an interrupt no thread begins another key
                 pass
-    raise_failures(operation, len(listed), {key: failures[key] for key in listed if key in failures})
+    raise_failures(operation, len(listed), {key: batch.failures[key] for key in listed if key in batch.failures})
 
 
 def attempt_chunks(operation: str, chunks: Iterable[Chunk], work: Callable[[Chunk], dict[str, Exception]]) -> None:
@@ -71,20 +66,55 @@ def attempt_chunks(operation: str, chunks: Iterable[Chunk], work: Callable[[Chun
     Raises:
         BatchError: some keys failed.
     """
-    failures: dict[str, Exception] = {}
-    unanswered: StorageError | None = None
-    attempted = 0
+    batch = Batch(operation)
     for chunk in chunks:
-        attempted += len(chunk)
-        if unanswered is not None:
-            failures |= {key: untried(operation, key, unanswered) for key in chunk}
-            continue
-        try:
-            failures |= work(chunk)
-        except StorageError as error:
-            failures |= dict.fromkeys(chunk, error)
-            unanswered = error if error.errno in UNANSWERED else None
-    raise_failures(operation, attempted, failures)
+        if batch.begins(chunk):
+            try:
+                batch.failed(work(chunk))
+            except StorageError as error:
+                batch.failed(dict.fromkeys(chunk, error))
+    batch.end()
+
+
+class Batch:
+    """What has failed so far of a batch, and whether the storage has stopped answering.
+
+    Attributes:
+        failures: key -> its error.
+    """
+
+    def __init__(self, operation: str) -> None:
+        self.failures: dict[str, Exception] = {}
+        self._operation = operation
+        self._attempted = 0
+        self._unanswered: StorageError | None = None
+
+    def begins(self, keys: Collection[str]) -> bool:
+        """Tell whether these keys are to be tried; when the storage has stopped answering, they fail instead."""
+        self._attempted += len(keys)
+        reason = self._unanswered
+        if reason is None:
+            return True
+        for key in keys:
+            self.failures[key] = StorageError(
+                f"{self._operation} {key!r}: not tried, because of: {reason}", errno=reason.errno
+            )
+        return False
+
+    def failed(self, failures: Mapping[str, Exception]) -> None:
+        """Note failures, and whether one of them means that the storage does not answer."""
+        self.failures.update(failures)
+        for error in failures.values():
+            if isinstance(error, StorageError) and error.errno in UNANSWERED:
+                self._unanswered = error
+
+    def end(self) -> None:
+        """Raise the one error of the batch when something failed.
+
+        Raises:
+            BatchError: some keys failed.
+        """
+        raise_failures(self._operation, self._attempted, self.failures)
 
 
 def paged(keys: Iterable[str], most: int) -> Iterator[list[str]]:
@@ -108,8 +138,3 @@ def raise_failures(operation: str, attempted: int, failures: dict[str, Exception
         f"the first: {key!r}: {error}",
         failures,
     ) from error
-
-
-def untried(operation: str, key: str, reason: StorageError) -> StorageError:
-    """Return the error of a key that was not tried because the storage had stopped answering."""
-    return StorageError(f"{operation} {key!r}: not tried, because of: {reason}", errno=reason.errno)

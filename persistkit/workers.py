@@ -6,13 +6,13 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
-__all__ = ["Workers", "shield_until_done"]
+__all__ = ["Workers", "file_in_thread", "shield_until_done"]
 
 T = TypeVar("T")
 
@@ -162,6 +162,27 @@ async def shield_until_done(work: Awaitable[T]) -> T:
         raise
 
 
+@asynccontextmanager
+async def file_in_thread(opened: Callable[[], AbstractContextManager[Any]]) -> AsyncIterator[Any]:
+    """Enter a context manager of a file object, use and leave it in a thread of its own, one call after the other.
+
+    Any: a file object of aiofiles, or None. What has been entered is left, however often the caller is cancelled.
+    """
+    from aiofiles.threadpool.binary import AsyncBufferedReader  # here, because few open a stream
+
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1, "persistkit-stream") as thread:
+        stack = ExitStack()
+        try:
+            file = await shield_until_done(loop.run_in_executor(thread, lambda: stack.enter_context(opened())))
+            yield None if file is None else AsyncBufferedReader(file, loop, thread)
+        except BaseException as error:
+            leaving = loop.run_in_executor(thread, stack.__exit__, type(error), error, error.__traceback__)
+            await shield_until_done(leaving)
+            raise
+        await shield_until_done(loop.run_in_executor(thread, stack.close))
+
+
 async def _wait_for(future: asyncio.Future[T]) -> None:
     from anyio import CancelScope  # here, because it takes a while to import and few are cancelled
 
@@ -202,7 +223,7 @@ class _Call:
     ) -> None:
         self.function = function
         self.arguments = arguments
-        self.name = function.__name__
+        self.name = getattr(function, "__name__", "")
         self.results = results
         self.future = future
         self.begun = self.dropped = self.delivered = False
