@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from errno import ETIMEDOUT
+from functools import partial
+from typing import Any
+
 import psycopg
 import pytest
+from persistkit.testing.sharing import run_threads
+from servers import free_port
 
 from persistkit.engine import Engine
 from persistkit.engines.postgresql import PostgreSQLEngine
+from persistkit.errors import BatchError, StorageError
 from persistkit.testing import EngineContract
 
 
@@ -30,3 +46,198 @@ class TestPostgreSQL(EngineContract):
         with psycopg.connect(self.address) as connection:
             row = connection.execute("SELECT value FROM persistkit WHERE key = %b", (key.encode(),)).fetchone()
         return None if row is None else bytes(row[0])
+
+
+SAVING = """
+import sys
+from persistkit.engines.postgresql import PostgreSQLEngine
+engine = PostgreSQLEngine(sys.argv[1], create=True)
+engine.load("key")
+try:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    engine.save("key", b"new")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.stdin.readline()
+    print(engine.load("key") in {b"old", b"new"}, flush=True)
+"""
+
+
+@pytest.fixture
+def address(postgresql_address: str) -> str:
+    """The address of the server, with a name that its connections bear."""
+    return f"{postgresql_address}?application_name=test{uuid.uuid4().hex}"
+
+
+def ask(address: str, statement: str) -> list[Any]:
+    """Execute one statement by psycopg."""
+    with psycopg.connect(address, autocommit=True, application_name="second route") as connection:
+        cursor = connection.execute(statement)
+        return [] if cursor.description is None else cursor.fetchall()
+
+
+def servers_of(address: str) -> list[int]:
+    """Return the processes that serve the connections made with an address."""
+    name = address.partition("=")[2]
+    return [pid for (pid,) in ask(address, f"SELECT pid FROM pg_stat_activity WHERE application_name = '{name}'")]  # noqa: S608
+
+
+@contextmanager
+def stopped(address: str) -> Iterator[None]:
+    """Let the server's processes hang until the block ends."""
+    processes = servers_of(address)
+    assert processes
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+OPERATIONS: dict[str, Callable[[Engine], object]] = {
+    "save": lambda engine: engine.save("key", b"new"),
+    "load": lambda engine: engine.load("key"),
+    "batch_save": lambda engine: engine.batch_save({f"key:{number}": bytes(100_000) for number in range(100)}),
+    "list_keys": lambda engine: engine.list_keys(),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_server_that_hangs_is_an_error_within_the_timeout(address: str, operation: str) -> None:
+    """A stopped server makes an error that tells the timeout, and the engine works while it hangs and afterwards."""
+    with PostgreSQLEngine(address, create=True, timeout_seconds=1) as engine:
+        engine.save("key", b"old")
+        with stopped(address):
+            began = time.monotonic()
+            with pytest.raises((StorageError, BatchError), match="no answer within 1 s") as caught:
+                OPERATIONS[operation](engine)
+            assert time.monotonic() - began < 4
+            error = caught.value.failures["key:0"] if isinstance(caught.value, BatchError) else caught.value
+            assert isinstance(error, StorageError)
+            assert error.errno == ETIMEDOUT
+            assert engine.load("key") == b"old"
+        assert engine.load("key") in {b"old", b"new"}
+
+
+def test_an_interrupt_ends_the_wait_for_a_server_that_hangs(address: str) -> None:
+    """Ctrl-C ends a save within about a second, also while the server does not answer, and the engine goes on."""
+    ask(address, "DROP TABLE IF EXISTS persistkit, persistkit_version")
+    program = [sys.executable, "-c", SAVING, address]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with PostgreSQLEngine(address.partition("?")[0]) as other:
+            other.save("key", b"old")
+        with stopped(address):
+            process.stdin.write("\n")
+            process.stdin.flush()
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "interrupted\n"
+            assert time.monotonic() - began < 3
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "True\n"
+
+
+def test_a_connection_the_server_has_closed_is_opened_again(address: str) -> None:
+    """Idle connections that the server ended, as a restart does, are replaced without an error."""
+    with PostgreSQLEngine(address, create=True, table="restarted") as engine:
+        run_threads(*(partial(engine.save, f"key:{number}", b"value") for number in range(4)))
+        for process in servers_of(address):
+            assert ask(address, f"SELECT pg_terminate_backend({process}, 10000)") == [(True,)]
+        assert engine.batch_load([f"key:{number}" for number in range(4)]) == [b"value"] * 4
+        run_threads(*(partial(engine.load, f"key:{number}") for number in range(4)))
+
+
+def test_threads_share_eight_connections(address: str) -> None:
+    """However many threads work at the same time, the server sees eight connections at most, and none after close."""
+    with PostgreSQLEngine(address, create=True, table="shared") as engine:
+
+        def work() -> None:
+            for number in range(20):
+                engine.save(f"key:{number}", b"value")
+                assert engine.load(f"key:{number}") == b"value"
+
+        run_threads(*[work] * 20)
+        assert 1 <= len(servers_of(address)) <= 8
+    deadline = time.monotonic() + 30
+    while servers_of(address) and time.monotonic() < deadline:
+        pass
+    assert servers_of(address) == []
+
+
+def texts(error: BaseException | None) -> str:
+    """Return what an error and everything it came from would show."""
+    if error is None:
+        return ""
+    return f"{error} {error!r}" + texts(error.__cause__) + texts(error.__context__)
+
+
+@pytest.mark.parametrize("password", ["s3cret", "s3cret%2F%20x"])
+def test_a_password_is_never_told(password: str) -> None:
+    """A refused connection names the place, and nothing shows the password: errors, their causes, repr, pickle."""
+    address = f"postgresql://someone:{password}@127.0.0.1:{free_port()}/state?sslpassword=s3cret2"
+    engine = PostgreSQLEngine(address, timeout_seconds=2)
+    with pytest.raises(StorageError, match=r"127\.0\.0\.1") as caught:
+        engine.load("key")
+    with pytest.raises(BatchError) as batch:
+        engine.batch_save({"key": b"value"})
+    told = [texts(caught.value), texts(batch.value), repr(engine), repr(pickle.dumps(engine)), repr(vars(caught.value))]
+    assert "s3cret" not in "".join(told)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://someone:s3cret@127.0.0.1/state?s3cretoption=1",
+        "postgresql://someone:s3cret@127.0.0.1:s3cret/state",
+        "postgresql://someone:s3c@ret@127.0.0.1/state",
+        "mysql://someone:s3cret@127.0.0.1/state",
+    ],
+)
+def test_an_address_that_is_wrong_is_refused_without_its_secrets(address: str) -> None:
+    """What libpq cannot read is refused when the engine is made, and the message holds no password."""
+    with pytest.raises(ValueError, match="address|option") as caught:
+        PostgreSQLEngine(address)
+    assert "s3c" not in texts(caught.value).replace("s3cretoption", "")
+
+
+def test_a_change_token_waits_for_the_commit(address: str) -> None:
+    """Whatever a writer has done before it commits, the token seen meanwhile differs from the one after its commit."""
+    with PostgreSQLEngine(address, create=True, table="changing") as engine:
+        engine.batch_save({"key": b"value", "other": b"value"})
+        for statement in ("UPDATE changing SET size = size + 1", "DELETE FROM changing"):
+            with psycopg.connect(address) as writer:
+                writer.execute(statement)
+                meanwhile = engine.change_token()
+                assert engine.change_token() == meanwhile
+                writer.commit()
+            assert engine.change_token() != meanwhile
+        assert engine.list_keys() == []
+
+
+def test_a_listing_reads_each_row_once(address: str) -> None:
+    """A page goes on by the index where the last one ended, and never sorts the table anew."""
+    with PostgreSQLEngine(address, create=True, table="paged") as engine:
+        assert engine.key_count() == 0
+        ask(
+            address,
+            "INSERT INTO paged SELECT convert_to('key:' || lpad(n::text, 5, '0'), 'UTF8'), 1, 0, 'x' "
+            "FROM (SELECT generate_series(0, 44999) AS n ORDER BY random()) AS numbers",
+        )
+        assert engine.list_keys() == [f"key:{number:05}" for number in range(45_000)]
+        assert [entry.key for entry in engine.entries("key:0005")] == [f"key:{number:05}" for number in range(50, 60)]
+    # What a connection did is counted at the latest when it ends.
+    read = (
+        "SELECT t.seq_tup_read + i.idx_tup_read FROM pg_stat_user_tables t JOIN pg_stat_user_indexes i USING (relid) "
+        "WHERE t.relname = 'paged'"
+    )
+    deadline = time.monotonic() + 30
+    while (rows := ask(address, read)[0][0]) < 45_000 and time.monotonic() < deadline:
+        pass
+    assert 45_000 <= rows < 1.2 * 45_000

@@ -23,7 +23,7 @@ from children import in_child
 from persistkit.engine import Engine
 from persistkit.engines import open_engine
 from persistkit.errors import BatchError, ReadOnlyError, StorageError
-from persistkit.testing.contract import run_threads
+from persistkit.testing.sharing import run_threads
 
 COUNTING = """
 import sys
