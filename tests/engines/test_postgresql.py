@@ -17,13 +17,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from persistkit.testing.sharing import run_threads
 from servers import free_port
 
 from persistkit.engine import Engine
 from persistkit.engines.postgresql import PostgreSQLEngine
 from persistkit.errors import BatchError, StorageError
 from persistkit.testing import EngineContract
+from persistkit.testing.sharing import run_threads
 
 
 class TestPostgreSQL(EngineContract):
@@ -202,7 +202,7 @@ def test_a_password_is_never_told(password: str) -> None:
 )
 def test_an_address_that_is_wrong_is_refused_without_its_secrets(address: str) -> None:
     """What libpq cannot read is refused when the engine is made, and the message holds no password."""
-    with pytest.raises(ValueError, match="address|option") as caught:
+    with pytest.raises(ValueError, match=r"address|option") as caught:
         PostgreSQLEngine(address)
     assert "s3c" not in texts(caught.value).replace("s3cretoption", "")
 
