@@ -388,12 +388,7 @@ def overrides_operations(kind: type[PersistenceBackend]) -> bool:
 def open_backend(
     address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Any
 ) -> EngineBackend:
-    """Return the backend an address leads to: the engine of ``open_engine``, which tells more, awaited.
-
-    Example:
-        >>> open_backend("memory:")
-        EngineBackend(MemoryEngine())
-    """
+    """Return the backend an address leads to: the engine of ``open_engine``, which tells more, awaited."""
     from persistkit.engines import open_engine
 
     return EngineBackend(open_engine(address, create=create, read_only=read_only, **options))

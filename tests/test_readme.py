@@ -43,7 +43,7 @@ def environment(s3_server: S3Server) -> dict[str, str]:
 
 def test_every_block_of_code_runs(folder: Path, environment: dict[str, str]) -> None:
     """Each block is a script that runs to its end as it stands, in the order of the page."""
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     for number, block in enumerate(BLOCKS):
         script = folder / f"block_{number}.py"
         script.write_text(block, encoding="utf-8")
@@ -58,8 +58,8 @@ def test_every_block_of_code_runs(folder: Path, environment: dict[str, str]) -> 
 
 
 def test_the_contract_in_the_readme_passes(folder: Path, environment: dict[str, str]) -> None:
-    """The backend of three methods that the page shows keeps the contract it is put to."""
-    (own,) = (block for block in BLOCKS if "BackendContract" in block)
+    """The engine of four methods that the page shows keeps the contract it is put to."""
+    (own,) = (block for block in BLOCKS if "EngineContract" in block)
     (folder / "test_own.py").write_text(own, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "any_key or prefix", "test_own.py"]
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False)
