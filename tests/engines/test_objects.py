@@ -1,272 +1,427 @@
-"""The contract on objects: obstore's memory store and a real S3 server."""
+"""ObjectEngine: the contract on obstore's memory store and a real S3 server, and what it promises beyond it."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
+import io
 import json
+import os
 import pickle
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Final
 from urllib.parse import quote
 
 import obstore
 import pytest
-from servers import S3Server, free_port
+import servers
+from hypothesis import given
+from hypothesis import strategies as st
 from obstore.store import MemoryStore
 
-from persistkit import FilePersistenceBackend, PersistenceBackend
-from persistkit.backends.objects import ObjectPersistenceBackend
+from persistkit.engine import Engine
+from persistkit.engines.files import FileEngine
+from persistkit.engines.objects import ObjectEngine
 from persistkit.errors import BatchError, KeyCollisionError, StorageError
-from persistkit.filenames import filename_for
-from persistkit.testing import BackendContract
+from persistkit.keys import filename_for
+from persistkit.testing import EngineContract
+from persistkit.testing.contract import run_threads
 
-_CONTROL = re.compile(r"[\0-\x1f\x7f]")
+CONTROL: Final = re.compile(r"[\0-\x1f\x7f]")
+MEBIBYTE: Final = 1024 * 1024
 
 
-class TestMemoryStore(BackendContract):
-    """ObjectPersistenceBackend on obstore's memory store, read back by obstore."""
+class TestMemoryStore(EngineContract):
+    """ObjectEngine on obstore's memory store, read back by obstore."""
 
-    def make_backend(self) -> PersistenceBackend:
+    def make_engine(self) -> Engine:
         """Make an empty store."""
         self.store = MemoryStore()
-        return ObjectPersistenceBackend(self.store)
+        return ObjectEngine(self.store)
 
 
-class TestS3(BackendContract):
-    """ObjectPersistenceBackend on SeaweedFS, read back by a plain client."""
+class TestS3(EngineContract):
+    """ObjectEngine on SeaweedFS, read back by a plain client."""
 
     @pytest.fixture(autouse=True)
-    def _bucket(self, s3_server: S3Server) -> None:
+    def _bucket(self, s3_server: servers.S3Server) -> None:
         self.server = s3_server
         self.prefix = s3_server.new_prefix()
 
-    def make_backend(self) -> PersistenceBackend:
+    def make_engine(self) -> Engine:
         """Use a prefix of its own."""
-        return ObjectPersistenceBackend(
-            f"s3://{self.server.bucket}/{self.prefix}", timeout_seconds=30, **self.server.options
-        )
+        return ObjectEngine(f"s3://{self.server.bucket}/{self.prefix}", timeout_seconds=30, **self.server.options)
 
-    async def read_raw(self, backend: PersistenceBackend, key: str) -> bytes | None:
+    def read_raw(self, engine: Engine, key: str) -> bytes | None:
         """Ask the server for the object of the filename."""
-        if await backend.load(key) is None:
+        if engine.load(key) is None:
             return None
         name = filename_for(key)
         escaped = "".join(quote(letter) if letter < " " or letter in "\x7f\ufffe\uffff" else letter for letter in name)
-        store = self.server.client(self.prefix)
-        return bytes(await (await obstore.get_async(store, escaped)).bytes_async())
+        return bytes(obstore.get(self.server.client(self.prefix), escaped).bytes())
 
 
-def backend_on(server: S3Server, prefix: str, **options: str) -> ObjectPersistenceBackend:
+def engine_on(server: servers.S3Server, prefix: str, **options: Any) -> ObjectEngine:
     """Open a prefix of the server's bucket."""
-    return ObjectPersistenceBackend(f"s3://{server.bucket}/{prefix}", timeout_seconds=20, **server.options | options)
+    given: dict[str, Any] = {"timeout_seconds": 20, **server.options, **options}
+    return ObjectEngine(f"s3://{server.bucket}/{prefix}", **given)
 
 
-async def test_a_directory_and_a_bucket_hold_the_same_names(s3_server: S3Server, tmp_path: Path) -> None:
+def names_of_the_reference() -> dict[str, str]:
+    """Return keys with the filenames that the reference gives them."""
+    names: dict[str, str] = json.loads((Path(__file__).parents[1] / "data" / "filenames.json").read_text())
+    return {key: name for key, name in names.items() if len(key.encode()) <= 1024 and "\0" not in key}
+
+
+def test_a_directory_and_a_bucket_hold_the_same_names(s3_server: servers.S3Server, tmp_path: Path) -> None:
     """Every file of a directory, copied as it is named, is a working store in a bucket, and the other way round."""
-    named = json.loads((Path(__file__).parent / "data" / "filenames.json").read_text())
-    keys = [*named, "<|im_start|>", "a>_", "k" * 1024, "日本語/メモ"]
-    keys = [key for key in dict.fromkeys(keys) if len(key.encode()) <= 1024 and "\0" not in key]
-    files = FilePersistenceBackend(tmp_path / "there", create=True, fsync=False)
+    keys = list(dict.fromkeys([*names_of_the_reference(), "<|im_start|>", "a>_", "k" * 1024, "日本語/メモ"]))
+    files = FileEngine(tmp_path / "there", create=True, fsync=False)
     with contextlib.suppress(BatchError):
-        await files.batch_save({key: key.encode() for key in keys})
+        files.batch_save({key: key.encode() for key in keys})
     # The names the store takes as they are: all but those with control characters.
-    unwritable = [path for path in files.base_dir.iterdir() if _CONTROL.search(path.name)]
+    unwritable = [path for path in files.base_dir.iterdir() if CONTROL.search(path.name)]
     assert len(unwritable) == 1
     for path in unwritable:
         path.unlink()
-    stored = await files.list_keys()
+    stored = files.list_keys()
     assert len(stored) > 380
     prefix = s3_server.new_prefix()
     client = s3_server.client(prefix)
-    for path in files.base_dir.iterdir():
-        obstore.put(client, path.name, path.read_bytes())
-    backend = backend_on(s3_server, prefix)
-    assert await backend.list_keys() == stored
-    assert await backend.batch_load(stored) == await files.batch_load(stored)
-    again = FilePersistenceBackend(tmp_path / "back", create=True, fsync=False)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda path: obstore.put(client, path.name, path.read_bytes()), files.base_dir.iterdir()))
+    engine = engine_on(s3_server, prefix)
+    assert engine.list_keys() == stored
+    assert engine.batch_load(stored) == files.batch_load(stored)
+    again = FileEngine(tmp_path / "back", create=True, fsync=False)
     for found in obstore.list(client).collect():
         (again.base_dir / found["path"]).write_bytes(bytes(obstore.get(client, found["path"]).bytes()))
-    assert await again.list_keys() == stored
+    assert again.list_keys() == stored
 
 
-async def test_every_key_of_the_reference_is_stored_under_its_name(s3_server: S3Server) -> None:
+def test_every_key_of_the_reference_is_stored_under_its_name(s3_server: servers.S3Server) -> None:
     """What the reference would write to a file is an object of that name, control characters escaped."""
-    named = json.loads((Path(__file__).parent / "data" / "filenames.json").read_text())
-    refused = {}
+    named = names_of_the_reference()
+    refused: dict[str, Exception] = {}
     prefix = s3_server.new_prefix()
-    async with backend_on(s3_server, prefix) as backend:
-        storable = {key: key.encode() for key in named if len(key.encode()) <= 1024 and "\0" not in key}
+    with engine_on(s3_server, prefix) as engine:
         try:
-            await backend.batch_save(storable)
+            engine.batch_save({key: key.encode() for key in named})
         except BatchError as error:
             refused = error.failures
         assert all(isinstance(error, KeyCollisionError) for error in refused.values())
-        assert await backend.list_keys() == sorted(storable.keys() - refused)
+        assert engine.list_keys() == sorted(named.keys() - refused)
     names = {found["path"] for found in obstore.list(s3_server.client(prefix)).collect()}
-    for key in storable.keys() - refused:
-        escaped = _CONTROL.sub(lambda found: f"%{ord(found[0]):02X}", filename_for(key))
+    for key in named.keys() - refused:
+        escaped = CONTROL.sub(lambda found: f"%{ord(found[0]):02X}", filename_for(key))
         assert escaped in names
         assert filename_for(key) == named[key] or len(named[key].encode()) > 251
 
 
-async def test_control_characters_are_escaped_and_told_apart(s3_server: S3Server) -> None:
-    """A key with control characters and one that spells their escape are two keys, listed as they were saved."""
+def test_control_characters_are_escaped_and_told_apart(s3_server: servers.S3Server) -> None:
+    """Keys with control characters, with the text of their escapes, and with both are listed as they were saved."""
     keys = ["line\nfeed", "line%0Afeed", "del\x7f", "percent%41", "100%", "none\uffff", "none\ufffe", "none%EF%BF%BF"]
-    async with backend_on(s3_server, s3_server.new_prefix()) as backend:
-        await backend.batch_save({key: key.encode() for key in keys})
-        assert await backend.list_keys() == sorted(keys)
-        entries = {entry.key: entry.filename async for entry in backend.entries()}
-        assert entries == {key: filename_for(key) for key in keys}
-        assert await backend.batch_load(keys) == [key.encode() for key in keys]
+    keys += ["line\n%0A", "line%0A\n", "%7F\x7f%0a", "none\ufffe%EF%BF%BE"]
+    with engine_on(s3_server, s3_server.new_prefix()) as engine:
+        engine.batch_save({key: key.encode() for key in keys})
+        assert engine.list_keys() == sorted(keys)
+        assert {entry.key: entry.filename for entry in engine.entries()} == {key: filename_for(key) for key in keys}
+        assert engine.batch_load(keys) == [key.encode() for key in keys]
 
 
-async def test_of_two_savers_of_one_name_one_claims_it(s3_server: S3Server) -> None:
+@given(st.sets(st.text(st.sampled_from("\n\x7f\ufffe\uffff%%%00AFEBa/?>_"), max_size=12), min_size=1, max_size=5))
+def test_every_key_that_is_saved_is_listed(keys: set[str]) -> None:
+    """Whatever is mixed of control characters and the text of escapes, what was saved is listed and loaded."""
+    with ObjectEngine(MemoryStore()) as engine:
+        refused: dict[str, Exception] = {}
+        try:
+            engine.batch_save({key: key.encode() for key in keys})
+        except BatchError as error:
+            refused = error.failures
+        assert all(isinstance(error, KeyCollisionError) for error in refused.values())
+        assert engine.list_keys() == sorted(keys - refused.keys())
+        assert engine.batch_load(engine.list_keys()) == [key.encode() for key in engine.list_keys()]
+
+
+def test_what_was_stored_without_an_owner_object_stays_readable() -> None:
+    """An object that an earlier version put without one is loaded, counted and removed, and gets one with a save."""
+    store = MemoryStore()
+    key = "line\n%0A"
+    obstore.put(store, filename_for(key).replace("\n", "%0A"), b"old")
+    with ObjectEngine(store) as engine:
+        assert engine.load(key) == b"old"
+        assert [entry.size for entry in engine.entries()] == [3]
+        engine.save(key, b"new")
+        assert engine.list_keys() == [key]
+        engine.delete(key)
+        assert engine.key_count() == 0
+
+
+def test_an_owner_object_that_names_no_key_spoils_no_listing() -> None:
+    """What another program wrote where owner objects are, too long or with NUL, is no key; everything else works."""
+    store = MemoryStore()
+    with ObjectEngine(store) as engine:
+        engine.save("a?>", b"1")
+        engine.save("plain", b"2")
+        for content in (b"k" * 5000, b"a\0b", b"\xff", b""):
+            (owner,) = [found["path"] for found in obstore.list(store).collect() if found["path"].endswith(".key")]
+            obstore.put(store, owner, content)
+            assert engine.batch_load(engine.list_keys()) == [b"1", b"2"]
+
+
+def test_of_two_savers_of_one_name_one_owns_it(s3_server: servers.S3Server) -> None:
     """Two keys of one filename, saved at once: one is stored, the other refused, and neither reads the other's."""
-    async with backend_on(s3_server, s3_server.new_prefix()) as backend:
-        pair = ("a?>", "a>_")
-        results = await asyncio.gather(*(backend.save(key, key.encode()) for key in pair), return_exceptions=True)
-        stored = [key for key, result in zip(pair, results, strict=True) if result is None]
-        assert len(stored) == 1
-        assert await backend.batch_load(stored) == [stored[0].encode()]
-        assert await backend.list_keys() == stored
-        (refused,) = set(pair) - set(stored)
-        assert await backend.load(refused) is None
-        await backend.delete(refused)
-        assert await backend.exists(stored[0])
+    pair = ("a?>", "a>_")
+    with engine_on(s3_server, s3_server.new_prefix()) as engine:
+        with pytest.raises(KeyCollisionError):
+            run_threads(*[lambda key=key: engine.save(key, key.encode()) for key in pair])
+        (stored,) = engine.list_keys()
+        assert engine.load(stored) == stored.encode()
+        (refused,) = set(pair) - {stored}
+        assert engine.load(refused) is None
+        assert engine.read_range(refused, 0, 5) is None
+        assert engine.open_reader(refused) is None
+        assert not engine.replace(refused, b"new", stored.encode())
+        with pytest.raises(KeyCollisionError, match=re.escape(stored)):
+            engine.add(refused, b"new")
+        engine.delete(refused)
+        assert engine.exists(stored)
 
 
-async def test_a_missing_bucket_is_an_error_not_a_missing_value(s3_server: S3Server) -> None:
+def test_a_missing_bucket_is_an_error_not_a_missing_value(s3_server: servers.S3Server) -> None:
     """A bucket that is not there raises, for a load, a listing and a look."""
-    async with ObjectPersistenceBackend("s3://nowhere/x", timeout_seconds=20, **s3_server.options) as backend:
-        for call in (lambda: backend.load("key"), lambda: backend.exists("key"), lambda: backend.list_keys()):
+    with ObjectEngine("s3://nowhere/x", timeout_seconds=20, **s3_server.options) as engine:
+        for call in (lambda: engine.load("key"), lambda: engine.exists("key"), lambda: engine.list_keys()):
             with pytest.raises(StorageError, match="s3://nowhere/x"):
-                await call()
+                call()
 
 
-async def test_wrong_credentials_are_an_error_and_never_shown(s3_server: S3Server) -> None:
-    """A refused signature raises; the error, the repr and the pickle do not hold the secret."""
-    backend = backend_on(s3_server, "any", secret_access_key="very-s3cret")  # noqa: S106 - a wrong one
-    with pytest.raises(StorageError) as caught:
-        await backend.load("key")
-    assert "s3cret" not in repr(backend) + str(caught.value) + repr(pickle.dumps(backend))
+def dead() -> contextlib.AbstractContextManager[int]:
+    """Give a port that nobody listens on."""
+    return contextlib.nullcontext(servers.free_port())
 
 
-async def test_a_dead_endpoint_fails_within_the_timeout(s3_server: S3Server) -> None:
-    """Nobody listens: every operation raises within the stated timeout."""
-    options = s3_server.options | {"endpoint": f"http://127.0.0.1:{free_port()}"}
-    backend = ObjectPersistenceBackend("s3://state/x", timeout_seconds=2, **options)
-    calls = (lambda: backend.load("key"), lambda: backend.save("key", b"value"), lambda: backend.list_keys())
-    for call in calls:
-        began = time.monotonic()
-        with pytest.raises(StorageError, match="s3://state/x"):
-            await call()
-        assert time.monotonic() - began < 20
+@contextlib.contextmanager
+def silent() -> Any:
+    """Give a port where somebody listens and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
 
 
-async def test_an_endpoint_that_does_not_answer_fails_within_the_timeout(s3_server: S3Server) -> None:
-    """Somebody listens and says nothing: the operation raises within the stated timeout."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        options = s3_server.options | {"endpoint": f"http://127.0.0.1:{silent.getsockname()[1]}"}
-        backend = ObjectPersistenceBackend("s3://state/x", timeout_seconds=1, **options)
-        began = time.monotonic()
-        with pytest.raises(StorageError, match="s3://state/x"):
-            await backend.load("key")
-        assert time.monotonic() - began < 20
-
-
-async def test_a_batch_to_a_dead_endpoint_fails_within_the_timeout(s3_server: S3Server) -> None:
-    """A batch of many keys waits for the timeout once, not once for each of its keys, and names them all."""
+@pytest.mark.parametrize("unanswering", [dead, silent])
+def test_an_endpoint_that_does_not_answer_fails_within_the_timeout(
+    s3_server: servers.S3Server, unanswering: Callable[[], contextlib.AbstractContextManager[int]]
+) -> None:
+    """Every operation raises within the stated timeout; a batch waits once, not for each key, and names them all."""
     keys = [f"key:{number}" for number in range(5000)]
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        options = s3_server.options | {"endpoint": f"http://127.0.0.1:{silent.getsockname()[1]}"}
-        backend = ObjectPersistenceBackend("s3://state/x", timeout_seconds=1, **options)
-        for call in (
-            lambda: backend.batch_save(dict.fromkeys(keys, b"value")),
-            lambda: backend.batch_load(keys),
-            lambda: backend.batch_delete(keys),
-        ):
+    with unanswering() as port:
+        engine = engine_on(s3_server, "x", endpoint=f"http://127.0.0.1:{port}", timeout_seconds=0.5)
+        calls = (
+            lambda: engine.load("key"),
+            lambda: engine.save("key?>", b"value"),
+            lambda: engine.add("key", b"value"),
+            lambda: engine.list_keys(),
+            lambda: engine.open_reader("key"),
+        )
+        for call in calls:
+            began = time.monotonic()
+            with pytest.raises(StorageError, match="s3://state/x"):
+                call()
+            assert time.monotonic() - began < 3
+        batches = (
+            lambda: engine.batch_save(dict.fromkeys(keys, b"value")),
+            lambda: engine.batch_load(keys),
+            lambda: engine.batch_delete(keys),
+        )
+        for batch in batches:
             began = time.monotonic()
             with pytest.raises(BatchError, match="s3://state/x") as caught:
-                await call()
+                batch()
             assert time.monotonic() - began < 5
-            assert set(caught.value.failures) == set(keys)
-            failures = caught.value.failures.values()
-            assert {getattr(error, "errno", None) for error in failures} <= {errno.ETIMEDOUT, errno.EHOSTUNREACH}
+            failures = caught.value.failures
+            assert set(failures) == set(keys)
+            assert {getattr(error, "errno", None) for error in failures.values()} <= {
+                errno.ETIMEDOUT,
+                errno.EHOSTUNREACH,
+            }
 
 
-def test_an_unknown_address_is_refused() -> None:
-    """What is not the address of an object store is refused, without its credentials."""
-    with pytest.raises(ValueError, match="s3://bucket/prefix") as caught:
-        ObjectPersistenceBackend("ftp://user:s3cret@host/x")
-    assert "s3cret" not in str(caught.value)
+def test_an_interrupt_ends_a_waiting_call(s3_server: servers.S3Server) -> None:
+    """Ctrl-C ends a call, and a batch, to a server that hangs, within about a second; then everything works."""
+    with engine_on(s3_server, s3_server.new_prefix()) as engine:
+        engine.save("key", b"value")
+        calls: tuple[Callable[[], object], ...] = (
+            lambda: engine.load("key"),
+            lambda: engine.batch_load([f"key:{number}" for number in range(100)]),
+        )
+        s3_server.server.signal(signal.SIGSTOP)
+        try:
+            for call in calls:
+                began = time.monotonic()
+                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+                with pytest.raises(KeyboardInterrupt):
+                    call()
+                assert time.monotonic() - began < 2.5
+        finally:
+            s3_server.server.signal(signal.SIGCONT)
+        assert engine.load("key") == b"value"
 
 
-async def test_a_large_value_is_uploaded_in_parts(s3_server: S3Server) -> None:
-    """A value of several parts is written and read in chunks, and an aborted one leaves the old value."""
-    async with backend_on(s3_server, s3_server.new_prefix()) as backend:
-        chunk = bytes(range(256)) * 4096
-        async with backend.open_writer("large") as writer:
-            for _ in range(70):
-                await writer.write(chunk)
-        async with backend.open_reader("large") as reader:
-            assert reader is not None
-            assert reader.size == 70 * len(chunk)
-            while piece := await reader.read(len(chunk)):
-                assert piece == chunk
+@pytest.mark.parametrize(
+    ("name", "value", "wrong"),
+    [
+        ("allow_http", "true", "perhaps"),
+        ("allow_invalid_certificates", "true", "perhaps"),
+        ("connect_timeout", "5s", "long"),
+        ("default_content_type", "text/plain", None),
+        ("http1_only", "true", "perhaps"),
+        ("http2_keep_alive_interval", "5s", "long"),
+        ("http2_keep_alive_timeout", "5s", "long"),
+        ("http2_keep_alive_while_idle", "true", "perhaps"),
+        ("http2_max_frame_size", "16384", "large"),
+        ("http2_only", "false", "perhaps"),
+        ("pool_idle_timeout", "5s", "long"),
+        ("pool_max_idle_per_host", "4", "many"),
+        ("proxy_excludes", "127.0.0.1", None),
+        ("randomize_addresses", "true", "perhaps"),
+        ("read_timeout", "5s", "long"),
+        ("timeout", "5s", "long"),
+        ("user_agent", "test", "line\n"),
+        ("nonsense", None, "value"),
+        ("aws_allow_http", None, "true"),
+    ],
+)
+def test_options_of_the_http_client_are_taken(
+    s3_server: servers.S3Server, name: str, value: str | None, wrong: str | None
+) -> None:
+    """Each option of the client works; a wrong value, or an option of nobody, is told when the engine is made."""
+    if value is not None:
+        with engine_on(s3_server, "any", **{name: value}) as engine:
+            assert engine.load("missing") is None
+    if wrong is not None:
+        with pytest.raises(ValueError, match="s3://state/any"):
+            engine_on(s3_server, "any", **{name: wrong})
 
-        async def fail() -> None:
-            async with backend.open_writer("large") as writer:
-                for _ in range(40):
-                    await writer.write(b"x" * len(chunk))
-                raise ZeroDivisionError
 
-        with pytest.raises(ZeroDivisionError):
-            await fail()
-        assert [entry.size async for entry in backend.entries()] == [70 * len(chunk)]
-        async with backend.open_reader("large") as reader:
-            assert reader is not None
-            assert await reader.read(10) == chunk[:10]
+def test_a_proxy_is_asked(s3_server: servers.S3Server) -> None:
+    """The requests go to the proxy, and its password is told by no error, repr or pickle."""
+    proxy = f"http://me:s3cret@127.0.0.1:{servers.free_port()}"
+    with engine_on(s3_server, "any", proxy_url=proxy, timeout_seconds=1) as engine:
+        with pytest.raises(StorageError) as caught:
+            engine.load("key")
+        assert "s3cret" not in str(caught.value) + repr(engine) + repr(pickle.dumps(engine))
+    plain = engine_on(s3_server, "any", proxy_url="http://127.0.0.1:1")
+    assert b"proxy_url" in pickle.dumps(plain)
 
 
-def test_a_forked_child_is_told_to_be_spawned(s3_server: S3Server) -> None:
+@pytest.mark.parametrize("endpoint", ["http://a b", "http://", "http://host:99999"])
+def test_a_panic_of_the_client_is_an_error(s3_server: servers.S3Server, endpoint: str) -> None:
+    """What makes the client panic, which is no Exception, is a StorageError that names the key."""
+    with engine_on(s3_server, "any", endpoint=endpoint) as engine, pytest.raises(StorageError, match="'key'"):
+        engine.load("key")
+
+
+def test_a_value_is_streamed_in_constant_memory(s3_server: servers.S3Server) -> None:
+    """Writing and reading 96 MiB in chunks takes less than half of that in memory, and the bytes are the same."""
+    script = f"""
+import hashlib, resource
+from persistkit.engines.objects import ObjectEngine
+engine = ObjectEngine("s3://{s3_server.bucket}/{s3_server.new_prefix()}", **{s3_server.options!r})
+engine.save("small", b"value")
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before, written, read = peak(), hashlib.sha256(), hashlib.sha256()
+chunk = bytes(range(256)) * 4096
+with engine.open_writer("large") as writer:
+    for number in range(96):
+        writer.write(chunk[number:])
+        written.update(chunk[number:])
+with engine.open_reader("large") as reader:
+    while piece := reader.read(1 << 20):
+        read.update(piece)
+assert written.digest() == read.digest()
+print(peak() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", script], check=True, timeout=100, capture_output=True, text=True)
+    assert int(run.stdout) < 48
+
+
+def test_a_writer_that_fails_leaves_no_object(s3_server: servers.S3Server) -> None:
+    """An exception in the block, above the size of a part, leaves the old value or none, and no upload."""
+
+    def fail(key: str) -> None:
+        with engine.open_writer(key) as writer:
+            for _ in range(20):
+                writer.write(b"x" * MEBIBYTE)
+            raise ZeroDivisionError
+
+    with engine_on(s3_server, s3_server.new_prefix()) as engine:
+        engine.save("old", b"old")
+        for key in ("old", "new"):
+            with pytest.raises(ZeroDivisionError):
+                fail(key)
+        assert engine.batch_load(["old", "new"]) == [b"old", None]
+
+
+def test_a_reader_of_a_replaced_object_raises(s3_server: servers.S3Server) -> None:
+    """A reader never gives parts of two values."""
+    with engine_on(s3_server, s3_server.new_prefix()) as engine:
+        engine.save("key", b"old" * MEBIBYTE)
+        reader = engine.open_reader("key")
+        assert reader is not None
+        with reader:
+            assert reader.read(3) == b"old"
+            engine.save("key", b"new" * MEBIBYTE)
+            reader.seek(2 * MEBIBYTE)
+            with pytest.raises(StorageError, match="replaced meanwhile"):
+                reader.read(MEBIBYTE)
+        again = engine.open_reader("key")
+        assert again is not None
+        assert again.seek(-3, io.SEEK_END) == 3 * MEBIBYTE - 3
+        assert again.read() == b"new"
+
+
+def test_a_forked_child_is_told_to_be_spawned(s3_server: servers.S3Server) -> None:
     """A child of a process that has used an object store gets an error, and never hangs; the parent goes on."""
     script = f"""
 import os
-from persistkit import BlockingBackend, open_backend
+from persistkit.engines.objects import ObjectEngine
 from persistkit.errors import StorageError
-backend = BlockingBackend(open_backend("s3://{s3_server.bucket}/{s3_server.new_prefix()}", **{s3_server.options!r}))
-backend.save("parent", b"1")
+engine = ObjectEngine("s3://{s3_server.bucket}/{s3_server.new_prefix()}", **{s3_server.options!r})
+engine.save("parent", b"1")
 child = os.fork()
 if child == 0:
     try:
-        backend.load("parent")
+        engine.load("parent")
     except StorageError as error:
         os._exit(0 if "spawn" in str(error) else 1)
     os._exit(2)
 assert os.waitpid(child, 0)[1] == 0
-assert backend.load("parent") == b"1"
+assert engine.load("parent") == b"1"
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
-def test_a_child_forked_before_the_first_request_works(s3_server: S3Server) -> None:
-    """A backend made before the fork, and not used there, works in the child."""
+def test_a_child_forked_before_the_first_request_works(s3_server: servers.S3Server) -> None:
+    """An engine made before the fork, and not used there, works in the child."""
     script = f"""
 import os
-from persistkit import BlockingBackend, open_backend
-backend = BlockingBackend(open_backend("s3://{s3_server.bucket}/{s3_server.new_prefix()}", **{s3_server.options!r}))
+from persistkit.engines.objects import ObjectEngine
+engine = ObjectEngine("s3://{s3_server.bucket}/{s3_server.new_prefix()}", **{s3_server.options!r})
 child = os.fork()
 if child == 0:
-    backend.save("child", b"1")
+    engine.save("child", b"1")
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
-assert backend.load("child") == b"1"
+assert engine.load("child") == b"1"
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
@@ -274,20 +429,36 @@ assert backend.load("child") == b"1"
 def test_a_process_that_has_used_an_object_store_ends_well() -> None:
     """Of many processes that end right after their last answer, none is aborted by the client's threads."""
     script = """
-import asyncio, os, sys
+import os, sys
 from obstore.store import MemoryStore
-from persistkit.backends.objects import ObjectPersistenceBackend
-async def main():
-    backend = ObjectPersistenceBackend(MemoryStore())
-    await backend.batch_save({f"key:{number}": b"value" for number in range(100)})
+from persistkit.engines.objects import ObjectEngine
 ends = []
 for _ in range(60):
     child = os.fork()
     if child == 0:
-        asyncio.run(main())
+        ObjectEngine(MemoryStore()).batch_save({f"key:{number}": b"value" for number in range(100)})
         sys.exit()
     ends.append(os.waitpid(child, 0)[1])
 print([end for end in ends if end])
 """
     run = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
     assert run.stdout == "[]\n"
+
+
+def test_a_process_that_was_interrupted_ends_soon(s3_server: servers.S3Server) -> None:
+    """After Ctrl-C nobody waits for the call that hangs: the process ends within a few seconds, not at its timeout."""
+    with silent() as port:
+        options = s3_server.options | {"endpoint": f"http://127.0.0.1:{port}"}
+        script = f"""
+from persistkit.engines.objects import ObjectEngine
+engine = ObjectEngine("s3://state/x", timeout_seconds=60, **{options!r})
+print("asking", flush=True)
+engine.load("key")
+"""
+        command = [sys.executable, "-c", script]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "asking\n"
+            timer = threading.Timer(0.5, process.send_signal, (signal.SIGINT,))
+            timer.start()
+            assert process.wait(10) == -signal.SIGINT
