@@ -172,6 +172,11 @@ def test_an_owner_object_that_names_no_key_spoils_no_listing() -> None:
     with ObjectEngine(store) as engine:
         engine.save("a?>", b"1")
         engine.save("plain", b"2")
+        long = "k" * 5000
+        obstore.put(store, filename_for(long), b"3")
+        obstore.put(store, filename_for(long).replace(".bin", ".key"), long.encode())
+        assert [entry.size for entry in engine.entries() if entry.key is None] == [1]
+        obstore.delete(store, filename_for(long).replace(".bin", ".key"))
         for content in (b"k" * 5000, b"a\0b", b"\xff", b""):
             (owner,) = [found["path"] for found in obstore.list(store).collect() if found["path"].endswith(".key")]
             obstore.put(store, owner, content)
@@ -426,17 +431,24 @@ assert engine.load("child") == b"1"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
-def test_a_process_that_has_used_an_object_store_ends_well() -> None:
-    """Of many processes that end right after their last answer, none is aborted by the client's threads."""
-    script = """
-import os, sys
-from obstore.store import MemoryStore
+def test_a_process_ends_well_while_a_request_goes_on(s3_server: servers.S3Server) -> None:
+    """A process is not aborted that ends after its last answer, or while a request goes on and ends too."""
+    script = f"""
+import os, signal, sys, threading, time
 from persistkit.engines.objects import ObjectEngine
+class Slow:
+    sleep = staticmethod(time.sleep)
+    def __del__(self):
+        self.sleep(0.3)
 ends = []
-for _ in range(60):
+for number in range(10):
     child = os.fork()
     if child == 0:
-        ObjectEngine(MemoryStore()).batch_save({f"key:{number}": b"value" for number in range(100)})
+        engine = ObjectEngine("s3://{s3_server.bucket}/{s3_server.new_prefix()}", **{s3_server.options!r})
+        engine.batch_save({{f"key:{{number}}": b"value" for number in range(20)}})
+        if number % 2:
+            slow = Slow()
+            threading.Thread(target=engine.save, args=("large", bytes(20_000_000)), daemon=True).start()
         sys.exit()
     ends.append(os.waitpid(child, 0)[1])
 print([end for end in ends if end])

@@ -10,7 +10,7 @@ from functools import partial
 from typing import IO, Any, Final, cast
 
 from persistkit.arguments import BytesLike, check_timeout
-from persistkit.batches import attempt_each, paged, raise_failures
+from persistkit.batches import attempt_chunks, attempt_each, paged
 from persistkit.engine import Engine, Entry
 from persistkit.errors import BatchError, KeyCollisionError, StorageError
 from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
@@ -161,24 +161,20 @@ class ObjectEngine(Engine):
         return [loaded[key] for key in keys]
 
     def _batch_delete(self, keys: list[str]) -> None:
-        """Remove a thousand a request where no owner object has a say."""
-        failures: dict[str, Exception] = {}
-        places = {key: object_place(key) for key in keys}
-        plain = [key for key in keys if places[key][1] is None]
-        alone = [key for key in keys if places[key][1] is not None]
-        try:
-            for page in paged(plain, _DELETED_AT_ONCE):
-                if not self._bucket.remove_all(f"delete {len(page):,} keys", [places[key][0] for key in page]):
-                    # One answer for a thousand keys: asked again one by one, each tells its own.
-                    alone += page
-        except StorageError as error:  # nothing answers: every other request would wait for it again
-            failures.update(dict.fromkeys(keys, error))
-            alone = []
-        try:
-            self._attempt_each("batch_delete", alone, self._delete)
-        except BatchError as error:
-            failures.update(error.failures)
-        raise_failures("batch_delete", len(keys), failures)
+        def delete(page: list[str]) -> dict[str, Exception]:
+            places = {key: object_place(key) for key in page}
+            plain = [name for name, owner_name in places.values() if owner_name is None]
+            alone = [key for key, (_, owner_name) in places.items() if owner_name is not None]
+            # One answer for a thousand keys: asked again one by one, each tells its own.
+            if plain and not self._bucket.remove_all(f"delete {len(plain):,} keys", plain):
+                alone = page
+            try:
+                self._attempt_each("batch_delete", alone, self._delete)
+            except BatchError as error:
+                return error.failures
+            return {}
+
+        attempt_chunks("batch_delete", paged(keys, _DELETED_AT_ONCE), delete)
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         objects, keys = self._listed()

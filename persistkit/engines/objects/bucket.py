@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -16,7 +15,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from persistkit.batches import UNANSWERED
 from persistkit.engines.addresses import cause_without, hidden
 from persistkit.engines.objects.options import Place, is_panic
-from persistkit.engines.objects.workers import Workers, wait_for_calls
+from persistkit.engines.objects.workers import Workers
 from persistkit.errors import StorageError
 
 __all__ = ["PART_BYTES", "Bucket"]
@@ -174,7 +173,6 @@ class Bucket:
         global _runtime_process
         if _runtime_process is None:
             _runtime_process = os.getpid()
-            atexit.register(wait_for_calls)
         elif _runtime_process != os.getpid():
             raise StorageError(
                 f"{tried} in {self._place.shown!r}: a forked child cannot use object stores; "

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
-__all__ = ["Workers", "wait_for_calls"]
+__all__ = ["Workers"]
 
 T = TypeVar("T")
 
@@ -18,8 +16,6 @@ _IDLE_SECONDS: Final = 10.0
 _GRACE_SECONDS: Final = 1.0
 
 _here: Final = threading.local()
-# Those of every pool: what still runs when the process ends.
-_running: Final[set[Future[Any]]] = set()
 
 
 class Workers:
@@ -83,12 +79,10 @@ class Workers:
             future, work = task
             if not future.set_running_or_notify_cancel():
                 continue
-            _running.add(future)
             try:
                 future.set_result(work())
             except BaseException as error:
                 future.set_exception(error)
-            _running.discard(future)
             del task, future, work  # an idle thread keeps no value
 
     def _next_task(self) -> tuple[Future[Any], Callable[[], Any]] | None:
@@ -107,12 +101,3 @@ class Workers:
                         self._idle -= 1
                         self._threads -= 1
                         return None
-
-
-def wait_for_calls() -> None:
-    """Wait a second at most for what still runs: a call that ends while the interpreter does aborts the process."""
-    with suppress(KeyboardInterrupt):
-        wait(list(_running), _GRACE_SECONDS)
-        # The client's own threads still drop what they handed over when the last answer is there; one that wants
-        # the interpreter while it ends aborts the process, one exit in ten.
-        time.sleep(0.02)
