@@ -37,18 +37,12 @@ _ADVISORY_LOCK: Final = 7_310_579_411_218_433
 class PostgreSQLEngine(SQLEngine):
     """Values in one table of a PostgreSQL server, for a team.
 
-    Promises, beyond ``Engine``:
+    Promises, beyond ``Engine`` and ``SQLEngine``:
 
     * A save that returned is committed, and survives what the server's ``synchronous_commit`` says.
-    * A batch is one transaction: all of it is stored or deleted, or, when anything fails, nothing. Its ``BatchError``
-      then names every key.
-    * ``add`` and ``replace`` are atomic among all clients.
     * A request that was interrupted or got no answer in time may still be committed, whole.
-    * Keys are stored as bytes and ordered as bytes. A row of another program whose key cannot be a key is listed with
-      key None.
 
-    At most eight connections, opened as they are needed; a forked child opens its own. Readers and writers hold the
-    whole value in memory. The tables are made once, however many processes begin at the same time.
+    At most eight connections, opened as they are needed; a forked child opens its own.
 
     Args:
         address: ``postgresql://user@host:5432/database``, with options of libpq after a ``?``. A password is better
@@ -83,23 +77,37 @@ class PostgreSQLEngine(SQLEngine):
         super().__init__(table, create=create, read_only=read_only, timeout_seconds=timeout_seconds)
         self._options = _options_of(address)
         self._place = shown_address(address)
-        self._pool = _Pool()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin without connections: those of a parent process are not ours to use or to close."""
+        self._process = os.getpid()
+        self._is_seen = False
+        # One place for each connection, empty until it is opened; the one used last comes first.
+        self._places: LifoQueue[_Connection | None] = LifoQueue()
+        for _ in range(_CONNECTIONS):
+            self._places.put(None)
 
     def __repr__(self) -> str:
         return f"PostgreSQLEngine({self._place!r})"
 
     def __getstate__(self) -> dict[str, object]:
         options = {name: value for name, value in self._options.items() if not _is_secret(name)}
-        return {**self.__dict__, "_options": options, "_pool": None}
+        return {**self.__dict__, "_options": options, "_places": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__ |= state
-        self._pool = _Pool()
+        self._forget()
 
     def close(self) -> None:
         """Close the connections that are not in use; the next operation opens one anew."""
-        pool, self._pool = self._pool, _Pool()
-        pool.close()
+        idle = self._places
+        self._forget()
+        with suppress(Empty):
+            while True:
+                connection = idle.get_nowait()
+                if connection is not None:
+                    connection.close()
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
         statement = f'SELECT substring(value FROM %b FOR %b) FROM "{self.table}" WHERE key = %b'  # noqa: S608
@@ -126,25 +134,27 @@ class PostgreSQLEngine(SQLEngine):
 
     def _run(self, tried: str, subject: object, work: Callable[[Any], T]) -> T:
         """Run ``work`` on a connection, which is kept for others only if nothing went wrong."""
-        if self._pool.process != os.getpid():  # a forked child must not speak on its parent's connections
-            self._pool = _Pool()
-        pool = self._pool
+        if self._process != os.getpid():
+            self._forget()
+        places = self._places
         connection: _Connection | None = None
         try:
-            connection = pool.take(self._timeout_seconds)
+            place = places.get(timeout=self._timeout_seconds)
             try:
-                if connection is None:
-                    connection = self._connect()
-                if not pool.is_seen:
+                connection = place if place is not None and place.is_quiet() else self._connect()
+                if not self._is_seen:
                     self._see_table(connection)
-                    pool.is_seen = True
-                return work(connection)
+                    self._is_seen = True
+                answer = work(connection)
             except BaseException:
+                places.put(None)
                 if connection is not None:
                     connection.close()
                 raise
-            finally:
-                pool.give_back(connection)
+            places.put(connection)
+            return answer
+        except Empty:
+            failure = self._failure(tried.format(subject), TimeoutError(), is_late=True)
         except (psycopg.Error, OSError) as error:
             failure = self._failure(tried.format(subject), error, connection is not None and connection.is_late)
         raise failure  # outside of the except block, so that the driver's error is its cause only if it may be
@@ -171,6 +181,8 @@ class PostgreSQLEngine(SQLEngine):
         options = {"connect_timeout": max(2, round(self._timeout_seconds)), **self._options}
         connection = _Connection.connect("", autocommit=True, cursor_factory=_BinaryCursor, **options)
         connection.timeout_seconds = self._timeout_seconds
+        connection.poll = select.poll()
+        connection.poll.register(connection.fileno(), select.POLLIN)
         try:
             # Left to itself the planner sorts the whole table for each page of a listing.
             connection.execute("SET enable_sort = off")
@@ -205,7 +217,8 @@ class _BinaryCursor(psycopg.Cursor[Any]):
 class _Connection(psycopg.Connection[Any]):
     """A connection that closes itself when it is interrupted, or when the server is silent for too long."""
 
-    timeout_seconds = 30.0
+    timeout_seconds: float
+    poll: select.poll
     is_late = False
 
     def wait(self, gen: Generator[Any, Any, T], *_: object, **__: object) -> T:
@@ -237,49 +250,10 @@ class _Connection(psycopg.Connection[Any]):
 
     def is_quiet(self) -> bool:
         """Tell whether nothing came while it was idle: a readable idle connection means that the server closed it."""
-        if self._poll is None:
-            self._poll = select.poll()
-            self._poll.register(self.fileno(), select.POLLIN)
-        return not self._poll.poll(0)
-
-    _poll: select.poll | None = None
+        return not self.closed and not self.poll.poll(0)
 
     def __del__(self, *_: object) -> None:
         """Say nothing: the socket is closed with it, unless it is a parent's."""
-
-
-class _Pool:
-    """The connections of one process, the one used last first."""
-
-    def __init__(self) -> None:
-        self.process = os.getpid()
-        self.is_seen = False
-        self._slots: LifoQueue[_Connection | None] = LifoQueue()
-        for _ in range(_CONNECTIONS):
-            self._slots.put(None)
-
-    def take(self, timeout_seconds: float) -> _Connection | None:
-        """Return an idle connection, or None for a place in which to open one; either must be given back."""
-        try:
-            connection = self._slots.get(timeout=timeout_seconds)
-        except Empty:
-            raise TimeoutError from None
-        if connection is None or (not connection.closed and connection.is_quiet()):
-            return connection
-        connection.close()
-        return None
-
-    def give_back(self, connection: _Connection | None) -> None:
-        """Let others have the connection, or its place if it is closed."""
-        self._slots.put(connection if connection is not None and not connection.closed else None)
-
-    def close(self) -> None:
-        """Close the connections that are idle."""
-        with suppress(Empty):
-            while True:
-                connection = self._slots.get_nowait()
-                if connection is not None:
-                    connection.close()
 
 
 def _options_of(address: str) -> dict[str, Any]:

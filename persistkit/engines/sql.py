@@ -40,7 +40,18 @@ class Connection(Protocol):
 
 
 class SQLEngine(Engine):
-    """Values in one table. A subclass hands a connection to a function, for one statement or for a transaction.
+    """Values in one table of a database.
+
+    Promises, beyond ``Engine``:
+
+    * A batch is one transaction: all of it is stored or deleted, or, when anything fails, nothing. Its ``BatchError``
+      then names every key.
+    * ``add`` and ``replace`` are atomic among all programs that use the database.
+    * Keys are stored as bytes and ordered as bytes. A row of another program whose key cannot be a key is listed with
+      key None; sizes are those of the values, and times that cannot be are None.
+    * The tables are made once, however many processes begin at the same time.
+
+    Readers and writers hold the whole value in memory.
 
     Attributes:
         table: the name of the table; ``<table>_version`` keeps the version of its schema.
@@ -75,6 +86,7 @@ class SQLEngine(Engine):
         )
         self._delete_one = f'DELETE FROM "{table}" WHERE key = {mark}'  # noqa: S608
         self._select_one = f'SELECT {self.value_column} FROM "{table}" WHERE key = {mark}'  # noqa: S608
+        self._look_for_one = f'SELECT 1 FROM "{table}" WHERE key = {mark}'  # noqa: S608
 
     def _check_version(self, version: int | None) -> None:
         """Refuse a table that is not there, or that a later persistkit made."""
@@ -136,8 +148,7 @@ class SQLEngine(Engine):
         self._write("delete {!r}", key, self._delete_one, (key.encode(),))
 
     def _exists(self, key: str) -> bool:
-        statement = f'SELECT 1 FROM "{self.table}" WHERE key = {self.mark}'  # noqa: S608
-        return bool(self._read("look for {!r}", key, statement, (key.encode(),)))
+        return bool(self._read("look for {!r}", key, self._look_for_one, (key.encode(),)))
 
     def _key_count(self) -> int:
         ((count,),) = self._read("count the keys", None, f'SELECT count(*) FROM "{self.table}"')  # noqa: S608

@@ -32,20 +32,14 @@ _ADVICE: Final = {
 class SQLiteEngine(SQLEngine):
     """Values in one table of a SQLite file, for one machine.
 
-    Promises, beyond ``Engine``:
+    Promises, beyond ``Engine`` and ``SQLEngine``:
 
     * A save that returned is written through to the disk (WAL, ``synchronous=FULL``).
-    * A batch is one transaction: all of it is stored or deleted, or, when anything fails, nothing. Its ``BatchError``
-      then names every key.
-    * ``add`` and ``replace`` are atomic among all processes that write the file.
-    * Keys are stored as bytes and ordered as bytes. A row of another program whose key cannot be a key is listed with
-      key None.
     * Opened read only, neither the file nor its folder changes by one byte (``ReadOnlyDatabase``). A file without the
       table is never changed without ``create=True``.
 
-    One connection for all threads; readers and writers hold the whole value in memory. Several processes may share a
-    file; the tables are made once, however many of them begin at the same time. The connection is closed before a fork,
-    and parent and child open their own: SQLite would take the parent's locks for the child's, and lose its commits.
+    One connection serves all threads. It is closed before a fork, and parent and child open their own: SQLite would
+    take the parent's locks for the child's, and lose what the child commits.
 
     Args:
         address: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
@@ -98,7 +92,7 @@ class SQLiteEngine(SQLEngine):
         return f"SQLiteEngine({f'sqlite:///{self._path}'!r})"
 
     def __getstate__(self) -> dict[str, object]:
-        own = {"_reader", "_lock", "_connection"}
+        own = {"_reader", "_lock", "_connection", "_connection_mark"}
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -163,34 +157,30 @@ class SQLiteEngine(SQLEngine):
         waits = deadline = None
         while True:
             try:
-                return self._run_once(work)
-            except StorageError as error:
-                raise StorageError(f"{tried.format(subject)} in {self!r}: {error}", errno=error.errno) from error
-            except sqlite3.Error as error:
+                if self._read_only:
+                    self._see_table()
+                    return self._reader.run(work)
+                with self._lock:
+                    connection = self._connection or self._connect()
+                    try:
+                        return work(connection)
+                    except BaseException:
+                        if connection.in_transaction:
+                            self._disconnect()  # which rolls back
+                        raise
+            except (sqlite3.Error, StorageError) as error:
                 code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-                if code not in BUSY:
-                    advice = _ADVICE.get(code, "")
-                    raise StorageError(f"{tried.format(subject)} in {self!r}: {error}{advice}") from error
-                # SQLite's own waiting would not end by Ctrl-C, and would keep other threads from reading.
-                if waits is None or deadline is None:
-                    waits, deadline = pauses(), time.monotonic() + self._timeout_seconds
-                elif time.monotonic() > deadline:
-                    reason = f"another process kept it locked for {self._timeout_seconds:g} s"
-                    raise StorageError(f"{tried.format(subject)} in {self!r}: {reason}", errno=ETIMEDOUT) from error
-            time.sleep(next(waits))
-
-    def _run_once(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._read_only:
-            self._see_table()
-            return self._reader.run(work)
-        with self._lock:
-            connection = self._connection or self._connect()
-            try:
-                return work(connection)
-            except BaseException:
-                if connection.in_transaction:
-                    self._disconnect()  # which rolls back
-                raise
+                reason, number = f"{error}{_ADVICE.get(code, '')}", getattr(error, "errno", None)
+                if code in BUSY:
+                    # SQLite's own waiting would not end by Ctrl-C, and would keep other threads from reading.
+                    now = time.monotonic()
+                    if waits is None or deadline is None:
+                        waits, deadline = pauses(), now + self._timeout_seconds
+                    if now < deadline:
+                        time.sleep(next(waits))
+                        continue
+                    reason, number = f"another process kept it locked for {self._timeout_seconds:g} s", ETIMEDOUT
+                raise StorageError(f"{tried.format(subject)} in {self!r}: {reason}", errno=number) from error
 
     def _connect(self) -> sqlite3.Connection:
         self._see_file()

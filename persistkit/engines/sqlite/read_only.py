@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from errno import ENOENT, ETIMEDOUT
 from itertools import chain, repeat
 from pathlib import Path
@@ -92,8 +92,14 @@ class ReadOnlyDatabase:
             try:
                 with self._lock:
                     opened = self._open(before)
-                    with nullcontext() if opened.is_kept else closing(opened.connection):
+                    try:
                         answer = work(opened.connection)
+                    except BaseException:
+                        self._close()  # a transaction may be open
+                        raise
+                    finally:
+                        if not opened.is_kept:
+                            opened.connection.close()
                 if opened.is_locking or (not before.is_young() and self._look() == before):
                     return answer
             except sqlite3.Error as error:
@@ -145,7 +151,9 @@ class ReadOnlyDatabase:
             return self._kept[1]
         self._close()
         opened = _open(state)
-        if opened.is_kept and not state.is_young():
+        if opened.is_kept and state.is_young():
+            return opened._replace(is_kept=False)
+        if opened.is_kept:
             self._kept = state, opened
         return opened
 
