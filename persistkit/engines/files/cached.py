@@ -19,6 +19,7 @@ from typing import Final
 __all__ = ["CachedReader"]
 
 _MAX_BYTES: Final = 65_536
+_ENCODING: Final = sys.getfilesystemencoding()
 _OPENAT2: Final = 437
 _AT_FDCWD: Final = -100
 _RESOLVE_CACHED: Final = 0x20
@@ -43,7 +44,7 @@ class CachedReader:
             self._supported = self._prepare()
         if not self._supported:
             return None
-        descriptor = self._call(_OPENAT2, _AT_FDCWD, os.fsencode(path), self._how, len(self._how))
+        descriptor = self._call(_OPENAT2, _AT_FDCWD, path.encode(_ENCODING, "surrogateescape"), self._how, len(self._how))
         if descriptor < 0:
             self._supported = self._errno() not in _UNSUPPORTED
             return None
