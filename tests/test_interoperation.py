@@ -16,9 +16,9 @@ import pytest
 from servers import S3Server
 
 import persistkit
-from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
-from persistkit.backends import open_backend
-from persistkit.backends.objects import ObjectPersistenceBackend
+from persistkit import EngineBackend, FilePersistenceBackend, MemoryPersistenceBackend, open_engine
+from persistkit.engines.memory import MemoryEngine
+from persistkit.engines.objects import ObjectEngine
 from persistkit.errors import ReadOnlyError, StorageError
 
 WORKERS = """
@@ -201,18 +201,19 @@ def test_a_pickled_store_is_reopened_by_a_new_process(tmp_path: Path) -> None:
 
 
 PICKLED: dict[str, Callable[[Path], Any]] = {
-    "files": lambda folder: FilePersistenceBackend(folder, fsync=False),
-    "sqlite": lambda folder: open_backend(f"sqlite:///{folder}/state.db", create=True, table="runs", timeout_seconds=5),
-    "postgresql": lambda _: open_backend("postgresql://me:s3cret@host/db?sslmode=require&password=s3cret"),
-    "redis": lambda _: open_backend("rediss://me:s3cret@host/1", namespace="runs:", timeout_seconds=5),
-    "s3": lambda _: open_backend(
+    "files": lambda folder: open_engine(folder, fsync=False),
+    "sqlite": lambda folder: open_engine(f"sqlite:///{folder}/state.db", create=True, table="runs", timeout_seconds=5),
+    "postgresql": lambda _: open_engine("postgresql://me:s3cret@host/db?sslmode=require&password=s3cret"),
+    "redis": lambda _: open_engine("rediss://me:s3cret@host/1", namespace="runs:", timeout_seconds=5),
+    "s3": lambda _: open_engine(
         "s3://bucket/runs",
         endpoint="http://127.0.0.1:1",
         region="us-east-1",
         access_key_id="s3cret",
         secret_access_key="s3cret",  # noqa: S106
     ),
-    "blocking": lambda folder: BlockingBackend(FilePersistenceBackend(folder)),
+    "backend": lambda _: EngineBackend(open_engine("rediss://me:s3cret@host/1")),
+    "backend of files": lambda folder: FilePersistenceBackend(folder, fsync=False),
     "store": lambda _: persistkit.open("postgresql://me:s3cret@host/db"),
     "read only store": lambda folder: persistkit.open(folder, read_only=True),
 }
@@ -242,10 +243,11 @@ def test_what_cannot_be_reopened_is_not_pickled() -> None:
 
     with_secret = S3Store("bucket", config={"region": "us-east-1", "access_key_id": "k", "secret_access_key": "s3cret"})
     refused: list[tuple[Any, str]] = [
+        (MemoryEngine(), r"open a directory: persistkit\.open"),
         (MemoryPersistenceBackend(), r"open a directory: persistkit\.open"),
         (persistkit.open("memory:"), r"open a directory: persistkit\.open"),
-        (ObjectPersistenceBackend(MemoryStore()), "s3://bucket/prefix"),
-        (ObjectPersistenceBackend(with_secret), "s3://bucket/prefix"),
+        (ObjectEngine(MemoryStore()), "s3://bucket/prefix"),
+        (ObjectEngine(with_secret), "s3://bucket/prefix"),
     ]
     for backend, advice in refused:
         with pytest.raises(TypeError, match=advice):
@@ -256,10 +258,11 @@ def test_a_script_of_one_line_needs_no_closing(tmp_path: Path) -> None:
     """A plain script that never closes its stores ends by itself, and silently."""
     script = """
 import asyncio, persistkit
+from persistkit import EngineBackend
 for address in ("results", "sqlite:///state.db", "memory:"):
     store = persistkit.open(address, create=True)
     store["key"] = 1
-    asyncio.run(store.backend.save("other", b"1"))
+    asyncio.run(EngineBackend(store.engine).save("other", b"1"))
     assert store["key"] == 1
 """
     assert run(script, tmp_path) == ""
