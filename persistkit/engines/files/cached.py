@@ -44,7 +44,8 @@ class CachedReader:
             self._supported = self._prepare()
         if not self._supported:
             return None
-        descriptor = self._call(_OPENAT2, _AT_FDCWD, path.encode(_ENCODING, "surrogateescape"), self._how, len(self._how))
+        encoded = path.encode(_ENCODING, "surrogateescape")
+        descriptor = self._call(_OPENAT2, _AT_FDCWD, encoded, self._how, len(self._how))
         if descriptor < 0:
             self._supported = self._errno() not in _UNSUPPORTED
             return None
