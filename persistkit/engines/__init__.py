@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlunsplit
 
 from persistkit.engine import Engine
-from persistkit.engines.addresses import bucket_url, server_url
+from persistkit.engines.addresses import bucket_url, check_path, server_url
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import StorageError
 
@@ -88,7 +88,9 @@ def shown_address(address: str | PathLike[str]) -> str:
     text = str(address)
     found = _SCHEME.match(text)
     scheme = found[1].lower() if found else ""
-    if isinstance(address, PathLike) or scheme in ("", "file", "memory") or _is_path(text):
+    if isinstance(address, PathLike) or scheme in ("", "memory") or (scheme == "file" and "@" not in text):
+        return text
+    if _is_path(text):
         return text
     if scheme not in _ENGINES:
         return f"{scheme}:..."
@@ -101,7 +103,9 @@ def shown_address(address: str | PathLike[str]) -> str:
     except ValueError:  # what in it is secret cannot be told
         return f"{scheme}://..."
     user, at, host = url.netloc.rpartition("@")
-    return f"{url.scheme}://{user.partition(':')[0]}{at}{host}{url.path}"
+    # Databases of Redis are numbers: anything else may be a password in the wrong place.
+    path = "/..." if _ENGINES[scheme] is _REDIS and url.path.strip("/0123456789") else url.path
+    return f"{url.scheme}://{user.partition(':')[0]}{at}{host}{path}"
 
 
 def _opened(address: str | PathLike[str], create: bool, read_only: bool, options: dict[str, Any]) -> Engine:
@@ -145,9 +149,10 @@ def _path_of_url(rest: str) -> Path:
     if rest.startswith("//"):
         host, slash, path = rest[2:].partition("/")
         if host not in ("", "localhost"):
+            host = host.rpartition("@")[2]
             raise ValueError(
-                f"open 'file:{rest}': a file: URL with the host {host!r} leads to another machine; "
-                "mount it and write its path, or write file:///path"
+                f"open 'file://{host}/...': a file: URL with a host leads to another machine; mount it and write its "
+                "path, or write file:///path"
             )
         rest = slash + path
     return Path(unquote(rest))
@@ -156,6 +161,7 @@ def _path_of_url(rest: str) -> Path:
 def _open_directory(path: Path, create: bool, options: dict[str, Any]) -> Engine:
     from persistkit.engines.files import FileEngine
 
+    check_path(path)
     if not create and not path.exists():
         raise StorageError(f"open {str(path)!r}: it does not exist{_near(path)}; to make a new store write create=True")
     return _made(FileEngine, (path,), {"create": create, **options})

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
 
-__all__ = ["bucket_url", "cause_without", "hidden", "server_url"]
+__all__ = ["bucket_url", "cause_without", "check_path", "hidden", "server_url"]
 
 
 _SERVER: Final = re.compile(r"([^:/]+://[^@/?#]*@)?[^@]*")
+
+
+# As it was written, and as Path writes it. Two letters at least: `C:/results` is a path.
+_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Refuse an address where a path is taken, unless there is such a path.
+
+    Raises:
+        ValueError: it is an address. The message holds nothing of it but the scheme.
+    """
+    text = os.fspath(path)
+    found = _URL.match(text)
+    if found and not os.path.exists(text):  # noqa: PTH110 - Path raises where a name is too long
+        raise ValueError(
+            f"this is no path but an address, of the scheme {found[1]!r}; persistkit.open(address) opens it, and a "
+            "directory of that name is given by its absolute path"
+        )
 
 
 def server_url(address: str) -> SplitResult:

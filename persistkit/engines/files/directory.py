@@ -14,6 +14,7 @@ from typing import IO, TypeAlias, TypeVar
 from persistkit.arguments import BytesLike, check_key, check_timeout
 from persistkit.batches import raise_failures
 from persistkit.engine import Engine, Entry
+from persistkit.engines.addresses import check_path
 from persistkit.engines.files import atomic
 from persistkit.engines.files.atomic import create_file, discard, modified_at, new_temp, refused, rename, sync_path
 from persistkit.engines.files.batches import at_once, attempt_all, uninterrupted
@@ -88,6 +89,7 @@ class FileEngine(Engine):
         check_timeout(timeout_seconds)
         if not os.fspath(base_dir) or "\0" in os.fspath(base_dir):
             raise StorageError(f"open the directory {os.fspath(base_dir)!r}: not a path", errno=errno.EINVAL)
+        check_path(base_dir)
         self.base_dir = Path(base_dir).absolute()
         self.fsync = fsync
         # Measured with 64 saves awaited at the same time: syncs share the journal's commits, all else Python's lock.

@@ -20,7 +20,7 @@ try:
     from persistkit.engines.objects.names import NamedKey, key_in, object_name, object_place, read_names
     from persistkit.engines.objects.options import place_of
     from persistkit.engines.objects.reader import ObjectReader
-    from persistkit.engines.objects.workers import Workers
+    from persistkit.engines.objects.threads import CallThreads
 except ImportError as error:
     raise ImportError('object stores need one more package: pip install "persistkit[s3]"') from error
 
@@ -82,8 +82,8 @@ class ObjectEngine(Engine):
         self._address = address
         self._timeout_seconds = timeout_seconds
         self._place = place_of(address, timeout_seconds, options)
-        self._workers = Workers(_THREADS)
-        self._bucket = Bucket(self._place, timeout_seconds, self._workers)
+        self._call_threads = CallThreads(_THREADS)
+        self._bucket = Bucket(self._place, timeout_seconds, self._call_threads)
 
     def __repr__(self) -> str:
         return f"ObjectEngine({self._place.shown!r})"
@@ -257,4 +257,4 @@ class ObjectEngine(Engine):
         return objects, read_names(names, owners)
 
     def _attempt_each(self, operation: str, keys: list[str], work: Any) -> None:
-        attempt_each(operation, keys, work, lambda attempt: self._workers.run_together(attempt, len(keys)))
+        attempt_each(operation, keys, work, lambda attempt: self._call_threads.run_together(attempt, len(keys)))

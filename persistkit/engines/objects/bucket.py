@@ -15,7 +15,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from persistkit.batches import UNANSWERED
 from persistkit.engines.addresses import cause_without, hidden
 from persistkit.engines.objects.options import Place, is_panic
-from persistkit.engines.objects.workers import Workers
+from persistkit.engines.objects.threads import CallThreads
 from persistkit.errors import StorageError
 
 __all__ = ["PART_BYTES", "Bucket"]
@@ -43,14 +43,14 @@ class Bucket:
     Args:
         place: where, with the store of obstore and what is secret about it.
         timeout_seconds: for one request, new tries included; large values get a second more a MiB.
-        workers: the threads that wait for the answers.
+        threads: those that wait for the answers.
     """
 
-    def __init__(self, place: Place, timeout_seconds: float, workers: Workers) -> None:
+    def __init__(self, place: Place, timeout_seconds: float, threads: CallThreads) -> None:
         self._place = place
         self._store = place.store
         self._timeout_seconds = timeout_seconds
-        self._workers = workers
+        self._call_threads = threads
         self._is_seen = False
 
     def get(self, tried: str, name: str) -> bytes | None:
@@ -156,7 +156,7 @@ class Bucket:
         """Return the answer to one request; missing, existing and replaced objects as obstore's errors."""
         self._check_process(tried)
         try:
-            return self._workers.run(work, self._timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND)
+            return self._call_threads.run(work, self._timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND)
         except (FileNotFoundError, AlreadyExistsError, PreconditionError) as error:
             return error
         except (BaseError, OSError, ValueError) as error:

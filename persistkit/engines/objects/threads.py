@@ -1,4 +1,4 @@
-"""Workers: threads for calls that do not answer Ctrl-C, so that whoever waits for them does."""
+"""CallThreads: threads for calls that do not answer Ctrl-C, so that whoever waits for them does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
-__all__ = ["Workers"]
+__all__ = ["CallThreads"]
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ _GRACE_SECONDS: Final = 1.0
 _here: Final = threading.local()
 
 
-class Workers:
+class CallThreads:
     """A pool of daemon threads, started when needed and ended after ten seconds without work.
 
     Args:
