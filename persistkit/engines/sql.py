@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from time import time_ns
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from persistkit.arguments import BytesLike, check_timeout, chunked, key_of
+from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, chunked, key_of
 from persistkit.engine import Engine, Entry
 from persistkit.engines.read_only import refusal
 from persistkit.errors import BatchError, StorageError
@@ -177,9 +178,12 @@ class SQLEngine(Engine):
 
     def _batch_delete(self, keys: list[str]) -> None:
         def statements(connection: Connection) -> None:
-            connection.cursor().executemany(self._delete_one, [(key.encode(),) for key in sorted(keys)])
+            self._delete_many(connection, [key.encode() for key in sorted(keys)])
 
         self._transact("delete a batch of {:,} keys", keys, statements)
+
+    def _delete_many(self, connection: Connection, keys: list[bytes]) -> None:
+        connection.cursor().executemany(self._delete_one, [(key,) for key in keys])
 
     def _transact(self, tried: str, keys: list[str], statements: Callable[[Connection], None]) -> None:
         self._refuse_if_read_only(tried, len(keys))
@@ -208,7 +212,7 @@ class SQLEngine(Engine):
                     yield Entry(key, size, moment(modified))
 
     def _list_keys(self, prefix: str) -> list[str]:
-        return [key for page in self._pages("key", prefix) for (raw,) in page if (key := key_of(raw)) is not None]
+        return [key for page in self._pages("key", prefix) for key in _keys(page)]
 
     def _pages(self, columns: str, prefix: str) -> Iterator[list[Any]]:
         """Iterate over rows in the order of the keys' bytes; no page is a snapshot of the next one."""
@@ -233,6 +237,15 @@ class SQLEngine(Engine):
 
 def _row(key: str, value: BytesLike) -> tuple[bytes, int, int, bytes]:
     return key.encode(), len(value), time_ns() // 1000, bytes(value)
+
+
+def _keys(page: list[tuple[bytes]]) -> list[str]:
+    # Decoded as one text, which takes a third of the time; where that is in doubt, one by one.
+    with suppress(UnicodeDecodeError):
+        keys = b"\0".join([raw for (raw,) in page]).decode().split("\0")
+        if len(keys) == len(page) and max(map(len, keys)) <= MAX_KEY_BYTES // 4:
+            return keys
+    return [key for (raw,) in page if (key := key_of(raw)) is not None]
 
 
 def moment(microseconds: object) -> datetime | None:
