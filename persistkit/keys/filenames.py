@@ -68,19 +68,19 @@ _CARRIES: Final = {
 }
 _CHANGES: Final = {byte: _CARRIES[byte, 0] - {0} for byte in _UNKNOWNS}
 
-# Up to how many places in doubt every key is found, whatever stands there; and for keys of few kinds of characters, up
-# to how many for certain, and how many when time allows. A name that no key fits costs a millisecond with the certain.
+# Up to how many places in doubt every key is found for certain, whatever stands there; and keys of few kinds of
+# characters. A name that no key fits costs up to three milliseconds with these.
 _CERTAIN_PLACES: Final = 9
 _COMPLETE_PLACES: Final = 11
 _FEW_KINDS: Final = [
-    *((bytes([byte]), _MAX_UNCUT_BYTES, _MAX_UNCUT_BYTES) for byte in _UNKNOWNS),
-    *((bytes([_UNDERSCORE, special]), 22, 30) for special in _SPECIALS),
-    (b"_/:", 16, 22),
-    (b"_\\:", 16, 22),
-    (b'_":', 16, 20),
-    (b"_/:?", 14, 18),
-    *((bytes([_UNDERSCORE, *pair]), 12, 16) for pair in combinations(_SPECIALS, 2)),
-    (_UNKNOWNS, 4, 4),
+    *((bytes([byte]), _MAX_UNCUT_BYTES) for byte in _UNKNOWNS),
+    *((bytes([_UNDERSCORE, special]), 26) for special in _SPECIALS),
+    (b"_/:", 18),
+    (b"_\\:", 18),
+    (b'_":', 16),
+    (b"_/:?", 16),
+    *((bytes([_UNDERSCORE, *pair]), 12) for pair in combinations(_SPECIALS, 2)),
+    (_UNKNOWNS, 4),
 ]
 _SECONDS: Final = 50.0
 _FIRST_NAMES: Final = 1000
@@ -159,21 +159,14 @@ def alternatives(key: str) -> tuple[str, ...]:
         ('a>_',)
     """
     data = key.encode()
-    places = [place for place, byte in enumerate(data) if byte in _UNKNOWNS]
-    if not _CERTAIN_PLACES < len(places) <= _COMPLETE_PLACES:
-        others = (other for other in _sharing(data) if other != data)
-        return tuple(other.decode() for other in islice(others, _MAX_ALTERNATIVES))
-    from persistkit.keys.lattice import solutions
-
-    exponents = [len(data) - 1 - place for place in places]
-    target = sum((data[place] - _UNDERSCORE) * pow(33, len(data) - 1 - place, _MASK + 1) for place in places)
-    found = set()
-    for digits in solutions(exponents, target).tolist():
-        other = bytearray(data)
-        for place, digit in zip(places, digits, strict=True):
-            other[place] = _UNDERSCORE + digit
-        found.add(bytes(other))
-    return tuple(other.decode() for other in sorted(found - {data})[:_MAX_ALTERNATIVES])
+    found = {data}
+    filename = filename_for(key)
+    if len(data) <= _MAX_UNCUT_BYTES and _CERTAIN_PLACES < filename.count("_") <= _COMPLETE_PLACES:
+        solver = _solver_for([filename])
+        for _ in solver.rounds(certain=False, seconds=0):
+            found.update(*(keys for _, keys, _ in solver.iter_keys()))
+    others = [other.decode() for other in _all_sharing(found) if other != data]
+    return tuple(others[:_MAX_ALTERNATIVES])
 
 
 def needs_owner_file(key: str) -> bool:
@@ -181,8 +174,8 @@ def needs_owner_file(key: str) -> bool:
 
     True when the filename has 252 bytes or more, when it is shared because hashes agree without the modulus (``a?>``
     and ``a>_``), and when the key has more than 9 special characters and underscores, unless these are of few kinds:
-    one kind in any number, underscores and one other up to 22, underscores and two others up to 12, some usual
-    kinds more: ``_ / :``, ``_ \ :`` and ``_ " :`` up to 16, ``_ / : ?`` up to 14.
+    one kind in any number, underscores and one other up to 26, underscores and two others up to 12; of kinds that
+    are usual together, ``_ / :`` and ``_ \ :`` up to 18, ``_ " :`` and ``_ / : ?`` up to 16.
 
     Where it is False, ``candidates_of`` gives exactly ``key`` for its filename, complete, whatever else is listed and
     however long that may take. A second key with the same filename is an accident of less than one in 10 ** 7 keys
@@ -230,7 +223,7 @@ def _is_unsure(data: bytes, text: str) -> bool:
 
 @cache
 def _certain_places(kinds: frozenset[int]) -> int:
-    return max(most for letters, most, _ in [*_FEW_KINDS, (_UNKNOWNS, _CERTAIN_PLACES, 0)] if kinds.issubset(letters))
+    return max(most for letters, most in [*_FEW_KINDS, (_UNKNOWNS, _CERTAIN_PLACES)] if kinds.issubset(letters))
 
 
 def candidates_of(filenames: Iterable[str], *, thorough: bool = True) -> list[KeyCandidates]:
@@ -303,7 +296,7 @@ def _solver_for(names: list[str]) -> Solver:
 def _candidates(filename: str, found: list[bytes], *, complete: bool) -> KeyCandidates:
     if len(found) == 1 and ("__" not in filename or not _collides(found[0])):
         return KeyCandidates(filename, (found[0].decode(),), complete)
-    keys = sorted({same for key in found for same in islice(_sharing(key), _MAX_ALTERNATIVES + 1)})
+    keys = _all_sharing(found)
     few = 0 < len(keys) <= _MAX_ALTERNATIVES
     return KeyCandidates(filename, tuple(key.decode() for key in keys[:_MAX_ALTERNATIVES]), complete and few)
 
@@ -352,3 +345,7 @@ def _sharing(data: bytes) -> Iterator[bytes]:
         pieces += [data[end : run.start()]], list(islice(_variants(run[0]), _MAX_ALTERNATIVES + 1))
         end = run.end()
     return map(b"".join, product(*pieces, [data[end:]]))
+
+
+def _all_sharing(keys: Iterable[bytes]) -> list[bytes]:
+    return sorted({same for key in keys for same in islice(_sharing(key), _MAX_ALTERNATIVES + 1)})

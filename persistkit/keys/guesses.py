@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -62,6 +63,7 @@ _KINDS: Final = bytes(
 )
 _NUMBERS: Final = {byte: number for number, byte in enumerate(sorted(_SPECIALS + b"_"))}
 _TRUST: Final = 1.0
+_USUAL: Final = 6
 _Context = tuple[object, ...]
 
 
@@ -70,12 +72,14 @@ class Likelihoods:
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
         self._counts: dict[_Context, dict[int, int]] = {}
+        self._kinds: Counter[bytes] = Counter()
         for key in (*(example.encode() for example in _EXAMPLES), *keys):
             self.learn(key)
 
     def learn(self, key: bytes) -> None:
         """Count what stands at the places in doubt of a key."""
         text = key.translate(_SANITIZED)
+        self._kinds[bytes(sorted(set(key).intersection(_NUMBERS) | {ord("_")}))] += 1
         for run, contexts in _contexts(text):
             code = 0
             for byte in key[run.start() : run.end()]:
@@ -83,6 +87,10 @@ class Likelihoods:
             for context in contexts:
                 counts = self._counts.setdefault(context, {})
                 counts[code] = counts.get(code, 0) + 1
+
+    def usual_kinds(self) -> list[bytes]:
+        """Return the few sets of characters that most keys are made of at their places in doubt."""
+        return [kinds for kinds, _ in self._kinds.most_common(_USUAL)]
 
     def of(self, text: bytes) -> list[tuple[int, Reals]]:
         """Return the start and the probabilities, one axis per place, of each run of places in a sanitized text."""

@@ -25,7 +25,6 @@ subtracted from t, and nine remain.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
@@ -40,17 +39,7 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
     Reals = NDArray[np.float64]
 
-__all__ = [
-    "DIGITS",
-    "DIMENSIONS",
-    "Lattice",
-    "all_guesses",
-    "lattice_at",
-    "lattices_of",
-    "solutions",
-    "weighted",
-    "weights_of",
-]
+__all__ = ["DIGITS", "DIMENSIONS", "Lattice", "all_guesses", "lattices_of", "weighted"]
 
 DIMENSIONS: Final = 9
 
@@ -66,11 +55,6 @@ _IS_DIGIT: Final = np.isin(np.arange(-_FAR, _FAR + 1), DIGITS)
 _BLOCK: Final = 1 << 13
 _STEP_BITS: Final = 8
 _INVERSES: Final = np.array([pow(odd | 1, -1, 1 << _STEP_BITS) for odd in range(1 << _STEP_BITS)], np.int64)
-
-
-def weights_of(exponents: Sequence[int]) -> Words:
-    """Return 33 ** exponent modulo 2 ** 64 of each exponent."""
-    return np.array([pow(33, exponent, _MODULUS) for exponent in exponents], np.uint64)
 
 
 class Lattice:
@@ -128,22 +112,13 @@ class Lattice:
 
 def lattices_of(patterns: Sequence[tuple[int, ...]]) -> list[Lattice]:
     """Return the lattice of each pattern of exponents; all have the same number of places, at least five."""
-    weights = np.array([weights_of(pattern) for pattern in patterns])
+    weights = np.array([[pow(33, exponent, _MODULUS) for exponent in pattern] for pattern in patterns], np.uint64)
     if flint is None:
         bases, coordinates = _reduced(weights)
     else:
         pairs = [_reduced_by_flint(row.tolist()) for row in weights]
         bases, coordinates = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
     return list(map(Lattice, weights, bases, coordinates))
-
-
-def solutions(exponents: Sequence[int], target: int) -> Integers:
-    """Return all digits, one row per solution, at five to eleven places, whose sum is ``target``."""
-    lattice, factor = lattice_at(exponents[:DIMENSIONS])
-    guesses = all_guesses(len(exponents) - DIMENSIONS)
-    rests = np.uint64(target % _MODULUS) - weighted(guesses, weights_of(exponents[DIMENSIONS:]))
-    rows, digits = lattice.solutions(rests * factor)
-    return np.concatenate([digits, guesses[rows]], axis=1)
 
 
 def all_guesses(places: int) -> Integers:
@@ -155,18 +130,6 @@ def weighted(digits: Integers, weights: Words) -> Words:
     """Return the sum of digits times weights of each row."""
     sums: Words = (digits.view(np.uint64) * weights).sum(axis=-1, dtype=np.uint64)
     return sums
-
-
-def lattice_at(exponents: Sequence[int]) -> tuple[Lattice, np.uint64]:
-    """Return the lattice of these exponents and the factor that a target must be multiplied by before it is asked."""
-    lowest = min(exponents)
-    factor = pow(33, -lowest, _MODULUS)
-    return _lattice(tuple(exponent - lowest for exponent in exponents)), np.uint64(factor)
-
-
-@lru_cache(maxsize=1024)
-def _lattice(pattern: tuple[int, ...]) -> Lattice:
-    return lattices_of([pattern])[0]
 
 
 def _reduced_by_flint(weights: list[int]) -> tuple[Integers, Words]:

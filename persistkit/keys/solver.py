@@ -9,10 +9,11 @@ end, and the same sum form a group, which is solved once, in three stages:
    the quickest for paths, which all have different places, and it reaches 22 places.
 2. *Up to eleven places*: all solutions, by ``lattice``.
 3. *More places*: nine by lattice, the others guessed in the order of ``guesses``, in rounds: every group gets the same
-   effort before any gets more, and what one round solved teaches the next.
+   effort before any gets more, and what was solved teaches the guesses. Among them once more few kinds of characters,
+   those that most of the solved keys have. Twelve and thirteen places come to an end: all texts were tried.
 
-A text that fits is an accident with a probability of (texts tried for this group) / 2 ** 64. No stage tries more than
-1.8 * 10 ** 12, so less than one name in 10 ** 7 is taken for another.
+A text that fits is an accident with a probability of (texts tried for this group) / 2 ** 64. Where that is more than
+10 ** -7, and not all texts were tried, the key found is said to be incomplete.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
+from operator import mul
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FewKinds", "Solver"]
 
-FewKinds = Sequence[tuple[bytes, int, int]]
+FewKinds = Sequence[tuple[bytes, int]]
 
 _UNDERSCORE: Final = np.uint8(ord("_"))
 _START: Final = np.uint64(5381)
@@ -62,8 +65,10 @@ _MOST_PLACES: Final = 11  # at which all texts are tried
 _FEWEST_PLACES: Final = 5  # for which a lattice is worth it, and exact in floating point
 _BATCH: Final = 256
 _TARGETS: Final = 1 << 12
-_ROUNDS: Final = (64, 512, 1800)  # guesses, each of 10 ** 9 texts; 1,000 are all there are at twelve places
+_ROUNDS: Final = (64, 512, 2000, 10_000)  # guesses, each of 10 ** 9 texts; at 12 and 13 places these are all
+_MOST_TEXTS: Final = 10**-7 * 2**64
 _LESSONS: Final = 2000
+_MOST_SUMS: Final = 1 << 20
 
 
 class Solver:
@@ -72,7 +77,7 @@ class Solver:
     Args:
         texts: the sanitized texts, at most 256 bytes each.
         hashes: the hash of each, 8 bytes, the highest first.
-        few_kinds: characters; up to how many places keys of them alone are found in the first stage; and in the last.
+        few_kinds: characters, and up to how many places keys of them alone are found in the first stage.
     """
 
     def __init__(self, texts: Sequence[bytes], hashes: bytes, few_kinds: FewKinds) -> None:
@@ -93,6 +98,7 @@ class Solver:
         self._firsts = np.unique(np.concatenate(every), return_index=True)[1]
         self._others: dict[int, Bytes] = {}
         self._incomplete: set[int] = set()
+        self._tried = np.zeros(len(sums))
         self._fits: Counter[bytes] = Counter()
 
     def rounds(
@@ -111,7 +117,12 @@ class Solver:
         for least, most in ((_FEWEST_PLACES, DIMENSIONS),) * certain + ((DIMENSIONS + 1, _MOST_PLACES),) * thorough:
             for count in np.unique(self._counts[~self.found & (self._counts > 0)]).tolist():
                 if least == _FEWEST_PLACES:
-                    self._solve_few_kinds(count)
+                    few = 2 if least <= count <= most else len(_POWERS)
+                    alphabets = [
+                        letters for letters, places in self._few_kinds if count <= places and len(letters) <= few
+                    ]
+                    for alphabet in sorted(alphabets, key=lambda letters: (len(letters), -self._fits[letters])):
+                        self._solve_few_kinds(alphabet, count)
                 if least <= count <= most:
                     self._solve_all(count)
             yield self.found & ~before
@@ -121,13 +132,22 @@ class Solver:
             return
         likelihoods = Likelihoods([*lessons[:: len(lessons) // _LESSONS + 1], *self.lessons()])
         for most in _ROUNDS:
-            for start in range(0, len(hard), _BATCH):
+            if most == _ROUNDS[-1]:
+                hard = hard[self._counts[hard] == _MOST_PLACES + 2]
+            for start in range(0, len(hard), _BATCH // 4):
                 if monotonic() > deadline:
                     break
-                self._solve_likely(hard[start : start + _BATCH], likelihoods, most)
+                self._solve_likely(hard[start : start + _BATCH // 4], likelihoods, most)
             if most == _ROUNDS[1]:
-                for count in np.unique(self._counts[hard[~self.found[hard]]]).tolist():
-                    self._solve_few_kinds(count, deadline)
+                counts = np.unique(self._counts[hard]).tolist()
+                tasks = [
+                    (len(letters) ** ((count + 1) // 2), letters, count)
+                    for letters in likelihoods.usual_kinds()
+                    for count in counts
+                ]
+                for sums, letters, count in sorted(tasks):
+                    if sums <= _MOST_SUMS:
+                        self._solve_few_kinds(letters, count, deadline)
             yield self.found & ~before
             before = self.found.copy()
             hard = hard[~self.found[hard]]
@@ -172,34 +192,23 @@ class Solver:
         if len(digits) > 1:
             self._others[group] = deltas[1:]
 
-    def _solve_few_kinds(self, count: int, deadline: float | None = None) -> None:
-        """Solve groups whose characters at the places in doubt are of few kinds; those that fitted most often first."""
-        few = 2 if _FEWEST_PLACES <= count <= DIMENSIONS else len(_POWERS)
-        alphabets = [
-            letters
-            for letters, certain, most in self._few_kinds
-            if len(letters) <= few and (count <= certain if deadline is None else certain < count <= most)
-        ]
-        every = np.flatnonzero(~self.found & (self._counts == count))
-        for start in range(0, len(every), _CHUNK):
-            rows = every[start : start + _CHUNK]
-            places = self._places(rows, count)
-            for alphabet in sorted(alphabets, key=lambda alphabet: (len(alphabet), -self._fits[alphabet])):
-                unsolved = ~self.found[rows]
-                rows, places = rows[unsolved], places[unsolved]
-                residues = (self._sums[rows] % np.uint64(_RESIDUES)).astype(np.intp)
-                likely = np.flatnonzero(_possible(alphabet, count)[residues])
-                block = max(1, _BLOCK_SUMS // len(alphabet) ** ((count + 1) // 2))
-                for first in range(0, len(likely), block):
-                    if deadline is not None and monotonic() > deadline:
-                        return
-                    some = likely[first : first + block]
-                    targets = self._sums[rows[some]] * np.uint64(_FACTOR)
-                    at, characters = _met(alphabet, _WEIGHTS[places[some]], targets)
-                    solved = rows[some][at]
-                    self._deltas[solved[:, None], -1 - places[some][at]] = characters - _UNDERSCORE
-                    self.found[solved] = True
-                    self._fits[alphabet] += len(solved)
+    def _solve_few_kinds(self, alphabet: bytes, count: int, deadline: float = inf) -> None:
+        """Solve groups that have ``count`` places in doubt, if all characters there are of the alphabet."""
+        groups = np.flatnonzero(~self.found & (self._counts == count))
+        residues = (self._sums[groups] % np.uint64(_RESIDUES)).astype(np.intp)
+        groups = groups[_possible(alphabet, count)[residues]]
+        self._tried[groups] += float(len(alphabet)) ** count
+        block = max(1, _BLOCK_SUMS // len(alphabet) ** ((count + 1) // 2))
+        for start in range(0, len(groups), block):
+            if monotonic() > deadline:
+                return
+            some = groups[start : start + block]
+            places = self._places(some, count)
+            at, characters = _met(alphabet, _WEIGHTS[places], self._sums[some] * np.uint64(_FACTOR))
+            self._deltas[some[at, None], -1 - places[at]] = characters - _UNDERSCORE
+            self.found[some[at]] = True
+            self._incomplete.update(some[at][self._tried[some[at]] > _MOST_TEXTS].tolist())
+            self._fits[alphabet] += len(at)
 
     def _solve_all(self, count: int) -> None:
         """Find all solutions of the groups with five to eleven places in doubt: nine by lattice, the others guessed."""
@@ -237,16 +246,16 @@ class Solver:
             guessed = len(text) - 1 - np.array(guess.guessed)
             rests = self._sums[group] - weighted(guess.digits, _POWERS[guessed])
             rows, digits = lattice.solutions(rests * _INVERSES[exponents.min()])
+            self._tried[group] += float(len(rests)) * len(DIGITS) ** DIMENSIONS
             if not len(rows):
                 continue
             exponents, digits = np.append(exponents, guessed), np.concatenate([digits, guess.digits[rows]], axis=1)
             self._record(group, exponents, digits)
-            exact = {
-                sum(digit * 33**power for digit, power in zip(row, exponents.tolist(), strict=True))
-                for row in digits.tolist()
-            }
             # Sums that are equal without the modulus differ by carries only.
-            if len(exact) > 1 and len(guess.digits) < len(DIGITS) ** len(guessed):
+            powers = [33**exponent for exponent in exponents.tolist()]
+            sums = {sum(map(mul, row, powers)) for row in digits.tolist()}
+            all_tried = len(guess.digits) == len(DIGITS) ** len(guessed)
+            if not all_tried and (len(sums) > 1 or self._tried[group] > _MOST_TEXTS):
                 self._incomplete.add(group)
             likelihoods.learn(self._key_of(group))
 
