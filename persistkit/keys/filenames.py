@@ -22,7 +22,6 @@ __all__ = [
     "alternatives",
     "candidates_as_found",
     "candidates_of",
-    "djb2",
     "filename_for",
     "is_filename",
     "is_owner_filename",
@@ -108,11 +107,6 @@ class KeyCandidates(NamedTuple):
     complete: bool
 
 
-def djb2(key: str) -> int:
-    """Return the 64-bit djb2 hash of the UTF-8 bytes of ``key``."""
-    return _hash(key.encode())
-
-
 def filename_for(key: str) -> str:
     """Return the filename of ``key``, at most 255 bytes.
 
@@ -125,10 +119,11 @@ def filename_for(key: str) -> str:
         >>> filename_for("session:1/step:2")
         'session_1_step_2-e714ac94615d5a8b.bin'
     """
-    text = key.encode().translate(_SANITIZED)
+    data = key.encode()
+    text = data.translate(_SANITIZED)
     if len(text) > _MAX_UNCUT_BYTES:
-        return f"{text[:_MAX_TEXT_BYTES].decode(errors='ignore')}-{djb2(key):016x}.bin"
-    return f"{text.decode()}-{djb2(key):016x}.bin"
+        return f"{text[:_MAX_TEXT_BYTES].decode(errors='ignore')}-{_hash(data):016x}.bin"
+    return f"{text.decode()}-{_hash(data):016x}.bin"
 
 
 def owner_filename_for(filename: str) -> str:
@@ -161,7 +156,7 @@ def alternatives(key: str) -> tuple[str, ...]:
     data = key.encode()
     found = {data}
     filename = filename_for(key)
-    if len(data) <= _MAX_UNCUT_BYTES and _CERTAIN_PLACES < filename.count("_") <= _COMPLETE_PLACES:
+    if len(data) <= _MAX_UNCUT_BYTES and 4 < filename.count("_") <= _COMPLETE_PLACES:
         solver = _solver_for([filename])
         for _ in solver.rounds(certain=False, seconds=0):
             found.update(*(keys for _, keys, _ in solver.iter_keys()))

@@ -38,9 +38,13 @@ _EXAMPLES: Final = (
     "src/**/*.py",
     "data/*/part_*.parquet",
     "logs/2026_11_??/*.log",
+    "data/**/run_log_*/step_??/part_*.json",
+    "cache/**/user_*/item_id_??/**.csv",
+    "models/*_v?/step_*/**/*_*.bin",
     "*/5 * * * *",
     "0 12 */2 * *",
-    "*/15 0,12 1/2 * *",
+    "*/15 0,12 1/2 * * /usr/bin/run_it /etc/x_y.conf > /var/log/it",
+    "* */3 * 1 * /usr/local/bin/run /etc/run.conf >> /var/log/run_it.log",
     "2026-11-25T15:02:43.120+00:00",
     "12:30:05 2026/11/25",
     "2001:db8::8a2e:370:7334",
@@ -63,7 +67,8 @@ _KINDS: Final = bytes(
 )
 _NUMBERS: Final = {byte: number for number, byte in enumerate(sorted(_SPECIALS + b"_"))}
 _TRUST: Final = 1.0
-_USUAL: Final = 6
+_USUAL: Final = 8
+_FEW: Final = 5
 _Context = tuple[object, ...]
 
 
@@ -90,7 +95,8 @@ class Likelihoods:
 
     def usual_kinds(self) -> list[bytes]:
         """Return the few sets of characters that most keys are made of at their places in doubt."""
-        return [kinds for kinds, _ in self._kinds.most_common(_USUAL)]
+        few = [kinds for kinds, _ in self._kinds.most_common() if len(kinds) <= _FEW]
+        return few[:_USUAL]
 
     def of(self, text: bytes) -> list[tuple[int, Reals]]:
         """Return the start and the probabilities, one axis per place, of each run of places in a sanitized text."""

@@ -107,30 +107,36 @@ class Solver:
         """Solve, and yield after each round which groups it solved.
 
         Args:
-            certain: whether keys of few kinds of characters and of up to nine places are searched for, first.
+            certain: whether keys of few kinds of characters and of up to nine places are searched for first. Without it
+                all keys of up to eleven places are.
             thorough: whether all others are, in the rounds that follow.
             lessons: keys that those searched for may resemble, beside the keys found.
             seconds: how long after the beginning the rounds end, once all names of up to eleven places are solved.
         """
         deadline = monotonic() + seconds
         before = np.zeros_like(self.found)
-        for least, most in ((_FEWEST_PLACES, DIMENSIONS),) * certain + ((DIMENSIONS + 1, _MOST_PLACES),) * thorough:
-            for count in np.unique(self._counts[~self.found & (self._counts > 0)]).tolist():
-                if least == _FEWEST_PLACES:
-                    few = 2 if least <= count <= most else len(_POWERS)
-                    alphabets = [
-                        letters for letters, places in self._few_kinds if count <= places and len(letters) <= few
-                    ]
-                    for alphabet in sorted(alphabets, key=lambda letters: (len(letters), -self._fits[letters])):
-                        self._solve_few_kinds(alphabet, count)
-                if least <= count <= most:
-                    self._solve_all(count)
+        self.found &= certain
+        for _ in self._stages(certain, thorough, lessons, deadline):
             yield self.found & ~before
             before = self.found.copy()
-        hard = np.flatnonzero(~self.found & (self._counts > _MOST_PLACES))
-        if not thorough or not len(hard):
+
+    def _stages(self, certain: bool, thorough: bool, lessons: Sequence[bytes], deadline: float) -> Iterator[None]:
+        if certain:
+            for count in self._counts_of(np.flatnonzero(~self.found & (self._counts > 0))):
+                few = 2 if _FEWEST_PLACES <= count <= DIMENSIONS else len(_POWERS)
+                alphabets = [letters for letters, places in self._few_kinds if count <= places and len(letters) <= few]
+                for alphabet in sorted(alphabets, key=lambda letters: (len(letters), -self._fits[letters])):
+                    self._solve_few_kinds(alphabet, count)
+                if _FEWEST_PLACES <= count <= DIMENSIONS:
+                    self._solve_all(count)
+            yield
+        if not thorough:
             return
-        likelihoods = Likelihoods([*lessons[:: len(lessons) // _LESSONS + 1], *self.lessons()])
+        for count in range(DIMENSIONS + 1 if certain else _FEWEST_PLACES, _MOST_PLACES + 1):
+            self._solve_all(count)
+        yield
+        hard = np.flatnonzero(~self.found & (self._counts > _MOST_PLACES))
+        likelihoods = Likelihoods([*lessons[:: len(lessons) // _LESSONS + 1], *self.lessons()] if len(hard) else [])
         for most in _ROUNDS:
             if most == _ROUNDS[-1]:
                 hard = hard[self._counts[hard] == _MOST_PLACES + 2]
@@ -139,18 +145,17 @@ class Solver:
                     break
                 self._solve_likely(hard[start : start + _BATCH // 4], likelihoods, most)
             if most == _ROUNDS[1]:
-                counts = np.unique(self._counts[hard]).tolist()
-                tasks = [
-                    (len(letters) ** ((count + 1) // 2), letters, count)
-                    for letters in likelihoods.usual_kinds()
-                    for count in counts
-                ]
+                counts, usual = self._counts_of(hard), likelihoods.usual_kinds()
+                tasks = [(len(letters) ** ((count + 1) // 2), letters, count) for letters in usual for count in counts]
                 for sums, letters, count in sorted(tasks):
                     if sums <= _MOST_SUMS:
                         self._solve_few_kinds(letters, count, deadline)
-            yield self.found & ~before
-            before = self.found.copy()
+            yield
             hard = hard[~self.found[hard]]
+
+    def _counts_of(self, groups: Integers) -> list[int]:
+        counts: list[int] = np.unique(self._counts[groups]).tolist()
+        return counts
 
     def lessons(self) -> list[bytes]:
         """Return some of the keys found, from which the likeliest characters can be learned."""
@@ -213,6 +218,8 @@ class Solver:
     def _solve_all(self, count: int) -> None:
         """Find all solutions of the groups with five to eleven places in doubt: nine by lattice, the others guessed."""
         groups = np.flatnonzero(~self.found & (self._counts == count))
+        if not len(groups):
+            return
         places = self._places(groups, count)
         guesses = all_guesses(count - DIMENSIONS)
         patterns, owners = np.unique(places[:, :DIMENSIONS] - places[:, :1], axis=0, return_inverse=True)
