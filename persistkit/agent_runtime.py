@@ -1,7 +1,8 @@
 """What the Rust crate llm-agent-runtime stores (1.74.0: sessions, checkpoints, shutdown) as DataFrames.
 
 Values that are damaged, or not of the runtime's form, are left out and named in ``.attrs["skipped"]`` (key ->
-reason); so are tool arguments that are no JSON object, whose step is kept. Unknown fields are ignored.
+reason); so are tool arguments that are no JSON object, whose step is kept. Unknown fields are ignored. What is no store
+or engine is a ``TypeError`` that never shows it; what cannot be listed or read is a ``StorageError``.
 """
 
 from __future__ import annotations
@@ -35,10 +36,6 @@ def sessions_frame(store: Store | Engine) -> pd.DataFrame:
 
     Columns: ``session_id``, ``agent_id``, ``answer`` (str), ``steps``, ``memory_hits``, ``graph_lookups``,
     ``duration_ms``, ``failed_steps`` (UInt64), ``modified`` (the only clock there is: when it was stored).
-
-    Raises:
-        TypeError: ``store`` is no store or engine; the message never shows it.
-        StorageError: the storage refused, is gone or did not answer.
 
     Example:
         >>> import persistkit
@@ -76,10 +73,6 @@ def steps_frame(store: Store | Engine) -> pd.DataFrame:
     Columns: ``session_id``, ``agent_id``, ``step`` (UInt64), ``thought``, ``tool`` (missing for the final answer),
     ``arguments`` (dict, None where there is none), ``ok`` (boolean, missing where the observation does not say),
     ``error``, ``error_kind``, ``observation`` (as stored), ``step_duration_ms`` (UInt64, missing where not stored).
-
-    Raises:
-        TypeError: ``store`` is no store or engine; the message never shows it.
-        StorageError: the storage refused, is gone or did not answer.
     """
     store = _store(store, "steps_frame")
     skipped: dict[str, str] = {}
@@ -110,19 +103,6 @@ def unfinished_frame(store: Store | Engine) -> pd.DataFrame:
 
     Columns: ``session_id``, ``last_step`` (number of the highest readable checkpoint), ``steps`` (in it; UInt64
     both), ``last_tool``, ``last_error``, ``modified``.
-
-    Raises:
-        TypeError: ``store`` is no store or engine; the message never shows it.
-        StorageError: the storage refused, is gone or did not answer.
-
-    Example:
-        >>> import persistkit
-        >>> store = persistkit.open("memory:")
-        >>> step = {"thought": "Look.", "action": "search {}", "observation": '{"error": "timed out", "ok": false}'}
-        >>> store["loop:1:step:1"] = [step]
-        >>> unfinished_frame(store)[["session_id", "last_step", "last_tool", "last_error"]]
-          session_id  last_step last_tool last_error
-        0          1          1    search  timed out
     """
     store = _store(store, "unfinished_frame")
     finished = {found["session"] for key in store.keys("session:") if (found := _SESSION.fullmatch(key))}
@@ -153,16 +133,8 @@ def shutdown_time(store: Store | Engine) -> pd.Timestamp:
     """Return when the runtime that wrote ``store`` last shut down, nanoseconds kept.
 
     Raises:
-        TypeError: ``store`` is no store or engine; the message never shows it.
         KeyError: no shutdown is stored.
         FormatError: what is stored is no RFC 3339 time.
-
-    Example:
-        >>> import persistkit
-        >>> store = persistkit.open("memory:")
-        >>> store.put_bytes("runtime:shutdown", b"2026-03-20T14:05:09.5+00:00")
-        >>> shutdown_time(store)
-        Timestamp('2026-03-20 14:05:09.500000+0000', tz='UTC')
     """
     store = _store(store, "shutdown_time")
     data = store.get_bytes("runtime:shutdown")
