@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -212,6 +212,13 @@ def test_a_fork_while_a_lock_is_held_keeps_nothing_locked(engine: FileEngine, mo
         os.waitpid(children[0], 0)
 
 
+def has_open(process: int, path: Path) -> bool:
+    """Tell whether a process has a file open."""
+    with suppress(FileNotFoundError):  # it closes files meanwhile
+        return any(entry.readlink() == path for entry in Path(f"/proc/{process}/fd").iterdir())
+    return False
+
+
 INTERRUPTED = """
 import signal, sys
 from persistkit.engines.files import FileEngine
@@ -234,8 +241,8 @@ def test_an_interrupt_ends_the_wait_for_a_lock(engine: FileEngine, how: str) -> 
         assert waiting.stdout is not None
         assert waiting.stdout.readline() == b"begun\n"
         until = time.monotonic() + 20
-        while not list(engine.base_dir.glob("*.tmp")) and time.monotonic() < until:
-            time.sleep(0.01)  # a poll: what it waits for shows nowhere else
+        while not has_open(waiting.pid, engine.base_dir / LOCKS) and time.monotonic() < until:
+            time.sleep(0.01)  # a poll: that it waits for the lock shows nowhere else
         began = time.monotonic()
         waiting.send_signal(signal.SIGINT)
         assert waiting.stdout.readline() == b"interrupted\n"
