@@ -48,7 +48,7 @@ class RedisEngine(Engine):
     * Listing scans (``SCAN``, never ``KEYS``), in no order, and gives each key once; it costs a walk over the whole
       database, other namespaces included. Redis keeps no time: ``modified`` is None.
     * What other programs keep under the namespace is neither listed nor read if it is a list or hash. A name that
-      cannot be a key is listed with key None and, escaped, as ``stored_as``.
+      cannot be a key is listed with key None.
 
     Readers and writers hold the whole value in memory. Redis Cluster is not supported.
 
@@ -194,10 +194,8 @@ class RedisEngine(Engine):
                 if name in gone or not isinstance(size, int):
                     continue
                 key = self._key(name)
-                if key is not None:
+                if key is not None or not prefix:
                     yield Entry(key, size, None)
-                elif not prefix:
-                    yield Entry(None, size, None, name.decode(errors="backslashreplace").replace("\0", r"\x00"))
 
     def _list_keys(self, prefix: str) -> list[str]:
         return sorted(key for page in self._scan(prefix) for key in map(self._key, page) if key is not None)

@@ -34,7 +34,7 @@ from persistkit.engines.objects import ObjectEngine
 from persistkit.errors import BatchError, KeyCollisionError, StorageError
 from persistkit.keys import filename_for
 from persistkit.testing import EngineContract
-from persistkit.testing.contract import run_threads
+from persistkit.testing.sharing import run_threads
 
 CONTROL: Final = re.compile(r"[\0-\x1f\x7f]")
 MEBIBYTE: Final = 1024 * 1024
