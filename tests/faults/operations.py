@@ -22,6 +22,7 @@ from .mutants import MUTANTS
 OLD, NEW = b"old " * 100, b"new value " * 2_400
 KEY, OTHER, OWNED, TWIN = "session:1", "session:2", "a?>", "a>_"
 BYSTANDER = "kept"
+LOCKS = ".persistkit-locks"
 
 Values: TypeAlias = dict[str, bytes | None]
 _NO_KEY = re.compile("(list|count|check) ")
@@ -167,6 +168,8 @@ def _judge_names(operation: Operation, base: Path, *, temps: bool) -> Iterable[s
         if name in owners:
             if _content(base / name) != owners[name].encode():
                 yield f"the owner file {name} is torn"
+        elif name == LOCKS:
+            continue
         elif _TEMP.fullmatch(name):
             if not temps:
                 yield f"the temp file {name} is left"
