@@ -134,7 +134,7 @@ def judge(
         *["the error was not told"] * (told and outcome is not None and outcome.error is None),
         *_judge_values(operation, base, outcome),
         *_judge_names(operation, base, temps=temps),
-        *_judge_next_calls(operation, base),
+        *_next_calls(operation, base),
     ]
 
 
@@ -178,6 +178,13 @@ def _judge_names(operation: Operation, base: Path, *, temps: bool) -> Iterable[s
     for owner, key in owners.items():
         if (base / filename_for(key)).exists() and not (base / owner).exists():
             yield f"{key!r} is stored without its owner file"
+
+
+def _next_calls(operation: Operation, base: Path) -> list[str]:
+    try:
+        return list(_judge_next_calls(operation, base))
+    except PersistenceError as error:
+        return [f"the next calls fail: {error}"]
 
 
 def _judge_next_calls(operation: Operation, base: Path) -> Iterable[str]:
@@ -263,6 +270,8 @@ _TWO: Values = {KEY: OLD, OWNED: OLD}
 _BATCH_BEFORE: Values = {KEY: OLD, OTHER: None, OWNED: None}
 _BATCH_AFTER: Values = dict.fromkeys(_BATCH_BEFORE, NEW)
 _WRITERS = ("Copies", "IgnoresErrors", "LeavesTempFiles", "FailsAtCleanup")
+# Without IgnoresErrors: when the file of the locks cannot be made and nobody says so, it is tried again for ever.
+_LOCKED_WRITERS = ("Copies", "LeavesTempFiles", "FailsAtCleanup")
 
 OPERATIONS = [
     Operation("save", {KEY: None}, {KEY: NEW}, lambda e, _: e.save(KEY, NEW), _WRITERS),
@@ -287,8 +296,8 @@ OPERATIONS = [
     ),
     Operation("stream", {KEY: OLD}, {KEY: NEW}, _write_stream, _WRITERS),
     Operation("stream", {KEY: None}, {KEY: NEW}, _write_stream_in_task, _WRITERS),
-    Operation("add", {KEY: None}, {KEY: NEW}, _add, ("IgnoresErrors", "LeavesTempFiles")),
-    Operation("replace", {KEY: OLD}, {KEY: NEW}, _replace, _WRITERS),
+    Operation("add", {KEY: None}, {KEY: NEW}, _add, _LOCKED_WRITERS),
+    Operation("replace", {KEY: OLD}, {KEY: NEW}, _replace, _LOCKED_WRITERS),
     Operation("load or list", _TWO, _TWO, _load, ("TreatsErrorAsMissing",)),
     Operation("load or list", _TWO, _TWO, _list, ("TreatsErrorAsMissing",)),
     Operation("load or list", _TWO, _TWO, _read_stream, ("TreatsErrorAsMissing",)),
