@@ -92,7 +92,7 @@ def interruptible_batch() -> AbstractContextManager[None]:
 
 
 def ignores_errors() -> AbstractContextManager[None]:
-    """Take every change for done, whatever the system answers."""
+    """Take every change but a link for done, whatever the system answers: a link that is not there is made for ever."""
 
     def ignoring(call: Call, *arguments: Any, **options: Any) -> None:
         try:
@@ -108,7 +108,7 @@ def ignores_errors() -> AbstractContextManager[None]:
         except OSError:
             return len(content)
 
-    return _patched(write=write, fsync=ignoring, replace=ignoring, unlink=ignoring, link=ignoring)
+    return _patched(write=write, fsync=ignoring, replace=ignoring, unlink=ignoring)
 
 
 def ignores_fsync_failure() -> AbstractContextManager[None]:

@@ -270,8 +270,6 @@ _TWO: Values = {KEY: OLD, OWNED: OLD}
 _BATCH_BEFORE: Values = {KEY: OLD, OTHER: None, OWNED: None}
 _BATCH_AFTER: Values = dict.fromkeys(_BATCH_BEFORE, NEW)
 _WRITERS = ("Copies", "IgnoresErrors", "LeavesTempFiles", "FailsAtCleanup")
-# Without IgnoresErrors: when the file of the locks cannot be made and nobody says so, it is tried again for ever.
-_LOCKED_WRITERS = ("Copies", "LeavesTempFiles", "FailsAtCleanup")
 
 OPERATIONS = [
     Operation("save", {KEY: None}, {KEY: NEW}, lambda e, _: e.save(KEY, NEW), _WRITERS),
@@ -296,8 +294,8 @@ OPERATIONS = [
     ),
     Operation("stream", {KEY: OLD}, {KEY: NEW}, _write_stream, _WRITERS),
     Operation("stream", {KEY: None}, {KEY: NEW}, _write_stream_in_task, _WRITERS),
-    Operation("add", {KEY: None}, {KEY: NEW}, _add, _LOCKED_WRITERS),
-    Operation("replace", {KEY: OLD}, {KEY: NEW}, _replace, _LOCKED_WRITERS),
+    Operation("add", {KEY: None}, {KEY: NEW}, _add, _WRITERS),
+    Operation("replace", {KEY: OLD}, {KEY: NEW}, _replace, _WRITERS),
     Operation("load or list", _TWO, _TWO, _load, ("TreatsErrorAsMissing",)),
     Operation("load or list", _TWO, _TWO, _list, ("TreatsErrorAsMissing",)),
     Operation("load or list", _TWO, _TWO, _read_stream, ("TreatsErrorAsMissing",)),
