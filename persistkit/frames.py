@@ -239,7 +239,7 @@ def _check_width(width: int, rows: int, values: int) -> None:
 
 def flattened(value: dict[str, Any]) -> dict[str, Any]:
     """Return a JSON object with its nested objects as dotted keys."""
-    if dict not in map(type, value.values()):
+    if dict not in map(type, value.values()) and all(type(name) is str for name in value):
         return value
     flat: dict[str, Any] = {}
     _flatten(value, "", flat)
@@ -248,7 +248,7 @@ def flattened(value: dict[str, Any]) -> dict[str, Any]:
 
 def _flatten(value: dict[str, Any], prefix: str, flat: dict[str, Any]) -> None:
     for name, item in value.items():
-        column = prefix + name
+        column = f"{prefix}{name}"
         _check_name(column)  # before it grows with every level
         if type(item) is dict and item:
             _flatten(item, f"{column}.", flat)

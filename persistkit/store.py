@@ -144,8 +144,10 @@ class Store(MutableMapping[str, Any]):
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.engine.exists(key)
 
-    def load(self, key: str, format: str | None = None) -> Any:  # noqa: A002 - the word of the reader
+    def load(self, key: str, format: str | None = None, *, max_bytes: int | None = None) -> Any:  # noqa: A002 - the word of the reader
         """Return the value of ``key``, read as ``format``: ``"json"``, ``"jsonl"``, ``"csv"``, ``"text"``, ``"bytes"``.
+
+        A table may take ``max_bytes`` of memory; None for 256 MiB, or 256 times its size where that is more.
 
         Raises:
             KeyError: nothing is stored under ``key``.
@@ -156,7 +158,7 @@ class Store(MutableMapping[str, Any]):
         if data is None:
             raise self._missing(key)
         try:
-            return decode(data, format, key)
+            return decode(data, format, key, max_bytes=max_bytes)
         except FormatError as error:
             raise damaged(key, error) from error
 
@@ -388,7 +390,7 @@ class Store(MutableMapping[str, Any]):
 
 def _encoded(key: str, value: object) -> BytesLike:
     try:
-        return encode(value)
+        return encode(value, key)
     except FormatError as error:
         raise FormatError(f"store {key!r}: {error}") from error
 

@@ -158,11 +158,22 @@ def test_values_frame_flattens_and_reports_what_it_left_out(store: Store) -> Non
 def test_values_frame_raises_or_gives_the_bytes_when_asked_to(store: Store) -> None:
     """What is no JSON object stops the table with its key, or is a row with its bytes, as asked."""
     store.update({"r1": {"loss": 0.5}, "r2": "text"})
-    with pytest.raises(FormatError, match=r"load 'r2' as a row: no JSON object, but json \(str\)"):
+    with pytest.raises(FormatError, match=r"load 'r2' as a row: no JSON object, but text"):
         store.values_frame("r*", errors="raise")
     frame = store.values_frame(errors="bytes")
-    assert frame["bytes"].tolist()[1] == b'"text"'
+    assert frame["bytes"].tolist()[1] == b"text"
     assert (frame["loss"].tolist()[0], frame.attrs["skipped"]) == (0.5, {})
+
+
+def test_names_that_are_not_text_are_columns_as_text(store: Store) -> None:
+    """Objects whose keys are numbers or times make columns too, and what JSON has no word for is a cell."""
+    store.update({"r1": {1: "a", "by": {(2, 3): 0.5}}, "r2": {"at": pd.Timestamp(0), "where": Path("a")}})
+    frame = store.values_frame()
+    assert list(frame.columns) == ["1", "by.(2, 3)", "at", "where"]
+    assert frame["where"].tolist()[1] == Path("a")
+    assert frame.attrs["skipped"] == {}
+    store["frame"] = frame
+    pd.testing.assert_frame_equal(store["frame"], frame)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any, Final
 
 from persistkit.arguments import BytesLike
@@ -58,25 +58,28 @@ class Allowance:
                 f"the table needs more than {self.max_bytes:,} bytes of memory; raise max_bytes if you trust it"
             )
 
-    def take_table(self, file: Any, data: BytesLike, groups: list[list[Chunk]], objects: Collection[str]) -> None:
+    def take_table(self, file: Any, data: BytesLike, groups: list[list[Chunk]], objects: Mapping[str, int]) -> None:
         """Count what the columns of a Parquet file take.
 
         Args:
             file: pyarrow's ``ParquetFile``. Any: pyarrow ships no complete types.
             data: the bytes of the file.
             groups: what ``read_footer`` returned.
-            objects: columns whose cells become Python objects though their type does not say so.
+            objects: how many bytes of memory a byte of text becomes, for columns whose cells become Python objects
+                though their type does not say so.
 
         Raises:
             FormatError: it is more than is left, or a group of rows lacks columns.
         """
         columns = _columns_of(file, groups, objects)
         self.take(sum(column.fixed_bytes for column in columns))
-        repeating = [column for column in columns if column.repeats]
-        if self.used + sum(column.most_text_bytes for column in repeating) <= self.max_bytes:
-            return
+        repeating = [column for column in columns if column.most_text_bytes]
+        most = sum(column.most_text_bytes for column in repeating)
+        if most <= (self.max_bytes - self.used) // 8:
+            return self.take(most)
         for column in repeating:
             self._take_repeated_text(column, data, is_alone=[other.path for other in columns].count(column.path) == 1)
+        return None
 
     def _take_repeated_text(self, column: _Column, data: BytesLike, *, is_alone: bool) -> None:
         """Count the text of a column by its lengths; what repeats the text before is read in small batches."""
@@ -92,7 +95,7 @@ class Allowance:
             arrow_extensions_enabled=False,
         )
         for batch in file.iter_batches(batch_size=rows, columns=[column.path], use_threads=False):
-            self.take(_COPIES * sum(map(_text_bytes, batch.columns)))
+            self.take(column.copies * sum(map(_text_bytes, batch.columns)))
         return None
 
 
@@ -103,25 +106,27 @@ class _Column:
         fixed_bytes: what its cells take, text that repeats itself apart.
         most_text_bytes: the most that such text can take.
         longest: the longest such a text can be.
+        copies: how many bytes of memory a byte of such text takes.
     """
 
-    def __init__(self, schema: Any, chunks: list[Chunk], objects: Collection[str], *, is_categorical: bool) -> None:
+    def __init__(self, schema: Any, chunks: list[Chunk], objects: Mapping[str, int], *, is_categorical: bool) -> None:
         self.path: str = schema.path
         self.is_nested = schema.max_repetition_level > 0 or any(len(chunk.path) > 1 for chunk in chunks)
         self.cells = sum(chunk.cells for chunk in chunks)
         self.has_prefixes = any(chunk.repeats_prefixes for chunk in chunks)
         is_text = schema.physical_type == "BYTE_ARRAY" and not is_categorical
         repeating = [chunk for chunk in chunks if is_text and (chunk.repeats_values or chunk.repeats_prefixes)]
-        self.repeats = bool(repeating)
         self.longest = max((chunk.unpacked_bytes for chunk in repeating), default=0)
-        self.most_text_bytes = _COPIES * sum(chunk.unpacked_bytes * chunk.cells for chunk in repeating)
+        expands = 0 if self.is_nested or not chunks else objects.get(chunks[0].path[0].decode(errors="replace"), 0)
+        self.copies = max(_COPIES, expands)
+        self.most_text_bytes = self.copies * sum(chunk.unpacked_bytes * chunk.cells for chunk in repeating)
         cell_bytes = _TEXT if is_categorical else _cell_bytes(schema, is_nested=self.is_nested)
-        if not self.is_nested and chunks and chunks[0].path[0].decode(errors="replace") in objects:
-            cell_bytes += _BOXED
-        self.fixed_bytes = self.cells * cell_bytes + sum(chunk.unpacked_bytes for chunk in chunks) + _OBJECT
+        cell_bytes += _BOXED if expands else 0
+        unpacked_bytes = max(1, expands) * sum(chunk.unpacked_bytes for chunk in chunks)
+        self.fixed_bytes = self.cells * cell_bytes + unpacked_bytes + _OBJECT
 
 
-def _columns_of(file: Any, groups: list[list[Chunk]], objects: Collection[str]) -> list[_Column]:
+def _columns_of(file: Any, groups: list[list[Chunk]], objects: Mapping[str, int]) -> list[_Column]:
     schema = [file.schema.column(place) for place in range(len(file.schema))]
     if any(len(group) != len(schema) for group in groups):
         raise FormatError("damaged parquet: a group of rows lacks columns")

@@ -8,13 +8,19 @@ of the index as columns, and categories that are not text as their codes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date, time
+from decimal import Decimal
 from typing import Any, Final, Protocol
 
 import numpy as np
 import pandas as pd
 
 from persistkit.errors import FormatError
+from persistkit.formats.reading import decode
+from persistkit.formats.tags import read_tags
+from persistkit.formats.writing import encode_json
 
 __all__ = ["TEXT", "Metadata", "Reader", "arrow_columns", "is_safe", "object_columns", "restore", "simplify"]
 
@@ -25,8 +31,10 @@ TEXT: Final = pd.StringDtype(na_value=np.nan)
 _SAFE: Final = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"]
 )
+_PARQUET_OBJECTS: Final = frozenset([bytes, bool, date, time, Decimal])
 _MISSING: Final[dict[str, Any]] = {"None": None, "nan": np.nan, "NA": pd.NA}
 _LABEL_BYTES: Final = 16
+_OBJECT_KINDS: Final = {"object": 1, "text": 1, "json": 24}  # of [[],[]] three bytes become a list and its place
 
 
 class Reader(Protocol):
@@ -72,7 +80,10 @@ def simplify(frame: pd.DataFrame, embed: Embed) -> tuple[pd.DataFrame, Metadata]
         return frame, metadata
     index = pd.RangeIndex(len(frame)) if levels else frame.index
     table = pd.DataFrame(
-        {title: _stored_column(column, cells.get(title)) for title, column in zip(titles, columns, strict=True)},
+        {
+            title: _stored_column(column, cells.get(title), f"$.{title}")
+            for title, column in zip(titles, columns, strict=True)
+        },
         index=index.rename(None) if "index" in metadata else index,
         columns=pd.Index(titles, dtype=TEXT, name=None if "columns" in metadata else frame.columns.name),
         copy=False,
@@ -112,12 +123,15 @@ def arrow_columns(metadata: Metadata, titles: Iterable[str]) -> list[str]:
     return [title for title in titles if cells.get(title) == {"kind": "arrow"}]
 
 
-def object_columns(metadata: Metadata, titles: Sequence[str]) -> set[str]:
-    """Return which columns of the file become Python objects, cell by cell, or are looked up as if they did."""
+def object_columns(metadata: Metadata, titles: Sequence[str]) -> dict[str, int]:
+    """Return which columns of the file become Python objects, or are looked up as if they did.
+
+    Each with how many bytes of memory a byte of its text becomes at most.
+    """
     index = metadata.get("index", {})
-    levels = titles[: index["levels"]] if index.get("multi") else ()
-    objects = (title for title, cell in metadata.get("cells", {}).items() if cell.get("kind") in ("object", "text"))
-    return {*levels, *objects}
+    levels = dict.fromkeys(titles[: index["levels"]] if index.get("multi") else (), 1)
+    cells = {title: _OBJECT_KINDS.get(cell.get("kind"), 0) for title, cell in metadata.get("cells", {}).items()}
+    return levels | {title: expands for title, expands in cells.items() if expands}
 
 
 def _restore_index(frame: pd.DataFrame, index: Metadata, reader: Reader) -> pd.DataFrame:
@@ -178,23 +192,42 @@ def _describe_column(column: Any, embed: Embed) -> Metadata | None:
         return {"kind": "text", "storage": dtype.storage, "missing": "NA" if dtype.na_value is pd.NA else "nan"}
     if _in_seconds(dtype):
         return {"kind": "seconds"}
-    return _describe_objects(column.array) if dtype == "object" else None
+    return _describe_objects(column.array) if dtype == "object" and len(column) else None
 
 
 def _describe_objects(array: Any) -> Metadata | None:
-    """Object columns of text, with at most one kind of gap, can be restored; others Parquet keeps, or not."""
+    """Return how objects are restored: text with one kind of gap as it is, other kinds that Parquet lacks as JSON."""
     kinds = set(map(type, array))
     gaps = kinds - {str}
-    if str not in kinds or len(gaps) > 1:
-        return None
     for name, missing in _MISSING.items():
-        if not gaps or gaps == {type(missing)}:
+        if str in kinds and gaps <= {type(missing)} and (name != "nan" or all(map(pd.isna, filter(_is_float, array)))):
             return {"kind": "object", "missing": name}
-    return None
+    kinds.discard(type(None))
+    if len(kinds) == 1 and kinds <= _PARQUET_OBJECTS and (kinds != {Decimal} or all(map(_is_finite, array))):
+        return None
+    return {"kind": "json"} if kinds else None
 
 
-def _stored_column(column: Any, cell: Metadata | None) -> Any:
-    return _codes(column) if cell is not None and cell["kind"] == "codes" else column.array
+def _is_float(cell: object) -> bool:
+    return type(cell) is float
+
+
+def _is_finite(cell: Decimal | None) -> bool:
+    return cell is None or cell.is_finite()
+
+
+def _stored_column(column: Any, cell: Metadata | None, path: str) -> Any:
+    if cell is not None and cell["kind"] == "codes":
+        return _codes(column)
+    if cell != {"kind": "json"}:
+        return column.array
+    texts = []
+    for n, item in enumerate(column.array):
+        try:
+            texts.append(encode_json(item).decode())
+        except FormatError as error:
+            raise FormatError(f"{path}[{n}]{str(error).removeprefix('$')}") from error
+    return pd.array(texts, dtype=TEXT)
 
 
 def _codes(column: Any) -> Any:
@@ -211,6 +244,11 @@ def _restore_column(column: pd.Series[Any], cell: Metadata, reader: Reader) -> A
         return column.astype(pd.StringDtype(cell["storage"], na_value=_MISSING[cell["missing"]]))
     if kind == "seconds":
         return column.dt.as_unit("s")
+    if kind == "json":
+        cells = np.empty(len(column), dtype=object)
+        for n, text in enumerate(column):
+            cells[n] = decode(text.encode(), "json")
+        return pd.Series(cells, index=column.index, dtype=object)
     if column.dtype != TEXT and column.dtype != object:
         raise FormatError("damaged parquet: cells that are not text cannot become objects")
     cells = column.astype(object).to_numpy(copy=True)
@@ -247,27 +285,15 @@ def _restore_labels(described: Metadata, reader: Reader) -> pd.Index[Any]:
 
 
 def _label_to_json(label: Any, path: str) -> Any:
-    """Return a label, or a name, as JSON that ``_label_from_json`` turns back."""
-    if label is None or type(label) in (str, bool, int, float):
-        return label
-    if type(label) is tuple:
-        return {"tuple": [_label_to_json(part, path) for part in label]}
-    if type(label) is pd.Timestamp:
-        zone = None if label.tz is None else str(label.tz)
-        return {"timestamp": [int(label.to_numpy().astype("int64")), label.unit, zone]}
-    raise FormatError(
-        f"{path}: {str(label)[:60]!r} is {type(label).__name__}, and does not come back as it went in; use text"
-    )
+    """Return a label, or a name, as tagged JSON."""
+    try:
+        return json.loads(encode_json(label))
+    except FormatError as error:
+        raise FormatError(f"{path}{str(error).removeprefix('$')}") from error
 
 
-def _label_from_json(literal: Any) -> Any:
-    if not isinstance(literal, dict):
-        return literal
-    if "tuple" in literal:
-        return tuple(_label_from_json(part) for part in literal["tuple"])
-    value, unit, zone = literal["timestamp"]
-    moment = pd.Timestamp(np.datetime64(value, unit))
-    return moment if zone is None else moment.tz_localize("UTC").tz_convert(zone)
+def _label_from_json(tagged: Any) -> Any:
+    return read_tags([tagged])[0]
 
 
 def _in_seconds(dtype: Any) -> bool:

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
+from persistkit.formats.tags import MARK, read_tags
 
-__all__ = ["decode", "decode_text", "format_of", "named_by_start"]
+__all__ = ["LINES_KEYS", "decode", "decode_text", "format_of", "named_by_start"]
 
 _NPY: Final = b"\x93NUMPY"
 _PARQUET: Final = b"PAR1"
 _ZIP: Final = b"PK\x03\x04"
+_TAG: Final = f'"{MARK}"'
 _LEAST_PARQUET: Final = 12
 _NAMED: Final = {
     _PARQUET: "parquet",
@@ -36,13 +38,14 @@ _NAMES: Final = {*_NAMED.values(), "webp"}
 _SPACE: Final = " \t\r\n"
 _NEXT_LINE: Final = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
 _END: Final = re.compile(r"[ \t\r\n]*\Z")
-_LINES_KEYS: Final = (".jsonl", ".ndjson")
+LINES_KEYS: Final = (".jsonl", ".ndjson")
 _SCALAR_STARTS: Final = ("-", '"', "t", "f", "n", *"0123456789")
 # All control characters but those that `file` counts as text: BEL, BS, TAB, LF, VT, FF, CR, ESC.
 _CONTROLS: Final = bytes({*range(32)} - {*range(7, 14), 27})
 
-# json.loads with options builds a decoder for every call.
+# json.loads looks for space around the value, and json.dumps with options builds an encoder for every call.
 _parse: Final = json.JSONDecoder().raw_decode
+_unescaped: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def decode(data: BytesLike, format: str | None = None, key: str | None = None, *, max_bytes: int | None = None) -> Any:  # noqa: A002 - the word that numpy, pandas and users say
@@ -155,16 +158,16 @@ def _read_json(text: str, key: str | None) -> tuple[str, Any] | None:
     start = text[:1]
     if start != "{" and start != "[":
         return _read_other_json(text, key)
-    if key is not None and key.endswith(_LINES_KEYS) and (values := _read_lines(text)) is not None:
-        return "jsonl", values
+    if key is not None and key.endswith(LINES_KEYS) and (values := _read_lines(text)) is not None:
+        return "jsonl", read_tags(values) if _TAG in text else values
     try:
         value, end = _parse(text)
     except ValueError:
         return None
     if end == len(text) or _END.match(text, end):
-        return "json", value
+        return "json", read_tags(value) if _TAG in text else value
     values = _read_lines(text, value, end)
-    return None if values is None else ("jsonl", values)
+    return None if values is None else ("jsonl", read_tags(values) if _TAG in text else values)
 
 
 def _read_other_json(text: str, key: str | None) -> tuple[str, Any] | None:
@@ -178,9 +181,9 @@ def _read_other_json(text: str, key: str | None) -> tuple[str, Any] | None:
         value, end = _parse(text)
     except ValueError:
         return None
-    if end < len(text) or text not in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
-        return None
-    return "json", value
+    if end == len(text) and (text == json.dumps(value) or (type(value) is str and text == _unescaped(value))):
+        return "json", value
+    return None
 
 
 def _read_lines(text: str, *first: Any) -> list[Any] | None:
@@ -234,9 +237,9 @@ def _decode_as(data: BytesLike, name: str, max_bytes: int | None) -> Any:
         if name == "text":
             return text
         if name == "json":
-            return json.loads(text.removeprefix("\ufeff"))
+            return read_tags([json.loads(text.removeprefix("\ufeff"))])[0]
         if name == "jsonl":
-            return _parse_lines(text.removeprefix("\ufeff"))
+            return read_tags(_parse_lines(text.removeprefix("\ufeff")))
     except (ValueError, RecursionError) as error:
         raise FormatError(f"not {name}: {str(error)[:300]}") from error
     raise ValueError(

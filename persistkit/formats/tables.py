@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
@@ -27,9 +29,8 @@ def encode_table(value: object) -> memoryview:
     """Return a DataFrame or Series as Parquet bytes that ``decode_table`` turns back into an equal one.
 
     Raises:
-        FormatError: a part of it would come back changed, or the extra ``arrow`` is missing.
+        FormatError: a part of it would come back changed.
     """
-    pa, pq = _pyarrow()
     if not isinstance(value, (pd.DataFrame, pd.Series)) or type(value) not in (pd.DataFrame, pd.Series):
         way = "str" if pd.api.types.is_scalar(value) else "pandas.DataFrame"
         raise FormatError(f"$: {type(value).__name__} is neither DataFrame nor Series; write {way}(value)")
@@ -40,12 +41,12 @@ def encode_table(value: object) -> memoryview:
         stored, metadata = simplify(frame, _embed)
         if frame is not value:
             metadata = {**metadata, "series": True}
-        table = _arrow_table(stored, metadata, pa)
-        buffer = _written(table, pa, pq)
+        table = _arrow_table(stored, metadata)
+        buffer = _written(table)
         allowance = Allowance(len(buffer), measure=True)
-        _compare(frame, list(stored.columns), metadata, _Reader(allowance, pa, pq), buffer)
+        _compare(frame, list(stored.columns), metadata, _Reader(allowance), buffer)
         if allowance.used > allowance.max_bytes:
-            buffer = _written(_padded(table, allowance.used // TIMES_ITS_SIZE), pa, pq)
+            buffer = _written(_padded(table, allowance.used // TIMES_ITS_SIZE))
     except FormatError:
         raise
     except Exception as error:  # Arrow raises what it likes; whatever it is, nothing was stored
@@ -61,11 +62,10 @@ def decode_table(data: BytesLike, *, max_bytes: int | None = None) -> pd.DataFra
         max_bytes: how much memory it may take; None for 256 MiB, or 256 times its size where that is more.
 
     Raises:
-        FormatError: the bytes are damaged, need more memory, or the extra ``arrow`` is missing.
+        FormatError: the bytes are damaged, or need more memory.
     """
-    pa, pq = _pyarrow()
     try:
-        frame, metadata = _Reader(Allowance(len(data), max_bytes), pa, pq).open(data)
+        frame, metadata = _Reader(Allowance(len(data), max_bytes)).open(data)
         if "series" not in metadata:
             return frame
         series = frame.iloc[:, 0]
@@ -80,11 +80,9 @@ def decode_table(data: BytesLike, *, max_bytes: int | None = None) -> pd.DataFra
 class _Reader:
     """Reads a table and the small tables kept within its metadata, which share one allowance of memory."""
 
-    def __init__(self, allowance: Allowance, pa: Any, pq: Any) -> None:
+    def __init__(self, allowance: Allowance) -> None:
         self.take = allowance.take
         self._allowance = allowance
-        self._pa = pa
-        self._pq = pq
 
     def open(self, data: BytesLike, *, as_labels: bool = False) -> tuple[pd.DataFrame, Metadata]:
         """Return the DataFrame in a file, and its metadata; labels cost more than other cells, to look them up."""
@@ -96,10 +94,11 @@ class _Reader:
     def open_file(self, data: BytesLike, *, as_labels: bool = False) -> tuple[Any, Metadata]:
         """Return pyarrow's ``ParquetFile``, and our metadata, once the memory for all of it is allowed."""
         groups = read_footer(data)
-        file = self._pq.ParquetFile(self._pa.BufferReader(data))
+        file = pq.ParquetFile(pa.BufferReader(data))
         metadata: Metadata = json.loads((file.schema_arrow.metadata or {}).get(_MARK, b"{}"))
         names = file.schema_arrow.names
-        self._allowance.take_table(file, data, groups, names if as_labels else object_columns(metadata, names))
+        objects = dict.fromkeys(names, 1) if as_labels else object_columns(metadata, names)
+        self._allowance.take_table(file, data, groups, objects)
         return file, metadata
 
     def open_embedded(self, text: str) -> pd.DataFrame:
@@ -107,24 +106,14 @@ class _Reader:
         return self.open(b64decode(text), as_labels=True)[0]
 
 
-def _pyarrow() -> tuple[Any, Any]:  # Any: pyarrow ships no complete types
-    try:
-        import pyarrow as pa  # type: ignore[import-untyped]
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise FormatError('tables need pyarrow: pip install "persistkit[arrow]"') from error
-    return pa, pq
-
-
 def _of_series(series: pd.Series[Any]) -> pd.DataFrame:
-    name = series.name.item() if isinstance(series.name, np.generic) else series.name
     frame = series.to_frame("value")
-    frame.columns = pd.Index([name], dtype=object, tupleize_cols=False)
+    frame.columns = pd.Index([series.name], dtype=object, tupleize_cols=False)
     frame.attrs = series.attrs
     return frame
 
 
-def _arrow_table(frame: pd.DataFrame, metadata: Metadata, pa: Any) -> Any:
+def _arrow_table(frame: pd.DataFrame, metadata: Metadata) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # what Arrow warns of does not come back
         table = pa.Table.from_pandas(frame)
@@ -138,7 +127,7 @@ def _arrow_table(frame: pd.DataFrame, metadata: Metadata, pa: Any) -> Any:
     return table.replace_schema_metadata(about)
 
 
-def _written(table: Any, pa: Any, pq: Any) -> memoryview:
+def _written(table: Any) -> memoryview:
     # The default tries a dictionary for every column, and statistics: half the time of a save.
     kinds = pa.types
     numbers = [field.name for field in table.schema if kinds.is_integer(field.type) or kinds.is_temporal(field.type)]
@@ -179,7 +168,9 @@ def _compare(frame: pd.DataFrame, titles: list[str], metadata: Metadata, reader:
     levels = metadata.get("index", {}).get("levels", 0)
     if not levels and type(frame.index) is not pd.RangeIndex and not _same_index(back.index, frame.index[:0]):
         raise _changed_index(frame)
-    risky = [n for n, dtype in enumerate(frame.dtypes) if not is_safe(dtype)]
+    cells = metadata.get("cells", {})
+    safe = [is_safe(dtype) or cells.get(titles[levels + n]) == {"kind": "json"} for n, dtype in enumerate(frame.dtypes)]
+    risky = [n for n, is_kept in enumerate(safe) if not is_kept]
     if not risky and not levels:
         return
     wanted = [*titles[:levels], *(titles[levels + n] for n in risky)]

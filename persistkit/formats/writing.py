@@ -1,158 +1,248 @@
-"""Writing: from a Python value to bytes that ``decode`` turns back into an equal value."""
+"""Writing: from a Python value to bytes that ``decode`` turns back into an equal value of the same type."""
 
 from __future__ import annotations
 
 import json
-from datetime import date
+import re
+from collections.abc import Iterable
 from math import isfinite
-from os import PathLike
-from typing import Any, Final, Never
+from typing import Any, Final
 
 from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
-from persistkit.formats.reading import format_of
+from persistkit.formats.reading import LINES_KEYS, decode_text, format_of
+from persistkit.formats.tags import MARK, has_many_hashes, numpy_tag, pandas_tag, scalar_tag
 
-__all__ = ["check_json", "encode"]
-
+__all__ = ["encode", "encode_json"]
 
 # Far below what Python's parser takes on any stack, so that what was written can be read.
-MAX_DEPTH: Final = 300
+_MAX_DEPTH: Final = 300
+_MAX_BYTES: Final = 1024 * 1024
+_TEXT: Final = frozenset([str])
+_PLAIN: Final = frozenset([str, int, float, bool, type(None)])
+_JOINED: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+_dumps: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+_dumps_ascii: Final = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 
 
-def encode(value: object) -> BytesLike:
-    """Return ``value`` as bytes that ``decode`` turns back into an equal value.
+def encode(value: object, key: str | None = None) -> BytesLike:
+    """Return ``value`` as bytes that ``decode`` turns back into an equal value of the same type.
 
-    JSON for dict, list, tuple, str, int, float, bool and None; ``.npy`` for NumPy arrays; Parquet for DataFrames and
-    Series (extra ``arrow``); bytes as they are when they would come back as bytes.
+    JSON for dict, list, int, float, bool and None, and tagged (``persistkit.formats.tags``) for what JSON has no word
+    for; text as it is, or as JSON where it would be read as something else; ``.npy`` for NumPy arrays; Parquet for
+    DataFrames and Series; bytes as they are, or tagged.
+
+    Args:
+        value: what to store.
+        key: where it will be stored; below ``.jsonl`` and ``.ndjson`` a list of dicts and lists is JSON Lines.
 
     Raises:
-        FormatError: the value would not come back equal; the message gives the path, such as ``$.runs[3].loss``.
+        FormatError: the value would not come back equal; the message gives the path, such as ``$.runs[3].loss``, and
+            what to store instead.
 
     Example:
         >>> encode({"loss": 0.25, "tags": ["a"]})
         b'{"loss":0.25,"tags":["a"]}'
-        >>> encode({"runs": [{"loss": float("nan")}]})
+        >>> encode({"shape": (3, 4)})
+        b'{"shape":{"$py":"tuple","value":[3,4]}}'
+        >>> encode({"runs": [{"model": object()}]})
         Traceback (most recent call last):
-        persistkit.errors.FormatError: $.runs[0].loss: JSON has no nan; store None, or a NumPy array
+        persistkit.errors.FormatError: $.runs[0].model: object is not kept; store text, numbers, lists and dicts instead
     """
-    home = type(value).__module__.partition(".")[0]
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return _encode_bytes(value)
-    if home == "pandas" or _is_pandas(value):
+    kind = type(value)
+    if kind is str:
+        return _encode_text(value, key)  # type: ignore[arg-type]
+    if kind is bytes:
+        return _encode_bytes(value, key)  # type: ignore[arg-type]
+    if _is_kind(value, "pandas", "DataFrame", "Series"):
         from persistkit.formats.tables import encode_table
 
         return encode_table(value)
-    if _is_array(value):
+    if _is_kind(value, "numpy", "ndarray"):
         from persistkit.formats.arrays import encode_array
 
         return encode_array(value)
-    return _encode_json(value)
+    if kind is float and not isfinite(value):  # type: ignore[arg-type]
+        return _fit_key(_dumps({MARK: "float", "value": value}).encode(), value, key)
+    return _fit_key(encode_json(value), value, key)
 
 
-def check_json(value: object, path: str = "$", depth: int = 0) -> Any:
-    """Return ``value`` as plain Python that JSON keeps, NumPy scalars as their Python value.
+def encode_json(value: object) -> bytes:
+    """Return a value as JSON, tagged where JSON has no word for it.
 
     Raises:
-        FormatError: a part of it would come back changed.
+        FormatError: the value would not come back equal.
     """
-    kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return value
-    if kind is float:
-        return value if isfinite(value) else _refuse(path, f"JSON has no {value}; store None, or a NumPy array")  # type: ignore[arg-type]
-    if kind is int:
-        return _checked_int(value, path)  # type: ignore[arg-type]
-    if depth > MAX_DEPTH:
-        _refuse(path[:60], f"nested more than {MAX_DEPTH} deep, or containing itself")
-    if kind is dict:
-        return _checked_dict(value, path, depth)  # type: ignore[arg-type]
-    if kind is list or kind is tuple:
-        return [check_json(item, f"{path}[{n}]", depth + 1) for n, item in enumerate(value)]  # type: ignore[arg-type,var-annotated]
-    return check_json(_scalar(value, path), path, depth)
-
-
-def _checked_dict(value: dict[object, object], path: str, depth: int) -> dict[str, Any]:
-    checked = {}
-    for key, item in value.items():
-        if type(key) is not str:
-            _refuse(path, f"the key {_shown(key)} is {_kind(key)}; JSON keys are text, write str(key)")
-        checked[key] = check_json(item, f"{path}{_step(key)}", depth + 1)
-    return checked
-
-
-def _checked_int(value: int, path: str) -> int:
     try:
-        str(value)
-    except ValueError:  # Python's limit on digits, which guards the way back
-        _refuse(path, f"an integer of {value.bit_length():,} bits has more digits than Python reads back")
-    return value
-
-
-def _scalar(value: object, path: str) -> object:
-    """Return the Python value of a NumPy scalar, and refuse whatever else JSON does not keep."""
-    if type(value).__module__ == "numpy":
-        import numpy as np
-
-        if isinstance(value, (np.bool_, np.integer, np.floating, np.str_)):
-            plain: object = value.item()
-            if type(plain) in (bool, int, float, str):
-                return plain
-    return _refuse(path, f"{_kind(value)} does not come back as it went in; {_advice(value)}")
-
-
-def _encode_json(value: object) -> bytes:
-    plain = check_json(value)
-    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        if _is_plain(value):
+            return _dumps(value).encode()
+    except (ValueError, RecursionError):  # integers and text that need care, or a value that contains itself
+        pass
     try:
-        return text.encode()
+        tagged = _tagged(value, 0)
+    except _RefusedError as refused:
+        raise FormatError(refused.message()) from refused.__cause__
+    except RecursionError as error:
+        raise FormatError("$: nested too deeply for what is left of the stack") from error
+    try:
+        return _dumps(tagged).encode()
     except UnicodeEncodeError:
-        _refuse(_path_to_surrogate(plain, "$") or "$", "text with a lone surrogate is not Unicode; clean it first")
+        return _dumps_ascii(tagged).encode()
 
 
-def _path_to_surrogate(value: object, path: str) -> str | None:
-    if isinstance(value, str):
-        return path if any("\ud800" <= character <= "\udfff" for character in value) else None
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if found := _path_to_surrogate(key, path) or _path_to_surrogate(item, f"{path}{_step(key)}"):
-                return found
-    if isinstance(value, list):
-        for n, item in enumerate(value):
-            if found := _path_to_surrogate(item, f"{path}[{n}]"):
-                return found
-    return None
+class _RefusedError(Exception):
+    """A value that would come back changed; each container adds its step to the path."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.steps: list[str] = []
+
+    def message(self) -> str:
+        path = "".join(reversed(self.steps[-20:]))
+        return f"${path[:200]}: {self.reason}"
 
 
-def _encode_bytes(value: BytesLike) -> bytes:
-    if type(value) not in (bytes, bytearray, memoryview):
-        _refuse("$", f"{_kind(value)} comes back as plain bytes; write bytes(value)")
-    if isinstance(value, memoryview) and (value.format != "B" or value.ndim != 1):
-        _refuse("$", "a memoryview of items loses their type; write bytes(value)")
-    data = bytes(value)
-    kind = format_of(data)
-    if kind in ("json", "jsonl", "npy", "parquet", "text"):
-        _refuse("$", f"these bytes would load as {kind}, not as bytes; store them with put_bytes")
-    return data
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    """Tell whether a value goes through JSON as it is: this is every save of most programs."""
+    kind = type(value)
+    items: Any
+    if kind is dict:
+        if not _TEXT.issuperset(map(type, value)) or MARK in value:
+            return False
+        items = value.values()
+    elif kind is list:
+        items = value
+    else:
+        return kind in _PLAIN
+    if _PLAIN.issuperset(map(type, items)):
+        return True
+    return depth < _MAX_DEPTH and all(_is_plain(item, depth + 1) for item in items if type(item) not in _PLAIN)
 
 
-def _is_pandas(value: object) -> bool:
+def _tagged(value: Any, depth: int) -> Any:
+    """Return a value as JSON has words for it; what is refused gets its path on the way out."""
+    kind = type(value)
+    if kind in _PLAIN:
+        _check_plain(value)
+        return value
+    if depth > _MAX_DEPTH:
+        raise _RefusedError(f"nested more than {_MAX_DEPTH} deep, or containing itself")
+    if kind is list:
+        return _tagged_items(value, depth)
+    if kind is dict:
+        return _tagged_dict(value, depth)
+    if kind is tuple:
+        return {MARK: "tuple", "value": _tagged_items(value, depth + 1)}
+    if kind is set or kind is frozenset:
+        if not has_many_hashes(value):
+            raise _RefusedError("almost all of its items have the same hash; store a list")
+        # In the order of their text, equal sets are equal bytes.
+        items = sorted(_tagged_items(value, depth + 1), key=_dumps_ascii)
+        return {MARK: kind.__name__, "value": items}
+    try:
+        tag = _scalar_tag(value)
+    except FormatError as error:
+        raise _RefusedError(str(error).removeprefix("$: ")) from error
+    if tag is None:
+        raise _RefusedError(f"{_kind(value)} is not kept; {_advice(value)}")
+    return {MARK: tag[0], "value": tag[1]}
+
+
+def _tagged_items(items: Iterable[Any], depth: int) -> list[Any]:
+    tagged = []
+    for place, item in enumerate(items):
+        try:
+            tagged.append(_tagged(item, depth + 1))
+        except _RefusedError as refused:
+            refused.steps.append(f"[{place}]")
+            raise
+    return tagged
+
+
+def _tagged_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
+    is_plain = _TEXT.issuperset(map(type, value)) and MARK not in value
+    depth += 1 if is_plain else 3
+    tagged = []
+    for key, item in value.items():
+        try:
+            tagged.append([_tagged(key, depth), _tagged(item, depth)])
+        except _RefusedError as refused:
+            is_name = type(key) is str and key.isidentifier()
+            refused.steps.append(f".{key}" if is_name else f"[{_shown(key)}]")
+            raise
+    if is_plain:
+        return dict(tagged)
+    if not has_many_hashes(value):
+        raise _RefusedError("almost all of its keys have the same hash; store a list of pairs")
+    return {MARK: "dict", "value": tagged}
+
+
+def _check_plain(value: Any) -> None:
+    if type(value) is str and not value.isascii() and _JOINED.search(value):
+        raise _RefusedError("text with two lone surrogates that JSON would join; clean it first")
+    if type(value) is int and value.bit_length() > 14_000:
+        try:
+            str(value)
+        except ValueError:  # Python's limit on digits, which guards the way back
+            raise _RefusedError(
+                f"an integer of {value.bit_length():,} bits has more digits than Python reads back; store hex(value)"
+            ) from None
+
+
+def _scalar_tag(value: Any) -> tuple[str, Any] | None:
+    if type(value) is range:
+        for number in (value.start, value.stop, value.step):
+            _check_plain(number)
+    home = type(value).__module__.partition(".")[0]
+    if home == "numpy" and _is_kind(value, "numpy", "generic", "ndarray"):
+        return numpy_tag(value)
+    return pandas_tag(value) if home == "pandas" else scalar_tag(value)
+
+
+def _encode_text(value: str, key: str | None) -> bytes:
+    try:
+        data = value.encode()
+    except UnicodeEncodeError:
+        return encode_json(value)
+    found = decode_text(data, key)
+    return data if type(found) is str and found == value else encode_json(value)
+
+
+def _encode_bytes(value: bytes, key: str | None) -> bytes:
+    if format_of(value, key) not in ("json", "jsonl", "npy", "parquet", "text"):
+        return value
+    if len(value) > _MAX_BYTES:
+        raise FormatError(
+            f"$: these {len(value):,} bytes would load as {format_of(value, key)}, not as bytes; store them with "
+            f"put_bytes(key, data), and load(key, format='bytes') reads them back"
+        )
+    return _fit_key(encode_json(value), value, key)
+
+
+def _fit_key(data: bytes, value: object, key: str | None) -> bytes:
+    """Return JSON that stays one value below a key whose single lines are read as lists."""
+    if key is None or not key.endswith(LINES_KEYS) or data[:1] not in (b"{", b"["):
+        return data
+    if type(value) is list and value:
+        lines = [encode_json(item) for item in value]
+        if all(line[:1] in (b"{", b"[") for line in lines):
+            return b"\n".join(lines) + b"\n"
+    return data[:1] + b"\n" + data[1:]
+
+
+def _is_kind(value: object, module: str, *names: str) -> bool:
     return any(
-        kind.__module__.startswith("pandas.") and kind.__name__ in ("DataFrame", "Series")
+        kind.__name__ in names and kind.__module__.partition(".")[0] == module
         for kind in type(value).__mro__
+        if kind.__module__ != "builtins"
     )
-
-
-def _is_array(value: object) -> bool:
-    return any(kind.__module__ == "numpy" and kind.__name__ == "ndarray" for kind in type(value).__mro__)
-
-
-def _step(key: str) -> str:
-    return f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]"
 
 
 def _shown(key: object) -> str:
     try:
-        return repr(key)[:60]
+        return json.dumps(key) if type(key) is str else repr(key)[:60]
     except ValueError:  # an integer of more digits than Python prints
         return f"<{_kind(key)}>"
 
@@ -162,24 +252,56 @@ def _kind(value: object) -> str:
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+# What to store instead: by an attribute, by a name of the type or of one it inherits, then by a type of Python's.
+_BY_ATTRIBUTE: Final = {
+    "__dataclass_fields__": "dataclasses.asdict(value)",
+    "model_dump": "value.model_dump()",
+    "_asdict": "value._asdict()",
+    "to_pandas": "value.to_pandas() under a key of its own",
+    "savefig": "what value.savefig(buffer) writes, with put_bytes",
+    "detach": "value.detach().cpu().numpy()",
+    "_repr_png_": "what value.save(buffer, 'PNG') writes, with put_bytes",
+}
+_BY_NAME: Final = {
+    "Enum": "value.value",
+    "DataFrame": "it under a key of its own",
+    "Series": "it under a key of its own",
+    "Index": "value.to_series() under a key of its own, or list(value)",
+    "NAType": "None",
+    "MaskedArray": "value.filled(), or its parts",
+    "ndarray": "numpy.asarray(value)",
+    "longdouble": "float(value)",
+    "clongdouble": "complex(value)",
+    "generic": "value.item()",
+    "Period": "str(value)",
+    "Interval": "str(value)",
+}
+_BY_TYPE: Final = {
+    dict: "dict(value)",
+    str: "str(value)",
+    bytes: "bytes(value)",
+    bytearray: "bytes(value)",
+    memoryview: "bytes(value)",
+    bool: "bool(value)",
+    int: "int(value)",
+    float: "float(value)",
+    tuple: "tuple(value)",
+    list: "list(value)",
+    set: "set(value)",
+    frozenset: "frozenset(value)",
+}
+
+
 def _advice(value: object) -> str:
-    if isinstance(value, (set, frozenset)):
-        return "write sorted(value)"
-    if isinstance(value, dict):
-        return "write dict(value)"
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return "store bytes under a key of their own"
-    for plain in (str, int, float, list):
-        if isinstance(value, plain):
-            return f"write {plain.__name__}(value)"
-    if isinstance(value, tuple):
-        return "write value._asdict() or list(value)"
-    if _is_array(value) or _is_pandas(value):
-        return "store it under a key of its own"
-    if isinstance(value, (date, PathLike)):
-        return "write str(value)"
-    return "turn it into text, numbers, lists and dicts first"
-
-
-def _refuse(path: str, reason: str) -> Never:
-    raise FormatError(f"{path}: {reason}")
+    kinds = type(value).__mro__
+    for name, way in _BY_ATTRIBUTE.items():
+        if any(name in vars(kind) for kind in kinds):
+            return f"store {way}"
+    ways = [_BY_NAME.get(kind.__name__) for kind in kinds] + [_BY_TYPE.get(kind) for kind in kinds]
+    if known := next(filter(None, ways), None):
+        return f"store {known}"
+    if isinstance(value, Iterable):
+        return "store list(value)"
+    if any(kind.__name__ in ("date", "PurePath", "tzinfo") for kind in kinds):
+        return "store str(value)"
+    return "store text, numbers, lists and dicts instead"

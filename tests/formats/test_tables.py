@@ -1,48 +1,33 @@
-"""What goes in comes back equal, or is refused with the path to the culprit."""
+"""Tables come back equal, labels, dtypes and cells included, or are refused; reading them takes bounded memory."""
 
 from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import tracemalloc
-from collections import OrderedDict, namedtuple
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
+from described import described
 from faults import parquet as pqfile
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyarrow.parquet import write_table
 
 from persistkit.errors import FormatError
-from persistkit.formats import decode, encode, format_of
-
-Point = namedtuple("Point", "x y")
+from persistkit.formats import decode, encode
 
 
 class Text(str):
     """Text that is more than text."""
-
-
-class Level(IntEnum):
-    """A number that is more than a number."""
-
-    LOW = 1
-
-
-def masked_by_title() -> np.ndarray[Any, Any]:
-    """Return an array whose dtype .npy does not keep."""
-    return np.zeros(1, np.dtype([(("Title", "a"), "i4")]))
 
 
 def table(**columns: object) -> pd.DataFrame:
@@ -61,96 +46,24 @@ def indexed(*values: object, **options: Any) -> pd.DataFrame:
     return pd.DataFrame({"a": range(len(values))}, index=pd.Index(values, **options))
 
 
-JSON_VALUES: list[object] = [
-    None,
-    True,
-    False,
-    0,
-    -1,
-    2**70,
-    10**4299,
-    0.1,
-    -0.0,
-    5e-324,
-    "",
-    "plain",
-    '"quoted"',
-    "{",
-    "PAR1",
-    "\x93NUMPY",
-]
-JSON_VALUES += ["null", "[1]", "größe 日本 \x00", [], {}, [[]], {"": {"a b": [1, "x", None]}}, [{"a": 1.5}]]
-
 REFUSED: list[tuple[object, str]] = [
-    (float("nan"), r"^\$: JSON has no nan"),
-    ({"runs": [0, 1, 2, {"loss": float("inf")}]}, r"^\$\.runs\[3\]\.loss: JSON has no inf"),
-    ({1: "a"}, r"^\$: the key 1 is int"),
-    ({10**5000: 1}, r"^\$: the key <int>"),
-    ({"a": {None: 1}}, r"^\$\.a: the key None"),
-    ({"a b": {1, 2}}, r'^\$\["a b"\]: set'),
-    ([frozenset()], r"^\$\[0\]: frozenset"),
-    (10**5000, r"^\$: an integer of"),
-    ([b"x"], r"^\$\[0\]: bytes"),
-    (OrderedDict(a=1), r"dict\(value\)"),
-    (Point(1, 2), r"_asdict"),
-    (Level.LOW, r"int\(value\)"),
-    (datetime(2026, 1, 1, tzinfo=UTC), r"^\$: datetime"),
-    (np.datetime64("2026-01-01"), r"^\$: numpy\.datetime64"),
-    (np.complex128(1), r"^\$: numpy\.complex128"),
-    (1j, r"^\$: complex"),
-    (object(), r"^\$: object"),
-    ({"a": ["ok", "\ud800"]}, r"^\$\.a\[1\]: .*surrogate"),
-    ("\ud83d\ude00", r"^\$: .*surrogate"),
-    ({"a": np.zeros(2)}, r"^\$\.a: numpy\.ndarray .*key of its own"),
-    (b"", "put_bytes"),
-    (b"12", "put_bytes"),
-    (b"plain", "put_bytes"),
-    (b"PAR1....PAR1", "put_bytes"),
-    (b"\x93NUMPY\xff", "put_bytes"),
-    (memoryview(np.arange(3).data), "memoryview"),
-    (np.array([None]), "pickle"),
-    (np.array(["a"], dtype=np.dtypes.StringDType()), "pickle"),
-    (np.ma.array([1, 2], mask=[False, True]), "MaskedArray"),
-    (np.rec.array([(1,)], dtype=[("a", "i4")]), "recarray"),
-    (np.zeros(2, np.dtype("i4", metadata={"a": 1})), "come back"),
-    (masked_by_title(), "come back"),
-    (table(a=pd.Series([1, "x"], dtype=object)), "Parquet"),
-    (table(a=[[1], [2]]), r"\$\.a: "),
-    (table(a=[{"x": 1}, {"x": 2}]), r"\$\.a\[0\]: "),
-    (table(a=pd.Series([1, 2], dtype=object)), r"\$\.a: its cells"),
-    (table(a=pd.Series(["x", None, np.nan], dtype=object)), r"\$\.a: its cells"),
+    (table(a=[1, {"x": object()}]), r"^\$\.a\[1\]\.x: object is not kept; store text"),
+    (table(a=pd.Series(["x", pd.NA, 1], dtype=object)), r"^\$\.a\[1\]: .*store None"),
+    (table(a=[Text("x"), 1]), r"^\$\.a\[0\]: .*store str"),
+    (pd.DataFrame([[1]], columns=pd.Index([object()], dtype=object)), r"^\$\.columns: object is not kept"),
     (table(a=np.array([1], "c16")), "Parquet"),
     (table(a=pd.arrays.SparseArray([0, 1])), "Parquet"),
     (table(a=pd.arrays.FloatingArray(np.array([1.0, np.nan]), np.array([True, False]))), r"\$\.a: its cells"),
     (table(a=pd.array([0], "timestamp[s][pyarrow]")), r"\$\.a: dtype"),
-    (pd.DataFrame([[1]], columns=pd.Index([date(2026, 1, 1)], dtype=object)), r"\$\.columns: '2026-01-01' is date"),
     (pd.DataFrame([1, 2], index=pd.MultiIndex.from_arrays([[1, None], [1, 2]])), r"\$\.index"),
     (pd.DataFrame([1, 2], index=pd.Index([{"a": 1}, None], dtype=object)), r"\$\.index"),
-    (pd.DataFrame([1], index=pd.RangeIndex(1, name=Text("x"))), r"\$\.index\.names: 'x' is Text"),
-    (pd.DataFrame([1], columns=pd.Index(["a"], name=Text("x"))), r"\$\.columns\.names: 'x' is Text"),
-    (pd.DataFrame([1], index=pd.Index([1], name=date(2026, 1, 1))), r"\$\.index\.names"),
-    (pd.Series([1], name=date(2026, 1, 1)), r"\$\.columns: .*date"),
+    (pd.DataFrame([1], index=pd.RangeIndex(1, name=Text("x"))), r"\$\.index\.names: test_tables.Text is not kept"),
+    (pd.DataFrame([1], columns=pd.Index(["a"], name=Text("x"))), r"\$\.columns\.names: test_tables.Text is not kept"),
     (pd.Series([1], name=pd.Timestamp("2026-01-01", tz="dateutil/Europe/Berlin")), "time zone"),
     (noted(table(a=[1]), x=(1, 2)), r"\$\.attrs"),
     (noted(table(a=[1]), x=float("nan")), r"\$\.attrs"),
     (noted(table(a=[1]), x={1}), "attrs"),
     (table(a=[1]).set_flags(allows_duplicate_labels=False), "allows_duplicate_labels"),
-    (pd.Index([1]), "neither DataFrame nor Series"),
-    (pd.NaT, "neither DataFrame nor Series"),
-]
-
-ARRAYS = [
-    np.array(5.0),
-    np.array([np.nan, -0.0, np.inf]),
-    np.asfortranarray(np.arange(6).reshape(2, 3)),
-    np.arange(10)[::2],
-    np.array([1, 2], ">i4"),
-    np.array([(1, 2.5)], [("größe", "i4"), ("日本", "f8")]),
-    np.zeros(2, [("a", "i4", (2, 2))]),
-    np.array(["2026-01-01"], "M8[D]"),
-    np.array(["a", "bc"]),
-    np.zeros((0, 3)),
-    np.zeros(2, "V3"),
 ]
 
 FRAMES = [
@@ -185,6 +98,15 @@ FRAMES = [
     table(a=pd.Series(["x", pd.NA], dtype=object), b=pd.Series(["x", "y"], dtype=object)),
     table(a=[Decimal("1.10"), None], b=[date(2026, 1, 1), None], c=pd.Series([True, None], dtype=object)),
     table(a=pd.array(["x", None], pd.StringDtype("python")), b=pd.array(["x", None], pd.StringDtype("pyarrow"))),
+    # Lists, dicts and mixed objects
+    table(a=[[1], [2.5, None]], b=[{"x": 1, "y": [{}]}, None]),
+    table(a=pd.Series([1, "x", None, np.nan, (1, 2), {3}, b"4", 5.0, True], dtype=object)),
+    table(a=pd.Series([1, 2], dtype=object), b=pd.Series(["x", 1.5], dtype=object)),
+    table(a=pd.Series(["x", None, np.nan], dtype=object)),
+    table(a=[np.arange(2), np.eye(2)], b=[datetime(2026, 1, 1), pd.Timestamp(0, tz="UTC")], c=[UUID(int=1), Path("a")]),
+    table(a=[Decimal("NaN"), Decimal("1.5")], b=pd.Series([np.float64(1), np.int8(2)], dtype=object)),
+    table(a=pd.Series([[n % 3] * 20 for n in range(2_000)])),
+    pd.DataFrame({"a": [1, 2]}, index=pd.Index([(1, 2), "x"], dtype=object, tupleize_cols=False)),
     # Arrow's own dtypes
     table(a=pd.array(["x", None], "string[pyarrow]"), b=pd.array([1, None], "int64[pyarrow]")),
     table(a=pd.Series([[1], None], dtype=pd.ArrowDtype(pa.list_(pa.int64()))), b=[1, 2]),
@@ -201,6 +123,8 @@ FRAMES = [
     pd.DataFrame([[1]], columns=pd.Index(["\ud800"], dtype=object)),
     pd.DataFrame({"a": pd.Series(["x"], dtype=object), "a.b": pd.Series(["y"], dtype=object), "a.c": [1]}),
     indexed("x", "y", dtype=object, name=3),
+    indexed(1, "x", dtype=object, name=date(2026, 1, 1)),
+    pd.DataFrame([[1, 2]], columns=pd.Index([date(2026, 1, 1), np.int64(3)], dtype=object)),
     indexed(1, None, dtype="Int64"),
     indexed(1, 2, name=("x", 1)),
     pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(2, name=0)),
@@ -221,6 +145,8 @@ SERIES = [
     pd.Series([1], name=pd.Timestamp("2026-01-01 00:00:00.000000001")),
     pd.Series([1], name=True),
     pd.Series([1], name="\ud800"),
+    pd.Series([1], name=np.int64(3)),
+    pd.Series([{"a": 1}, [2]]),
     pd.Series([1, 2], index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)]), name="value"),
     pd.Series([1, 2], index=pd.Index([1, 2], name="value")),
 ]
@@ -234,16 +160,8 @@ def assert_same(back: pd.DataFrame, frame: pd.DataFrame) -> None:
         assert [type(name) for name in after.names] == [type(name) for name in before.names]
         assert [type(label) for label in after] == [type(label) for label in before]
     for (_, cells), (_, wanted) in zip(back.items(), frame.items(), strict=True):
-        assert [type(cell) for cell in cells] == [type(cell) for cell in wanted]
+        assert list(map(described, cells)) == list(map(described, wanted))
     assert back.attrs == frame.attrs
-
-
-@pytest.mark.parametrize("value", JSON_VALUES, ids=range(len(JSON_VALUES)))
-def test_json_values_come_back_equal_and_of_the_same_type(value: object) -> None:
-    """Python's plain values come back as they were, signs and types included."""
-    back = decode(bytes(encode(value)))
-    assert back == value
-    assert repr(back) == repr(value) if not isinstance(value, int) else type(back) is type(value)
 
 
 @pytest.mark.parametrize(("value", "message"), REFUSED, ids=range(len(REFUSED)))
@@ -251,14 +169,6 @@ def test_what_would_change_is_refused_with_its_path(value: object, message: str)
     """A value that would come back changed is a FormatError that names where the culprit is."""
     with pytest.raises(FormatError, match=message):
         encode(value)
-
-
-@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: str(array.dtype))
-def test_arrays_come_back_with_dtype_shape_and_order(array: np.ndarray[Any, Any]) -> None:
-    """An array comes back writable with the same items, dtype, shape and memory order."""
-    back = decode(bytes(encode(array)))
-    assert (back.dtype, back.shape, back.tobytes("A")) == (array.dtype, array.shape, array.tobytes("A"))
-    assert back.flags.writeable
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=range(len(FRAMES)))
@@ -295,56 +205,6 @@ def test_a_table_without_troubles_is_plain_parquet_for_everybody(tmp_path: Path)
     assert_same(pd.read_parquet(tmp_path / "plain.parquet"), frame.set_index("t"))
     (tmp_path / "odd.parquet").write_bytes(encode(pd.DataFrame([["x", 2]], columns=[("a", 1), None])))
     assert pd.read_parquet(tmp_path / "odd.parquet").to_dict("list") == {"('a', 1)": ["x"], "None": [2]}
-
-
-def test_without_pyarrow_a_table_names_the_extra() -> None:
-    """Where pyarrow is not installed, saving and loading a table say what to install; the rest works."""
-    script = """
-import sys
-sys.modules["pyarrow"] = None
-import pandas as pd
-from persistkit import MemoryPersistenceBackend, Store
-from persistkit.errors import FormatError
-store = Store(MemoryPersistenceBackend())
-store["k"] = [1]
-store.put_bytes("t", b"PAR1....PAR1")
-for attempt in (lambda: store.__setitem__("t", pd.DataFrame({"a": [1]})), lambda: store["t"]):
-    try:
-        attempt()
-    except FormatError as error:
-        print(error)
-print(store["k"])
-"""
-    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    advice = 'tables need pyarrow: pip install "persistkit[arrow]"'
-    saved, loaded, value = run.stdout.splitlines()
-    assert saved == f"store 't': {advice}"
-    assert loaded.startswith(f"load 't': {advice}")
-    assert value == "[1]"
-
-
-def test_exceptions_to_the_law_are_the_documented_ones() -> None:
-    """Tuples come back as lists and NumPy scalars as their Python value."""
-    assert decode(bytes(encode({"a": (1, np.float32(0.5), np.int64(3), np.bool_(True), np.str_("s"))}))) == {
-        "a": [1, 0.5, 3, True, "s"]
-    }
-
-
-def test_numbers_of_others_that_no_float_holds_read_as_python_reads_them() -> None:
-    """A number too large is infinite, one too fine is rounded, as in json; storing it again is refused or exact."""
-    value = decode(b'{"large":[1e999,-1e999],"fine":1e-999,"long":0.1000000000000000055511151231257827}')
-    assert value == {"large": [float("inf"), float("-inf")], "fine": 0.0, "long": 0.1}
-    with pytest.raises(FormatError, match=r"^\$\.large\[0\]: JSON has no inf"):
-        encode(value)
-    assert decode(b'{"twice":1,"twice":2}') == {"twice": 2}
-
-
-def test_a_value_that_contains_itself_is_refused() -> None:
-    """A cycle and a nesting that could not be read back are refused, never a crash."""
-    cycle: list[object] = []
-    cycle.append(cycle)
-    with pytest.raises(FormatError, match="containing itself"):
-        encode(cycle)
 
 
 @pytest.mark.parametrize(
@@ -485,25 +345,6 @@ def test_every_flipped_byte_of_a_table_loads_or_is_named_damaged() -> None:
     assert refused > 10
 
 
-plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary(max_size=5),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.sets(st.integers()),
-    max_leaves=20,
-)
-
-
-@given(plain)
-def test_the_law_holds_for_any_plain_value(value: object) -> None:
-    """Whatever goes in comes back equal, types included, or is refused."""
-    try:
-        data = bytes(encode(value))
-    except FormatError:
-        return
-    back = decode(data)
-    assert back == value
-    assert repr(back) == repr(value)
-
-
 CELLS: dict[str, Any] = {
     "int64": st.integers(-(2**63), 2**63 - 1),
     "Int8": st.integers(-128, 127) | st.none(),
@@ -547,14 +388,3 @@ def test_the_law_holds_for_any_table(frame: pd.DataFrame) -> None:
     except FormatError:
         return
     assert_same(decode(data), frame)
-
-
-@given(st.binary(max_size=40))
-def test_any_bytes_decode_or_are_damaged(data: bytes) -> None:
-    """No content makes decode fail in another way, and what it calls JSON is what json says."""
-    try:
-        value = decode(data)
-    except FormatError:
-        return
-    if format_of(data) == "json":
-        assert value == json.loads(data.decode())
