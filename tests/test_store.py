@@ -19,7 +19,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import persistkit
-from persistkit import Engine, Entry, Store
+from persistkit import Engine, EngineBackend, Entry, PersistenceBackend, Store
 from persistkit.arguments import BytesLike
 from persistkit.engines.files import FileEngine
 from persistkit.engines.memory import MemoryEngine
@@ -184,6 +184,35 @@ def test_a_loaded_array_is_the_callers_own_whatever_the_engine_keeps() -> None:
     for loaded in (store["array"], store.load_many(["array"])["array"]):
         loaded[:] = 7
         assert store["array"].tolist() == [0, 1, 2]
+
+
+def test_it_stands_on_engines_stores_and_backends() -> None:
+    """A store takes an engine, another store, a backend over an engine, and a user's own backend of three methods."""
+
+    class ThreeMethods(PersistenceBackend):
+        def __init__(self) -> None:
+            self.stored: dict[str, bytes] = {}
+
+        async def save(self, key: str, value: BytesLike) -> None:
+            self.stored[key] = bytes(value)
+
+        async def load(self, key: str) -> bytes | None:
+            return self.stored.get(key)
+
+        async def delete(self, key: str) -> None:
+            self.stored.pop(key, None)
+
+    engine = MemoryEngine()
+    for place in (engine, Store(engine), EngineBackend(engine)):
+        assert Store(place).engine is engine
+    backend = ThreeMethods()
+    store = Store(backend)
+    store["run/1"] = {"loss": 0.25}
+    assert backend.stored == {"run/1": b'{"loss":0.25}'}
+    assert (store["run/1"], store.get("run/2"), "run/1" in store) == ({"loss": 0.25}, None, True)
+    with pytest.raises(ListingNotSupportedError):
+        list(store)
+    assert "cannot list" in store._repr_html_()
 
 
 def test_glob_crosses_separators_and_minds_case(store: Store) -> None:
