@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import struct
 import subprocess
 import sys
@@ -34,28 +34,23 @@ def description_of(picture: bytes) -> str:
 
 
 def test_one_command_measures_every_contender(project: Path, tmp_path: Path) -> None:
-    """Table, JSON and plot hold every contender, persistkit with every operation, and no folder is left behind."""
-    figures, picture = tmp_path / "figures.json", tmp_path / "figures.png"
-    disk = tmp_path / "disk"
+    """Tables and plot hold every contender, persistkit with every operation, and no folder is left behind."""
+    picture, disk = tmp_path / "figures.png", tmp_path / "disk"
     disk.mkdir()
     run = run_benchmark(
         project,
         *("--items", "20", "--rounds", "1", "--size", "1024", "--where", "disk", "--disk-dir", str(disk)),
-        *("--listing", "20", "--durable", "--import", "--json", str(figures), "--plot", str(picture)),
+        *("--listing", "20", "--import", "--plot", str(picture)),
     )
     assert run.returncode == 0, run.stderr
-    document = json.loads(figures.read_text(encoding="utf-8"))
-    kinds = [block["kind"] for block in document["blocks"]]
-    assert kinds == ["operations", "operations", "listing", "durable", "import"]
-    for block in document["blocks"][:2]:
-        names = dict.fromkeys(result["contender"] for result in block["results"])
-        assert list(names) == [name for name in CONTENDERS if not (block["setting"]["fsync"] and name in NEVER_SYNC)]
-        ours = [result for result in block["results"] if result["contender"] == "persistkit"]
-        assert [result["operation"] for result in ours] == ALL_OPERATIONS
-        assert all(result["ratio"] > 0 for result in ours[:6])
-        assert all(len(result["samples"]) == 1 and result["median"] > 0 for result in block["results"])
-    for name in CONTENDERS:
-        assert f"\n{name} " in run.stdout
+    unsynced, synced, listing, imports = run.stdout.split("\n\n")
+    rows = {row.split("  ")[0]: row for row in unsynced.splitlines()[2:]}
+    assert list(rows) == CONTENDERS
+    assert [row.split("  ")[0] for row in synced.splitlines()[2:]] == [c for c in CONTENDERS if c not in NEVER_SYNC]
+    assert unsynced.splitlines()[1].split("  ")[-1].strip() == ALL_OPERATIONS[-1]
+    assert len(re.sub(r"\(.*?\)", "", rows["persistkit"]).split()) == 1 + len(ALL_OPERATIONS)
+    assert "file paths" in listing
+    assert "persistkit, files used" in imports
     for drawn in (picture, tmp_path / "figures-dark.png"):
         content = drawn.read_bytes()
         assert content.startswith(b"\x89PNG\r\n")
@@ -68,7 +63,6 @@ def test_one_command_measures_every_contender(project: Path, tmp_path: Path) -> 
     [
         ["--items", "0"],
         ["--where", "moon"],
-        ["--json", "/nowhere/figures.json"],
         ["--plot", "figures.svg"],
     ],
 )
@@ -83,11 +77,11 @@ def test_wrong_options_are_refused_before_anything_is_measured(project: Path, wr
 def test_engines_are_measured_against_their_own_clients(project: Path) -> None:
     """One command starts an engine and compares every operation with what its own client does."""
     command = [sys.executable, str(project / "tests" / "benchmarks" / "clients.py")]
-    sizes = ["--items", "20", "--listing", "20", "--rounds", "1"]
-    run = subprocess.run([*command, "--engine", "sqlite", *sizes], capture_output=True, text=True, check=False)
+    sizes = ["--singles", "5", "--items", "20", "--rounds", "1"]
+    run = subprocess.run([*command, "--only", "sqlite", "files", *sizes], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    for title, operations in (("values of", "save load batch_save batch_load"), ("listing 20", "list_keys entries")):
-        block = run.stdout[run.stdout.index(f"sqlite, {title}") :].split("\n\n")[0]
-        assert "\nby hand " in block
-        assert "\npersistkit " in block
-        assert all(operation in block for operation in operations.split())
+    store, reads, *awaited = [block for block in run.stdout.split("\n\n") if block.strip()]
+    assert [line.split("  ")[0] for line in store.splitlines()[2:]] == ["by hand", "diskcache", "persistkit"]
+    assert [line.split("  ")[0] for line in reads.splitlines()[2:]] == ["load_many", "items"]
+    assert all("gathered save" in block and "\npersistkit " in block for block in awaited)
+    assert len(awaited) >= 2

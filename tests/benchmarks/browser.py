@@ -107,7 +107,8 @@ def _measure(notebook: Notebook, count: int) -> None:
     timed("prefix", _SEARCH, [["prefix", f"run:00{turn}"] for turn in range(9)])
     timed("glob", _SEARCH, [["glob", f"*:0*{turn}?/*:000[0-4]{turn}*"] for turn in range(9)])
     notebook.run(3)
-    print(f"  grown while listing: {float(notebook.cell(3).locator('.jp-OutputArea-output').inner_text()):.0f} bytes a key")
+    grown = float(notebook.cell(3).locator(".jp-OutputArea-output").inner_text())
+    print(f"  grown while listing: {grown:.0f} bytes a key")
 
 
 if __name__ == "__main__":

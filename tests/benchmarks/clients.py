@@ -1,8 +1,9 @@
-"""Run persistkit and each engine's own client, used by hand, alternately on real servers, and print the medians.
+"""Compare stores with each engine's own blocking client used by hand, and awaited calls with one thread per call.
 
     python tests/benchmarks/clients.py
 
-The servers come from the extra `test` and are started and stopped here. Ratios are persistkit's time over the client's.
+The servers come from the extra `test` and are started and stopped here. All sides take turns; ratios are of medians.
+The client by hand writes and reads Python values with the same codec, and is as durable.
 """
 
 from __future__ import annotations
@@ -10,146 +11,257 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sqlite3
 import sys
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter, time_ns
 from typing import Any
 
-from by_hand import Client, by_obstore, by_psycopg, by_redis, by_sqlite3
+import diskcache
+import obstore
+import psycopg
+from redis import Redis
 from report import tables
-from rounds import Block, fresh_directory, keys_of_one_template, timed
+from rounds import Block, fresh_directory, keys_of_one_template
 from tqdm import tqdm
 
-from persistkit import PersistenceBackend, to_frame
-from persistkit.backends import open_backend
-from persistkit.filenames import filename_for
+import persistkit
+from persistkit import FilePersistenceBackend, Store
+from persistkit.formats import decode, encode
+from persistkit.keys import filename_for
 
 sys.path.append(str(Path(__file__).parent.parent))
 import servers
 
-ENGINES = ("sqlite", "postgresql", "valkey", "s3")
-_SINGLE_OPERATIONS = 100
-_VALUE_BYTES = 1024
+BLOCKS = ("sqlite", "postgresql", "valkey", "s3", "files")
+_TMPFS = Path("/dev/shm")  # noqa: S108 - a memory disk is what is measured
+_VALUES = {"dict": {"loss": 0.25, "steps": list(range(200))}, "text": "x" * 1024, "bytes": bytes(range(256)) * 4}
+_TABLE = (
+    "CREATE TABLE by_hand (key {0} PRIMARY KEY, size BIGINT NOT NULL, modified BIGINT NOT NULL, value {0} NOT NULL)"
+)
+_UPSERT = (
+    "INSERT INTO by_hand VALUES ({0}, {0}, {0}, {0}) ON CONFLICT (key) DO UPDATE "
+    "SET size = excluded.size, modified = excluded.modified, value = excluded.value"
+)
+_GATHERED = 64
 
 
-def arguments_of(command: Sequence[str]) -> argparse.Namespace:
-    """Return the options of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    add = parser.add_argument
-    add("--items", type=int, default=1_000, help="values of 1 KiB in a batch (default 1,000)")
-    add("--listing", type=int, default=100_000, metavar="KEYS", help="keys that are listed (default 100,000)")
-    add("--rounds", type=int, default=7, help="rounds; the medians are taken over them (default 7)")
-    add("--engine", nargs="+", choices=ENGINES, default=list(ENGINES))
-    add("--markdown", action="store_true", help="print the tables as Markdown")
-    options = parser.parse_args(command)
-    if min(options.items, options.listing, options.rounds) < 1:
-        parser.error("--items, --listing and --rounds take whole numbers from 1")
-    return options
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Bytes by key, in blocking calls."""
+
+    save: Callable[[str, bytes], object]
+    load: Callable[[str], bytes]
+    has: Callable[[str], bool]
 
 
-Opened = Callable[[], tuple[PersistenceBackend, AbstractAsyncContextManager[Client]]]
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a comparison: Python values by key."""
+
+    set: Callable[[str, Any], object]
+    get: Callable[[str], Any]
+    has: Callable[[str], bool]
 
 
-def opened(engine: str, folder: Path, stack: ExitStack) -> Opened:
-    """Start the engine and return what opens both sides on fresh places of it."""
-    if engine == "sqlite":
-        return lambda: (open_backend(f"sqlite:///{folder}/ours.db", create=True), by_sqlite3(folder / "by-hand.db"))
-    if engine == "postgresql":
-        address = stack.enter_context(servers.postgresql())
-        return lambda: (open_backend(address, create=True), by_psycopg(address))
-    if engine == "valkey":
-        address = stack.enter_context(servers.valkey())
-        return lambda: (open_backend(address), by_redis(address))
-    server = stack.enter_context(servers.s3())
-    options: Any = server.options  # Any: text only, and no option of the address
-    return lambda: (
-        open_backend(f"s3://{server.bucket}/ours", **options),
-        by_obstore(server.client("by-hand")),
+def by_sqlite3(connection: sqlite3.Connection) -> Client:
+    """Use the standard library, with the pragmas of persistkit."""
+    for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", _TABLE.format("BLOB")):
+        connection.execute(statement)
+    upsert, select = _UPSERT.format("?"), "SELECT value FROM by_hand WHERE key = ?"
+    return Client(
+        lambda key, value: connection.execute(upsert, (key.encode(), len(value), time_ns() // 1000, value)),
+        lambda key: connection.execute(select, (key.encode(),)).fetchone()[0],
+        lambda key: connection.execute("SELECT 1 FROM by_hand WHERE key = ?", (key.encode(),)).fetchone() is not None,
     )
 
 
-def by_persistkit(backend: PersistenceBackend) -> Client:
-    """Return a backend's operations as those that are compared."""
+def by_psycopg(connection: psycopg.Connection[Any]) -> Client:
+    """Use psycopg with binary parameters and results."""
+    connection.execute("DROP TABLE IF EXISTS by_hand")
+    statement: Any = _TABLE.format("BYTEA")  # Any: psycopg takes literal text only
+    connection.execute(statement)
+    upsert: Any = _UPSERT.format("%b")
 
-    async def rows() -> list[Any]:
-        return [entry async for entry in backend.entries()]
+    def found(column: str, key: str) -> Any:
+        select: Any = f"SELECT {column} FROM by_hand WHERE key = %b"  # noqa: S608 - a name of ours
+        return connection.execute(select, (key.encode(),), binary=True).fetchone()
 
-    return Client(backend.save, backend.load, backend.batch_save, backend.batch_load, backend.list_keys, rows)
-
-
-def frame_of(rows: Sequence[Any]) -> Any:
-    """Return rows of a listing as a table of the same columns, as one does by hand."""
-    import pandas as pd
-
-    frame = pd.DataFrame(rows, columns=["key", "size", "modified"])
-    filenames = [filename_for(key) for key in frame["key"]]
-    frame["filename"] = pd.array(filenames, dtype="str")
-    frame["hash"] = pd.array([filename[-20:-4] for filename in filenames], dtype="str")
-    return frame
+    return Client(
+        lambda key, value: connection.execute(upsert, (key.encode(), len(value), time_ns() // 1000, value)),
+        lambda key: found("value", key)[0],
+        lambda key: found("1", key) is not None,
+    )
 
 
-async def measure(engine: str, options: argparse.Namespace, folder: Path) -> list[Block]:
-    """Return the blocks of one engine: operations on values, and listings."""
-    operations = Block("engine", f"{engine}, values of {_VALUE_BYTES:,} bytes, batches of {options.items:,}")
-    listings = Block("engine", f"{engine}, listing {options.listing:,} keys", unit="µs a key")
+def by_redis(client: Redis) -> Client:
+    """Use redis-py."""
+    answered: Any = client  # Any: redis-py annotates every answer as a union of all
+    return Client(
+        lambda key, value: answered.set(f"by_hand:{key}", value),
+        lambda key: answered.get(f"by_hand:{key}"),
+        lambda key: bool(answered.exists(f"by_hand:{key}")),
+    )
+
+
+def by_obstore(store: Any) -> Client:
+    """Use obstore's blocking functions."""
+    return Client(
+        lambda key, value: obstore.put(store, filename_for(key), value),
+        lambda key: bytes(obstore.get(store, filename_for(key)).bytes()),
+        lambda key: obstore.head(store, filename_for(key)) is not None,
+    )
+
+
+def opened(engine: str, folder: Path, stack: ExitStack) -> tuple[Store, dict[str, Side]]:
+    """Start an engine; return a store on it and the sides it is compared with."""
+    if engine == "sqlite":
+        store = persistkit.open(f"sqlite:///{folder}/ours.db", create=True)
+        connection = stack.enter_context(closing(sqlite3.connect(folder / "by-hand.db", isolation_level=None)))
+        cache = stack.enter_context(diskcache.Cache(str(folder / "diskcache")))
+        return store, {
+            "by hand": with_codec(by_sqlite3(connection)),
+            "diskcache": Side(cache.set, cache.get, cache.__contains__),
+        }
+    if engine == "postgresql":
+        address = stack.enter_context(servers.postgresql())
+        psycopg_connection = stack.enter_context(psycopg.connect(address, autocommit=True))
+        return persistkit.open(address, create=True), {"by hand": with_codec(by_psycopg(psycopg_connection))}
+    if engine == "valkey":
+        address = stack.enter_context(servers.valkey())
+        client = stack.enter_context(Redis.from_url(address.replace("valkey://", "redis://")))
+        return persistkit.open(address), {"by hand": with_codec(by_redis(client))}
+    server = stack.enter_context(servers.s3())
+    options: Any = server.options  # Any: text only, and no option of the address
+    store = persistkit.open(f"s3://{server.bucket}/ours", **options)
+    return store, {"by hand": with_codec(by_obstore(server.client("by-hand")))}
+
+
+def with_codec(client: Client) -> Side:
+    """Return a client's operations on Python values, by persistkit's own codec."""
+    return Side(
+        lambda key, value: client.save(key, bytes(encode(value))), lambda key: decode(client.load(key)), client.has
+    )
+
+
+def measure_store(engine: str, options: argparse.Namespace, folder: Path) -> Iterator[Block]:
+    """Measure set, get and in of each kind of value, and ``items`` against ``load_many``."""
+    single = Block("engine", f"{engine}: a store and the client by hand, {options.singles} calls a round")
+    many = Block("engine", f"{engine}: all {options.items:,} values", unit="µs a value")
     with ExitStack() as stack:
-        backend, client = opened(engine, folder, stack)()
-        async with backend, client as by_hand:
-            sides = {"by hand": by_hand, "persistkit": by_persistkit(backend)}
-            items = dict.fromkeys(keys_of_one_template(options.items), os.urandom(_VALUE_BYTES))
-            for number in tqdm(range(options.rounds + 1), desc=operations.title, unit="round"):
+        store, sides = opened(engine, folder, stack)
+        sides["persistkit"] = Side(store.__setitem__, store.__getitem__, store.__contains__)
+        keys = keys_of_one_template(options.singles)
+        for number in tqdm(range(options.rounds + 1), desc=single.title, unit="round"):
+            block = single if number else Block("warm-up", "")
+            for kind, value in _VALUES.items():
                 for name, side in sides.items():
-                    await _operate(operations if number else Block("warm-up", ""), name, side, items)
-            for side in sides.values():
-                await side.batch_save(dict.fromkeys(keys_of_one_template(options.listing), b"x"))
-            for _ in tqdm(range(options.rounds), desc=listings.title, unit="round"):
-                for name, side in sides.items():
-                    await _list(listings, name, side, backend, options.listing)
-    for block in (operations, listings):
-        block.yardstick = {operation: ("by hand", operation) for operation in block.samples["by hand"]}
-    return [operations, listings]
+                    block.add(name, f"set {kind}", timed(lambda key: side.set(key, value), keys))  # noqa: B023
+                    block.add(name, f"get {kind}", timed(side.get, keys))
+                    if side.get(keys[-1]) != value:
+                        raise AssertionError(f"{name}: not the value that was stored")
+            for name, side in sides.items():
+                block.add(name, "in", timed(side.has, keys))
+        store.clear()
+        items = dict.fromkeys(keys_of_one_template(options.items), _VALUES["text"])
+        store.update(items)
+        readers: dict[str, Callable[[], object]] = {
+            "load_many": lambda: store.load_many(items),
+            "items": lambda: dict(store.items()),
+        }
+        for _ in tqdm(range(options.rounds), desc=many.title, unit="round"):
+            for name, work in readers.items():
+                began = perf_counter()
+                found = work()
+                many.add(name, "read", (perf_counter() - began) * 1e6 / len(items))
+                if found != items:
+                    raise AssertionError(f"{name}: not the values that were stored")
+        store.close()
+    for operation in single.samples["by hand"]:
+        single.yardstick[operation] = ("by hand", operation)
+    many.yardstick["read"] = ("load_many", "read")
+    yield single
+    yield many
 
 
-async def _operate(block: Block, name: str, side: Client, items: dict[str, bytes]) -> None:
-    some = list(items.items())[:_SINGLE_OPERATIONS]
+async def measure_awaited(where: str, parent: Path, options: argparse.Namespace, *, fsync: bool) -> Block:
+    """Measure awaited saves and loads of 1 KiB, one by one and 64 at once, against a thread per call."""
+    block = Block("awaited", f"awaited, {where}, fsync {'on' if fsync else 'off'}: files of 1,024 bytes")
+    per_call = "one thread per call"
+    with fresh_directory(parent) as folder:
+        backend = FilePersistenceBackend(folder, fsync=fsync)
+        engine, loop, value = backend.engine, asyncio.get_running_loop(), os.urandom(1024)
 
-    async def save_each() -> None:
-        for key, value in some:
-            await side.save(key, value)
+        async def save(key: str) -> None:
+            await loop.run_in_executor(None, engine.save, key, value)
 
-    async def load_each() -> list[bytes | None]:
-        return [await side.load(key) for key, _ in some]
+        async def load(key: str) -> bytes | None:
+            return await loop.run_in_executor(None, engine.load, key)
 
-    block.add(name, "save", (await timed(save_each, len(some)))[0])
-    block.add(name, "load", (await timed(load_each, len(some)))[0])
-    block.add(name, "batch_save", (await timed(lambda: side.batch_save(items), len(items)))[0])
-    sample, values = await timed(lambda: side.batch_load(list(items)), len(items))
-    if values != list(items.values()):
-        raise AssertionError(f"{name}: not the bytes that were saved")
-    block.add(name, "batch_load", sample)
-
-
-async def _list(block: Block, name: str, side: Client, backend: PersistenceBackend, count: int) -> None:
-    async def to_table() -> Any:
-        return await to_frame(backend) if name == "persistkit" else frame_of(await side.rows())
-
-    for operation, work in (("list_keys", side.list_keys), ("entries", side.rows), ("to_frame", to_table)):
-        sample, listed = await timed(work, count)
-        if len(listed) != count:
-            raise AssertionError(f"{name} {operation}: {len(listed):,} of {count:,} keys")
-        block.add(name, operation, sample)
+        sides: dict[str, tuple[Callable[[str], Awaitable[Any]], Callable[[str], Awaitable[Any]]]] = {
+            per_call: (save, load),
+            "persistkit": (lambda key: backend.save(key, value), backend.load),
+        }
+        keys = keys_of_one_template(_GATHERED)
+        for number in tqdm(range(options.rounds + 1), desc=block.title, unit="round"):
+            kept = block if number else Block("warm-up", "")
+            for name, (saves, loads) in sides.items():
+                for operation, work in (("save", saves), ("load", loads)):
+                    kept.add(name, f"gathered {operation}", await gathered(work, keys))
+                    kept.add(name, operation, await in_turn(work, keys[:16]))
+    block.yardstick = {operation: (per_call, operation) for operation in block.samples[per_call]}
+    return block
 
 
-async def main(command: Sequence[str]) -> None:
-    """Measure each engine, and print its tables."""
-    options = arguments_of(command)
-    warnings.simplefilter("ignore")
-    for engine in options.engine:
-        with fresh_directory(Path()) as folder:
-            print(tables(await measure(engine, options, folder), markdown=options.markdown), end="\n\n", flush=True)
+def timed(work: Callable[[str], object], keys: Sequence[str]) -> float:
+    """Return the microseconds a call."""
+    began = perf_counter()
+    for key in keys:
+        work(key)
+    return (perf_counter() - began) * 1e6 / len(keys)
+
+
+async def gathered(work: Callable[[str], Awaitable[Any]], keys: Sequence[str]) -> float:
+    """Return the microseconds a call, all at once."""
+    began = perf_counter()
+    await asyncio.gather(*(work(key) for key in keys))
+    return (perf_counter() - began) * 1e6 / len(keys)
+
+
+async def in_turn(work: Callable[[str], Awaitable[Any]], keys: Sequence[str]) -> float:
+    """Return the microseconds a call, one after the other."""
+    began = perf_counter()
+    for key in keys:
+        await work(key)
+    return (perf_counter() - began) * 1e6 / len(keys)
+
+
+def main(command: Sequence[str]) -> None:
+    """Measure what is asked for, and print its tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--singles", type=int, default=100, help="single calls a round (default 100)")
+    parser.add_argument("--items", type=int, default=10_000, help="values that items() reads (default 10,000)")
+    parser.add_argument("--rounds", type=int, default=7, help="the medians are taken over them (default 7)")
+    parser.add_argument("--only", nargs="+", choices=BLOCKS, default=list(BLOCKS))
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    options = parser.parse_args(command)
+    if min(options.singles, options.items, options.rounds) < 1:
+        parser.error("--singles, --items and --rounds take whole numbers from 1")
+    fast = _TMPFS if os.access(_TMPFS, os.W_OK) else Path()  # where the calls are measured, not the disk
+    for name in options.only:
+        blocks: list[Block] = []
+        if name == "files":
+            places = [("tmpfs", fast, False)] if fast != Path() else []
+            for where, parent, fsync in (*places, ("disk", Path(), False), ("disk", Path(), True)):
+                blocks += [asyncio.run(measure_awaited(where, parent, options, fsync=fsync))]
+        else:
+            with fresh_directory(fast) as folder:
+                blocks += measure_store(name, options, folder)
+        print(tables(blocks, markdown=options.markdown), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))
+    main(sys.argv[1:])

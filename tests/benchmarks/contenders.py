@@ -20,7 +20,7 @@ from obstore.store import LocalStore as ObjectStore
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore as ArrayStore
 
-from persistkit import BlockingBackend, FilePersistenceBackend, to_frame
+from persistkit import FilePersistenceBackend, to_frame
 
 __all__ = ["AIOFILES", "CONTENDERS", "PERSISTKIT", "YARDSTICK", "Contender", "Operations"]
 
@@ -124,19 +124,23 @@ def open_bare(directory: Path, fsync: bool) -> Iterator[Operations]:
 
 @contextmanager
 def open_persistkit(directory: Path, fsync: bool) -> Iterator[Operations]:
-    """The file backend of persistkit, awaited, in batches, and through ``BlockingBackend``."""
+    """Files by persistkit: the engine in plain calls, its backend awaited."""
     backend = FilePersistenceBackend(directory, fsync=fsync)
-    with BlockingBackend(backend) as blocking:
-        yield Operations(
-            save=blocking.save,
-            load=blocking.load,
-            await_save=backend.save,
-            await_load=backend.load,
-            batch_save=backend.batch_save,
-            batch_load=backend.batch_load,
-            list_keys=backend.list_keys,
-            to_frame=lambda: to_frame(backend),
-        )
+    engine = backend.engine
+
+    async def listed() -> Any:
+        return to_frame(engine)
+
+    yield Operations(
+        save=engine.save,
+        load=engine.load,
+        await_save=backend.save,
+        await_load=backend.load,
+        batch_save=backend.batch_save,
+        batch_load=backend.batch_load,
+        list_keys=backend.list_keys,
+        to_frame=listed,
+    )
 
 
 @contextmanager

@@ -1,21 +1,22 @@
-"""Extras: listings of many keys, durable batches, and the time of the import."""
+"""Extras: listings of many keys, and the time of the import."""
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from time import perf_counter
 
-from contenders import bare_save, sync_directory
 from rounds import Block, fresh_directory, keys_of_one_template, timed
 from tqdm import tqdm
 
-from persistkit import BlockingBackend, FilePersistenceBackend, to_frame
+from persistkit import FilePersistenceBackend, to_frame
 
-__all__ = ["BASE_IMPORTS", "durable_block", "import_block", "listing_block"]
+__all__ = ["BASE_IMPORTS", "import_block", "listing_block"]
 
 BASE_IMPORTS = "asyncio, logging, dataclasses"
 _IMPORTS = {
@@ -57,48 +58,12 @@ async def listing_block(count: int, parent: Path, rounds: int, *, quiet: bool) -
                 if listed != sorted(keys):
                     raise AssertionError(f"list_keys of {label}: not the keys that were saved")
                 del listed
-                sample, frame = await timed(lambda: to_frame(backend), len(keys))  # noqa: B023 - awaited here
-                block.add(label, "to_frame", sample)
-                if len(frame) != len(keys):
-                    raise AssertionError(f"to_frame of {label}: {len(frame)} rows")
-                del frame
-    return block
-
-
-async def durable_block(where: str, size_bytes: int, count: int, parent: Path, rounds: int, *, quiet: bool) -> Block:
-    """Measure a durable batch against fsync of each file in turn."""
-    in_turn, synced_once = "bare loop, fsync in turn", "bare loop, directory once"
-    title = f"durable: {where}, {count:,} values of {size_bytes:,} bytes, fsync on"
-    block = Block("durable", title, yardstick={"save": (in_turn, "save")})
-    items = dict.fromkeys(keys_of_one_template(count), os.urandom(size_bytes))
-
-    async def bare(root: str, *, each: bool) -> None:
-        for key, value in items.items():
-            bare_save(root, key, value, fsync=True)
-            if each:
-                sync_directory(root)
-        if not each:
-            sync_directory(root)
-
-    async def one_by_one(backend: FilePersistenceBackend) -> None:
-        blocking = BlockingBackend(backend)
-        for key, value in items.items():
-            blocking.save(key, value)
-
-    async def batch(backend: FilePersistenceBackend) -> None:
-        await backend.batch_save(items)
-
-    for _ in tqdm(range(rounds), desc=title, unit="round", disable=quiet):
-        for name, each in ((in_turn, True), (synced_once, False)):
-            with fresh_directory(parent) as directory:
-                root = str(directory)
-                sample, _ = await timed(lambda: bare(root, each=each), count)  # noqa: B023 - awaited here
-                block.add(name, "save", sample)
-        for name, work in (("persistkit save, in turn", one_by_one), ("persistkit batch_save", batch)):
-            with fresh_directory(parent) as directory:
-                backend = FilePersistenceBackend(directory, fsync=True)
-                sample, _ = await timed(lambda: work(backend), count)  # noqa: B023 - awaited here
-                block.add(name, "save", sample)
+                gc.collect()
+                began = perf_counter()
+                rows = len(to_frame(backend))
+                block.add(label, "to_frame", (perf_counter() - began) * 1e6 / rows)
+                if rows != len(keys):
+                    raise AssertionError(f"to_frame of {label}: {rows} rows")
     return block
 
 

@@ -1,23 +1,16 @@
-"""Report: the same figures as a table, as JSON and as a plot."""
+"""Report: the same figures as a table and as a plot."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from contenders import PERSISTKIT, YARDSTICK
 from rounds import OPERATIONS, Block
-from targets import Target
 
-__all__ = ["plot", "tables", "targets_table", "write_json"]
+__all__ = ["plot", "tables"]
 
-_PACKAGES = ("aiofiles", "anyio", "diskcache", "numpy", "obstore", "pandas", "py-key-value-aio", "zarr")
 _PANELS = (
     ("batches", "batch_save", "batch_load"),
     ("one by one, no await", "save", "load"),
@@ -37,35 +30,6 @@ def tables(blocks: Sequence[Block], *, markdown: bool) -> str:
         heading = f"{block.title} ({block.unit}; in brackets the ratio to the yardstick)"
         parts.append(_table(heading, ["", *columns], rows, markdown=markdown))
     return "\n\n".join(parts)
-
-
-def targets_table(targets: Sequence[Target], *, markdown: bool) -> str:
-    """Return the targets as a table: what was measured, what was wanted, met or missed."""
-    rows = [
-        [
-            target.statement,
-            f"{target.measured:.2f} {target.unit}",
-            f"{'at most' if target.at_most else 'at least'} {target.bound:g} {target.unit}",
-            target.verdict,
-        ]
-        for target in targets
-    ]
-    return _table("targets", ["", "measured", "wanted", ""], rows, markdown=markdown)
-
-
-def write_json(path: Path, blocks: Sequence[Block], targets: Sequence[Target]) -> None:
-    """Write every sample, median and ratio, with what they were measured on."""
-    document = {
-        "machine": {
-            "python": platform.python_version(),
-            "system": platform.platform(),
-            "cpus": os.cpu_count(),
-            "packages": {name: version(name) for name in _PACKAGES},
-        },
-        "blocks": [_block(block) for block in blocks],
-        "targets": [{**asdict(target), "met": target.met} for target in targets],
-    }
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def plot(path: Path, blocks: Sequence[Block]) -> None:
@@ -139,22 +103,6 @@ def _cell(block: Block, name: str, operation: str) -> str:
         return ""
     figure = f"{found:,.1f}"
     return figure if ratio is None else f"{figure} ({ratio:.2f})"
-
-
-def _block(block: Block) -> dict[str, object]:
-    results = [
-        {
-            "contender": name,
-            "operation": operation,
-            "median": block.median(name, operation),
-            "ratio": block.ratio(name, operation),
-            "samples": samples,
-        }
-        for name, cells in block.samples.items()
-        for operation, samples in cells.items()
-    ]
-    setting = None if block.setting is None else asdict(block.setting)
-    return {"kind": block.kind, "title": block.title, "unit": block.unit, "setting": setting, "results": results}
 
 
 def _table(heading: str, columns: list[str], rows: list[list[str]], *, markdown: bool) -> str:

@@ -20,10 +20,9 @@ from itertools import product
 from pathlib import Path
 
 try:
-    from extras import durable_block, import_block, listing_block
-    from report import plot, tables, targets_table, write_json
+    from extras import import_block, listing_block
+    from report import plot, tables
     from rounds import Block, Setting, fresh_directory, main_block
-    from targets import targets_of
 except ModuleNotFoundError as error:
     sys.exit(f"{error}: the benchmarks need persistkit with its extra `bench`: pip install '.[bench]'")
 
@@ -44,10 +43,8 @@ def arguments_of(command: Sequence[str]) -> argparse.Namespace:
     add("--fsync", nargs="*", choices=["off", "on"], default=["off", "on"], help="default, and without words: both")
     add("--disk-dir", type=Path, default=Path(), help="a folder on the disk to measure (default: here)")
     add("--listing", type=int, metavar="KEYS", help="also list so many keys: of one template, and file paths")
-    add("--durable", action="store_true", help="also a durable batch against fsync of each file in turn")
     add("--import", action="store_true", dest="imports", help="also the time of the import")
     add("--markdown", action="store_true", help="print the tables as Markdown")
-    add("--json", type=Path, metavar="FILE", help="write every sample, median and ratio")
     add("--plot", type=Path, metavar="FILE", help="draw the medians as a PNG, and again as FILE-dark.png")
     add("--quiet", action="store_true", help="no progress")
     options = parser.parse_args(command)
@@ -56,9 +53,9 @@ def arguments_of(command: Sequence[str]) -> argparse.Namespace:
         parser.error("--items, --rounds, --size and --listing take whole numbers from 1")
     # Before anything is measured: a run takes many minutes.
     folders = [options.disk_dir] if "disk" in options.where else []
-    for folder in (*folders, *(path.parent for path in (options.json, options.plot) if path)):
+    for folder in (*folders, *([options.plot.parent] if options.plot else [])):
         if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
-            parser.error(f"{folder}: not a folder that can be written; --disk-dir, --json and --plot need one")
+            parser.error(f"{folder}: not a folder that can be written; --disk-dir and --plot need one")
     if options.plot and options.plot.suffix != ".png":
         parser.error(f"--plot draws a PNG; call it {options.plot.with_suffix('.png')}")
     return options
@@ -91,10 +88,6 @@ async def measure(options: argparse.Namespace) -> list[Block]:
         first = next(iter(folders.values()))
         if options.listing is not None:
             blocks.append(await listing_block(options.listing, first, rounds, quiet=quiet))
-        if options.durable:
-            for where, size_bytes in product(folders, options.size):
-                items = max(1, min(options.items // _FEWER_WITH_FSYNC, _MAX_BYTES // size_bytes))
-                blocks.append(await durable_block(where, size_bytes, items, folders[where], rounds, quiet=quiet))
         if options.imports:
             blocks.append(import_block(rounds, first, quiet=quiet))
     return blocks
@@ -108,12 +101,7 @@ def main(command: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()  # the modules of all contenders are no garbage: a collection should not walk them each time
     blocks = asyncio.run(measure(options))
-    targets = targets_of(blocks)
     print(tables(blocks, markdown=options.markdown))
-    if targets:
-        print("\n" + targets_table(targets, markdown=options.markdown))
-    if options.json:
-        write_json(options.json, blocks, targets)
     if options.plot:
         plot(options.plot, blocks)
 
