@@ -9,16 +9,17 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from time import time_ns
-from typing import Any, ClassVar, Final, Protocol, TypeVar
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, chunked, key_of
 from persistkit.engine import Engine, Entry
 from persistkit.engines.read_only import refusal
 from persistkit.errors import BatchError, StorageError
 
-__all__ = ["Connection", "SQLEngine", "moment"]
+__all__ = ["SQLEngine", "moment"]
 
 T = TypeVar("T")
+Connection: TypeAlias = Any  # the connections of both drivers can execute, and have no type in common
 
 _SCHEMA_VERSION: Final = 1
 _PAGE_ROWS: Final = 20_000
@@ -28,16 +29,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # The last microsecond that pandas can show.
 _LATEST: Final = 2**63 // 1000 - 1
-
-
-class Connection(Protocol):
-    """A driver's connection, as far as both drivers agree."""
-
-    def execute(self, statement: str, parameters: Sequence[object] = ..., /) -> Any:
-        """Execute one statement and return a cursor. Any: the drivers' cursors have no type in common."""
-
-    def cursor(self) -> Any:
-        """Return a cursor, for ``executemany``. Any: as above."""
 
 
 class SQLEngine(Engine):

@@ -191,10 +191,7 @@ class SQLiteEngine(SQLEngine):
             version = self._version(connection)
             if version is not None:
                 self._check_version(version)
-            ((mode,),) = connection.execute("PRAGMA journal_mode")
-            if mode != "wal":
-                ((mode,),) = connection.execute("PRAGMA journal_mode=WAL")
-            if mode != "wal":
+            if connection.execute("PRAGMA journal_mode=WAL").fetchone() != ("wal",):
                 raise StorageError("SQLite keeps no write-ahead log here; put the file on a local disk")
             connection.execute("PRAGMA synchronous=FULL")
             if version is None:
