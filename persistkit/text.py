@@ -81,9 +81,9 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 def label_of(entry: Entry, longest: int) -> str:
-    """Return an entry's key, or its filename where that is unknown, ``visible`` and cut to ``longest`` characters."""
+    """Return an entry's key, or its filename where that is unknown, ``visible``; a long one without its middle."""
     text = visible(entry.filename if entry.key is None else entry.key)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return text if len(text) <= longest else f"{text[: longest - 13]}…{text[-12:]}"
 
 
 def _written_out(match: re.Match[str]) -> str:

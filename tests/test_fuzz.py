@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,20 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
-import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 
-from persistkit import BlockingBackend, FilePersistenceBackend, MemoryPersistenceBackend
-from persistkit.browser import KeyBrowser
-from persistkit.browser.preview import make_preview
+from persistkit import BlockingBackend, FilePersistenceBackend
 from persistkit.errors import FormatError
 from persistkit.filenames import alternatives, claim_name_for, filename_for, keys_for
 from persistkit.formats import decode, encode, format_of
-
-Message = dict[str, Any]  # JSON of the page
 
 TEN = '/\\:*?"<>|_'
 
@@ -75,19 +68,15 @@ def edited(value: bytes, changes: list[tuple[int, bytes, int]]) -> bytes:
 
 
 def look(data: bytes) -> None:
-    """Open a value and show it, whole and in part: a value or a FormatError, and always a preview."""
+    """Open a value: a value or a FormatError."""
     with suppress(FormatError):
         decode(data)
     format_of(data)
-    for part in (data, data[: len(data) // 2]):
-        for kind in (None, "json", "table", "image", "text", "hex"):
-            preview = make_preview(part, len(data), kind)
-            json.dumps([preview.kind, preview.note, preview.body], allow_nan=False).encode()
 
 
 @given(st.sampled_from(STORED), edits)
 def test_damaged_values_are_values_or_named_damage(value: bytes, changes: list[tuple[int, bytes, int]]) -> None:
-    """A value of any format with any bytes changed loads or is a FormatError, and has a preview."""
+    """A value of any format with any bytes changed loads or is a FormatError."""
     look(edited(value, changes))
 
 
@@ -95,8 +84,8 @@ def test_damaged_values_are_values_or_named_damage(value: bytes, changes: list[t
     st.sampled_from([b"", b"PAR1", b"\x93NUMPY", b"\x93NUMPY\x01\x00", b'{"', b"[", b"\x89PNG\r\n\x1a\n", b"RIFF"]),
     st.binary(),
 )
-def test_any_bytes_are_shown(start: bytes, rest: bytes) -> None:
-    """Whatever begins like a format is shown, and loads or is named damaged."""
+def test_any_bytes_are_read(start: bytes, rest: bytes) -> None:
+    """Whatever begins like a format loads or is named damaged."""
     look(start + rest)
 
 
@@ -171,99 +160,3 @@ def test_any_companions_give_true_keys_only(files: list[tuple[str, bytes | None,
             if entry.key is not None:
                 assert filename_for(entry.key) == entry.filename
                 assert core.load(entry.key) == stored[entry.filename]
-
-
-OPERATIONS = ["page", "folders", "select", "preview", "download", "mark", "delete", "poll", "refresh"]
-FIELDS = [
-    "view", "id", "revision", "row", "rows", "on", "count", "query", "match", "folder", "sort", "descending", "limit",
-    "offset", "follow", "following", "start", "bytes", "kind",
-]  # fmt: skip
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
-    max_leaves=5,
-)
-likely = st.integers(-1, 6) | st.sampled_from(
-    [
-        "a",
-        "b/",
-        "key",
-        "size",
-        "modified",
-        "substring",
-        "prefix",
-        "glob",
-        "json",
-        "hex",
-        "table",
-        "[",
-        "*?",
-        [0, 1],
-        [2],
-    ]
-)
-messages = st.fixed_dictionaries(
-    {"op": st.sampled_from(OPERATIONS) | json_values},
-    optional=dict.fromkeys(FIELDS, likely | json_values) | {"revision": st.just(1) | json_values},
-)
-VALUES = {
-    "a": b'{"x": [1]}',
-    "b/c": b"\xff\x00",
-    "b/d:e": b"text",
-    "é*": STORED[0],
-    "n": STORED[6],
-    "png": b"\x89PNG\r\n\x1a\n",
-}
-
-
-def listed(*, read_only: bool) -> tuple[KeyBrowser, BlockingBackend]:
-    """Return a browser over a few values, and the values' backend."""
-    backend = BlockingBackend(MemoryPersistenceBackend())
-    backend.batch_save(VALUES)
-    browser = KeyBrowser(backend.backend, read_only=read_only)
-    assert browser.wait(timeout_seconds=30)
-    return browser, backend
-
-
-def answers(browser: KeyBrowser, sent: list[Message]) -> None:
-    """Send messages: each is answered by one that a page can read."""
-    for message in sent:
-        answer, buffers = browser.handle(message)
-        assert set(answer) >= {"op", "view", "id"}
-        rest = {name: item for name, item in answer.items() if name not in ("op", "view", "id", "folder", "query")}
-        json.dumps(rest, allow_nan=False).encode()
-        assert all(isinstance(buffer, bytes) for buffer in buffers)
-
-
-@example([{"op": "folders", "folder": 5}])
-@example([{"op": "page", "limit": float("inf")}])
-@given(st.lists(messages, max_size=5))
-def test_any_messages_are_answered_and_change_nothing(sent: list[Message]) -> None:
-    """Whatever a page sends is answered; a browser that is read only changes nothing, and goes on working."""
-    browser, backend = listed(read_only=True)
-    answers(browser, sent)
-    assert dict(zip(VALUES, backend.batch_load(list(VALUES)), strict=True)) == VALUES
-    page, _ = browser.handle({"op": "page", "query": "", "match": "substring"})
-    assert page["found"] == len(VALUES)
-
-
-@given(st.lists(messages, max_size=8))
-def test_only_what_was_marked_is_ever_deleted(sent: list[Message]) -> None:
-    """A browser that may delete deletes what was marked just before, and nothing else."""
-    browser, backend = listed(read_only=False)
-    for message in sent:
-        marked = set(browser.marked)
-        answers(browser, [message])
-        assert browser.wait(timeout_seconds=30)
-        gone = VALUES.keys() - set(backend.list_keys())
-        assert gone <= (marked if message.get("op") == "delete" else set())
-        backend.batch_save(VALUES)
-
-
-@pytest.mark.parametrize("make", [lambda: float("nan"), lambda: 10**400, lambda: [[]] * 10, lambda: {"a": {}}])
-def test_a_field_of_any_type_is_answered(make: Callable[[], object]) -> None:
-    """Each field of each request may be anything."""
-    browser, _ = listed(read_only=False)
-    for operation in OPERATIONS:
-        for name in FIELDS:
-            answers(browser, [{"op": operation, "row": 0, "revision": 1, name: make()}])

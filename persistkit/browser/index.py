@@ -7,11 +7,11 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import compress, repeat
-from operator import contains
+from operator import contains, is_
 from time import monotonic
 from typing import Final
 
@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from persistkit.engine import Entry
 from persistkit.errors import PersistenceError
+from persistkit.text import known_size, known_time
 
-__all__ = ["Folder", "IndexBuilder", "KeyIndex", "Level", "Query", "Rows"]
+__all__ = ["Folder", "IndexBuilder", "KeyIndex", "Level", "Query", "Rows", "natural"]
 
 Rows = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
@@ -35,6 +36,9 @@ _SEARCH_SECONDS: Final = 5.0
 _REMEMBERED: Final = 4
 _KNOWN: Final = 1
 _AMBIGUOUS: Final = 2
+_NATURAL_KEYS: Final = 200_000
+_NATURAL_ROWS: Final = 20_000
+_DIGITS: Final = re.compile(r"[0-9]+")
 _WILDCARDS: Final = re.compile(r"[*?]")
 
 
@@ -43,10 +47,11 @@ class Query:
     """Which rows, and in which order.
 
     Attributes:
-        text: what to look for; empty for everything.
-        match: ``substring``, ``prefix`` or ``glob`` (over the whole key). Case counts.
+        text: what to look for; empty for everything. Case counts where an upper-case letter is in it.
+        match: ``substring`` (of several words each), ``prefix`` or ``glob`` (over the whole key).
         folder: only keys that start with this text.
-        sort: ``key``, ``size`` or ``modified``.
+        sort: ``key``, ``size`` or ``modified``. Keys are in natural order, ``step:2`` before ``step:10``, as long as
+            there are at most 200,000, or at most 20,000 that fit; others by their characters.
         descending: largest first; rows that tie stay in the order of their keys.
     """
 
@@ -59,11 +64,12 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """All keys that start with ``path``, which ends in ``:`` or ``/``."""
+    """All keys that start with ``path``, which ends in ``:`` or ``/``; ``leaf`` when no folder is in it."""
 
     path: str
     keys: int
     size: int
+    leaf: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ class IndexBuilder:
     def add(self, entry: Entry) -> None:
         """Take one entry; one without a key is held under its filename."""
         self._texts.append(entry.filename if entry.key is None else entry.key)
-        self._columns[0].append(_size_of(entry.size))
+        self._columns[0].append(known_size(entry.size))
         self._columns[1].append(_microseconds_of(entry.modified))
         self._flags.append((entry.key is not None) * _KNOWN + bool(entry.ambiguous) * _AMBIGUOUS)
 
@@ -124,9 +130,14 @@ class KeyIndex:
         flags: npt.NDArray[np.uint8],
     ) -> None:
         self._texts = texts
+        # A text that is lower case already is kept once.
+        lowered = [text if text == (lower := text.lower()) else lower for text in texts]
+        self._lowered = texts if all(map(is_, lowered, texts)) else lowered
         self._columns = {"size": sizes, "modified": modified}
         self._flags = flags
         self._orders: dict[tuple[str, bool], Rows] = {}
+        # Where each row stands in natural order; None where that would take too long.
+        self._ranks = _ranks_of(texts) if len(texts) <= _NATURAL_KEYS else None
         self._results: OrderedDict[Query, Rows] = OrderedDict()
         self.size_bytes = self._size_between(0, len(texts))
 
@@ -196,7 +207,9 @@ class KeyIndex:
                 continue
             path = text[: min(ends) + 1]
             begin, row = self._span(path)
-            folders.append(Folder(path, row - begin, self._size_between(begin, row)))
+            few = range(begin, min(row, begin + _CHUNK_ROWS))
+            leaf = row - begin <= _CHUNK_ROWS and not any(_has_folder(self._texts[n], len(path)) for n in few)
+            folders.append(Folder(path, row - begin, self._size_between(begin, row), leaf))
         return Level(tuple(folders), row if row < last else None)
 
     def _size_between(self, first: int, last: int) -> int:
@@ -225,46 +238,71 @@ class KeyIndex:
         very many long texts are stopped by the clock.
         """
         first, last = self._span(query.folder)
+        text = query.text if query.match == "glob" or " " not in query.text else query.text.strip()
+        texts = self._lowered if text == text.lower() else self._texts
         # What stands before a set in brackets, without wildcards, is in every text that fits.
-        literals = _WILDCARDS.split(query.text.partition("[")[0]) if query.match == "glob" else [query.text]
-        if query.match != "substring":
+        literals = _WILDCARDS.split(text.partition("[")[0]) if query.match == "glob" else [text]
+        if texts is self._texts and query.match != "substring":
             begin, end = self._span(literals[0])
             first, last = max(first, begin), min(last, end)
-        if not query.text or query.match == "prefix":
+        if not text or (texts is self._texts and query.match == "prefix"):
             return np.arange(first, max(first, last), dtype=np.int32)
+        fits: Callable[[str], object] | None = None
+        if query.match == "glob":
+            fits = re.compile(fnmatch.translate(text)).match
+        elif query.match == "prefix":
+            fits = lambda one: one.startswith(text)  # noqa: E731
+        elif len(words := text.split()) > 1:
+            literals, fits = words, lambda one: all(word in one for word in words)
         literal = max(literals, key=len)
-        fits = re.compile(fnmatch.translate(query.text)).match if query.match == "glob" else None
         deadline = monotonic() + _SEARCH_SECONDS
         found: list[int] = []
         for begin in range(first, last, _CHUNK_ROWS):
             end = min(begin + _CHUNK_ROWS, last)
-            rows = compress(range(begin, end), map(contains, self._texts[begin:end], repeat(literal)))
-            found += rows if fits is None else [row for row in rows if fits(self._texts[row])]
+            rows = compress(range(begin, end), map(contains, texts[begin:end], repeat(literal)))
+            found += rows if fits is None else [row for row in rows if fits(texts[row])]
             if monotonic() > deadline:
                 raise PersistenceError(f"the search took longer than {_SEARCH_SECONDS:g} s: look for a plainer text")
         return np.array(found, dtype=np.int32)
 
     def _sorted(self, chosen: Rows, query: Query) -> Rows:
         if query.sort == "key":
-            return chosen[::-1] if query.descending else chosen
+            ordered = self._natural(chosen)
+            return ordered[::-1] if query.descending else ordered
         if len(chosen) * 8 < len(self):
-            values = self._columns[query.sort][chosen]
-            return chosen[np.argsort(~values if query.descending else values, kind="stable")]
-        order = self._order(query.sort, descending=query.descending)
+            return self._by_column(self._natural(chosen), query)
+        order = self._orders.get((query.sort, query.descending))
+        if order is None:
+            order = self._by_column(self._natural(np.arange(len(self), dtype=np.int32)), query)
+            self._orders[query.sort, query.descending] = order
         if len(chosen) == len(self):
             return order
         wanted = np.zeros(len(self), dtype=np.bool_)
         wanted[chosen] = True
         return order[wanted[order]]
 
-    def _order(self, sort: str, *, descending: bool) -> Rows:
-        order = self._orders.get((sort, descending))
-        if order is None:
-            values = self._columns[sort]
-            # ~x falls as x rises, also for the smallest integer, where -x would overflow.
-            order = np.argsort(~values if descending else values, kind="stable").astype(np.int32)
-            self._orders[sort, descending] = order
-        return order
+    def _natural(self, chosen: Rows) -> Rows:
+        """Return rows, given in the order of their texts, in natural order."""
+        if self._ranks is not None:
+            return chosen[np.argsort(self._ranks[chosen])]
+        if len(chosen) <= _NATURAL_ROWS:
+            return np.array(sorted(chosen.tolist(), key=lambda row: natural(self._texts[row])), dtype=np.int32)
+        return chosen
+
+    def _by_column(self, chosen: Rows, query: Query) -> Rows:
+        values = self._columns[query.sort][chosen]
+        # ~x falls as x rises, also for the smallest integer, where -x would overflow.
+        return chosen[np.argsort(~values if query.descending else values, kind="stable")]
+
+
+def _ranks_of(texts: list[str]) -> Rows:
+    ranks = np.empty(len(texts), dtype=np.int32)
+    ranks[sorted(range(len(texts)), key=lambda row: natural(texts[row]))] = np.arange(len(texts), dtype=np.int32)
+    return ranks
+
+
+def _has_folder(text: str, begin: int) -> bool:
+    return ":" in text[begin:] or "/" in text[begin:]
 
 
 def _side_by_side(texts: list[str]) -> list[str]:
@@ -273,13 +311,16 @@ def _side_by_side(texts: list[str]) -> list[str]:
     return fresh if len(fresh) == len(texts) else texts  # a backend of somebody's own may list NUL
 
 
-def _size_of(size: object) -> int:
-    """Return a size as a whole number; what a damaged table has instead counts as nothing."""
-    return max(0, min(size, _MOST_BYTES)) if isinstance(size, int) else 0
+def _microseconds_of(modified: object) -> int:
+    moment = known_time(modified)
+    return _NO_TIME if moment is None else (moment - _EPOCH) // _MICROSECOND
 
 
-def _microseconds_of(moment: object) -> int:
-    """Return a time in microseconds since 1970; one that cannot be told is none."""
-    if not isinstance(moment, datetime):
-        return _NO_TIME
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+def natural(text: str) -> str:
+    """Return what sorted texts are sorted by, so that ``step:2`` comes before ``step:10``."""
+    return _DIGITS.sub(_with_length, text)
+
+
+def _with_length(digits: re.Match[str]) -> str:
+    number = digits[0].lstrip("0")
+    return f"0{chr(len(number))}{number}"  # the more digits, the larger; a digit keeps its place among other characters

@@ -5,33 +5,48 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anywidget
 import traitlets as t
 
+from persistkit.background import engine_of
 from persistkit.browser.deletion import delete_unchanged
 from persistkit.browser.fallback import static_table
 from persistkit.browser.index import KeyIndex, Query, Rows
 from persistkit.browser.listing import Listing
-from persistkit.browser.preview import FIRST_BYTES, MORE_BYTES, make_preview, whole_limit, window_of
+from persistkit.browser.reading import Reader
 from persistkit.engine import Engine, Entry
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import PersistenceError, ReadOnlyError
-from persistkit.keys import alternatives
+from persistkit.formats import decode
 from persistkit.text import human_size, human_time, keys_and_size, label_of, visible
 
 __all__ = ["KeyBrowser"]
 
-DOWNLOAD_BYTES = 32 * 1024 * 1024
-_PAGE_ROWS = 250
-_LABEL = 200
-_SHOWN_ALTERNATIVES = 8
-_MIMEBUNDLE_SECONDS = 2
-_NOT_A_REQUEST = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, t.TraitError)
+_PAGE_FILES: Final = ("texts.js", "core.js", "list.js", "tree.js", "preview.js", "dialog.js", "view.js")
+_PAGE_ROWS: Final = 250
+_KIND_ROWS: Final = 25
+_LABEL: Final = 200
+_MARKS: Final = 100_000
+_OVERVIEW_ROWS: Final = 8
+_MIMEBUNDLE_SECONDS: Final = 2
+_NOT_A_REQUEST: Final = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    t.TraitError,
+)
 
 Message = dict[str, Any]  # JSON to and from the page
 Answer = tuple[Message, list[bytes]]
+
+
+def _joined(folder: Path, names: tuple[str, ...]) -> str:
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
 
 
 class KeyBrowser(anywidget.AnyWidget):
@@ -43,15 +58,17 @@ class KeyBrowser(anywidget.AnyWidget):
     A notebook saved with it keeps the first keys, at most 50, with their sizes and times, and no value.
 
     Attributes:
-        selected: the key that is shown, or None; observe it, or set it to show another.
-        marked: the keys marked for deletion.
+        key: the key that is shown, or None; observe it, or set it to show another.
+        selected_keys: the keys that are marked, in the page or here.
         query: the text searched for.
         match: how it is searched: ``substring``, ``prefix`` or ``glob``.
+        height: of the browser in the page, in pixels.
 
     Args:
-        place: an engine, a store or a backend.
-        read_only: refuse marks and deletions, whatever the page asks for.
+        place: an engine, a store or a backend. Any: ``engine_of`` tells what it takes.
+        read_only: refuse deletions, whatever the page asks for; always so where ``place`` was opened read only.
         load_line: the Python line "Copy code" gives, ``{key}`` standing for the key as a literal.
+        height: of the browser, in pixels; it can be dragged.
 
     Raises:
         TypeError: ``place`` is nothing of the kind; the message never shows it.
@@ -59,38 +76,44 @@ class KeyBrowser(anywidget.AnyWidget):
     Example:
         >>> from persistkit.engines.memory import MemoryEngine
         >>> engine = MemoryEngine()
-        >>> engine.save("run:1", b"done")
+        >>> engine.save("run:1", b'{"loss": 0.25}')
         >>> browser = KeyBrowser(engine)
         >>> browser.wait(timeout_seconds=10)
         True
-        >>> browser.selected = "run:1"
-        >>> browser.selected_value()
-        b'done'
+        >>> browser.key = "run:1"
+        >>> browser.value
+        {'loss': 0.25}
     """
 
-    _esm = Path(__file__).with_name("widget.js")
-    _css = Path(__file__).with_name("widget.css")
+    _esm = _joined(Path(__file__).with_name("page"), _PAGE_FILES)
+    _css = _joined(Path(__file__).with_name("page"), ("style.css",))
 
-    selected = t.Unicode(None, allow_none=True)
-    marked = t.Tuple()
-    query = t.Unicode("")
-    match = t.Enum(["substring", "prefix", "glob"], "substring")
+    key = t.Unicode(None, allow_none=True).tag(sync=True)
+    query = t.Unicode("").tag(sync=True)
+    match = t.Enum(["substring", "prefix", "glob"], "substring").tag(sync=True)
+    selected_keys = t.Tuple()
+    height = t.Int(440).tag(sync=True)
     _first = t.Dict().tag(sync=True)  # the first rows: what stored widget state shows where no kernel answers
 
-    def __init__(self, place: Any, *, read_only: bool = True, load_line: str = "engine.load({key})") -> None:
+    def __init__(
+        self, place: Any, *, read_only: bool = True, load_line: str = "engine.load({key})", height: int = 440
+    ) -> None:
         self._engine = engine_of(place, "browse")
-        super().__init__()
+        super().__init__(height=height)
         self._read_only = read_only or isinstance(self._engine, ReadOnlyEngine)
-        self._load_line = load_line
         self._lock = threading.RLock()
         self._seen: Entry | None = None
         self._marks: dict[str, Entry] = {}
+        self._found = Query()
+        self._reader = Reader(self._engine, load_line)
         self._asking: int | None = None  # the view whose request is being answered
-        names = ("page", "folders", "select", "preview", "download", "mark", "delete", "poll", "refresh")
-        self._requests: dict[str, Callable[[Message], Answer]] = {name: getattr(self, f"_{name}") for name in names}
+        own = ("page", "folders", "overview", "select", "preview", "mark", "delete", "poll", "refresh")
+        self._requests: dict[str, Callable[[Message], Answer]] = {name: getattr(self, f"_{name}") for name in own}
+        for name in ("node", "find", "copy", "download", "kinds", "code", "compare"):
+            self._requests[name] = getattr(self, f"_{name}")
         self._listing = Listing(self._engine, self._listed)
         self.on_msg(self._receive)
-        self.observe(self._tell, ["selected", "marked", "query", "match"])
+        self.observe(self._tell, ["key", "selected_keys", "query", "match"])
         self._listing.start()
 
     def __repr__(self) -> str:
@@ -98,13 +121,31 @@ class KeyBrowser(anywidget.AnyWidget):
 
     @property
     def read_only(self) -> bool:
-        """Whether marks and deletions are refused."""
+        """Whether deletions are refused."""
         return self._read_only
 
     @property
-    def selected_entry(self) -> Entry | None:
+    def entry(self) -> Entry | None:
         """The entry that is shown, also when its key is unknown."""
         return self._seen
+
+    @property
+    def data(self) -> bytes | None:
+        """The bytes of the value that is shown; None when nothing is selected or it is gone."""
+        return None if self._seen is None else self._reader.load(self._seen)
+
+    @property
+    def value(self) -> Any:
+        """The value that is shown, decoded as a store would; None when nothing is selected or it is gone."""
+        data = self.data
+        return None if data is None else decode(data, key=self.key)
+
+    @property
+    def found_keys(self) -> list[str]:
+        """The keys that are found now, in the page's order (``keys`` is a word of ipywidgets itself)."""
+        index, query = self._index, self._found
+        found = (index.entry(int(row)).key for row in index.rows(query))
+        return [key for key in found if key is not None]
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait until the listing is complete, at most ``timeout_seconds``; tell whether that came in time."""
@@ -113,14 +154,6 @@ class KeyBrowser(anywidget.AnyWidget):
     def refresh(self) -> None:
         """List the engine again, in the background; selection and marks stay, by key."""
         self._listing.start()
-
-    def selected_value(self) -> bytes | None:
-        """Return the whole value of the selected entry; None when nothing is selected or it is gone.
-
-        Raises:
-            StorageError: the storage refused, is gone or did not answer.
-        """
-        return None if self._seen is None else self._load(self._seen)
 
     def close(self) -> None:
         """Stop listing and remove the widget; the engine stays open."""
@@ -143,7 +176,7 @@ class KeyBrowser(anywidget.AnyWidget):
                 self._asking = None
         return {**answer, "op": request.get("op"), "view": request.get("view"), "id": request.get("id")}, buffers
 
-    @t.validate("query", "selected")
+    @t.validate("query", "key")
     def _is_text(self, proposal: Message) -> Any:
         (proposal["value"] or "").encode()  # half a character, once held, would break every later answer
         return proposal["value"]
@@ -196,7 +229,7 @@ class KeyBrowser(anywidget.AnyWidget):
             "place": visible(repr(self._engine)),
             "query": self.query,
             "match": self.match,
-            "marked": len(self.marked),
+            "marked": len(self.selected_keys),
             "selected": None if self._seen is None else self._index.find_entry(self._seen),
         }
 
@@ -207,9 +240,9 @@ class KeyBrowser(anywidget.AnyWidget):
 
     def _tell(self, change: Message) -> None:
         with self._lock:
-            if change["name"] == "selected" and (self._seen is None or self._seen.key != change["new"]):
+            if change["name"] == "key" and (self._seen is None or self._seen.key != change["new"]):
                 self._seen = self._entry_of(change["new"])
-            if change["name"] == "marked":
+            if change["name"] == "selected_keys":
                 found = {key: self._marks.get(key) or self._entry_of(key) for key in change["new"]}
                 self._marks = {key: entry for key, entry in found.items() if entry is not None}
             self.send({"op": "state", "cause": change["name"], "by": self._asking, **self._state()})
@@ -230,30 +263,38 @@ class KeyBrowser(anywidget.AnyWidget):
             raise ValueError(f"cannot sort by {sort!r}")
         query = Query(self.query, self.match, request.get("folder", ""), sort, bool(request.get("descending")))
         index, rows = self._index, self._index.rows(query)
+        self._found = query
         limit = max(1, min(int(request.get("limit", 50)), _PAGE_ROWS))
         offset = int(request.get("offset", 0))
         state = self._state()
-        if request.get("follow") and state["selected"] is not None:
-            places = (rows == state["selected"]).nonzero()[0]
-            offset = int(places[0]) if places.size else offset
+        places = [] if state["selected"] is None else (rows == state["selected"]).nonzero()[0].tolist()
+        if request.get("follow") and places:
+            offset = places[0]
         offset = max(0, min(offset, len(rows) - 1)) // limit * limit
         shown = [self._line(index, int(row)) for row in rows[offset : offset + limit]]
-        found = {"found": len(rows), "foundText": self._found(index, rows, query), "offset": offset, "limit": limit}
-        return {**state, **found, "rows": shown, "empty": "" if shown else self._why_empty(state)}, []
+        found = {"found": len(rows), "foundText": self._found_text(rows, query), "offset": offset, "limit": limit}
+        folder = {"folder": query.folder, "folderLabel": visible(query.folder), "selectedFound": bool(places)}
+        empty = ("", 0) if shown else self._why_empty(state, query)
+        return {**state, **found, **folder, "rows": shown, "empty": empty[0], "elsewhere": empty[1]}, []
 
-    def _found(self, index: KeyIndex, rows: Rows, query: Query) -> str:
-        narrowed = query.text or query.folder
-        return f"{len(rows):,} of {keys_and_size(len(index), index.size_of(rows))}" if narrowed else ""
+    def _found_text(self, rows: Rows, query: Query) -> str:
+        whole = keys_and_size(len(self._index), self._index.size_of(rows))
+        return f"{len(rows):,} of {whole}" if query.text or query.folder else ""
 
-    def _why_empty(self, state: Message) -> str:
+    def _why_empty(self, state: Message, query: Query) -> tuple[str, int]:
+        """Return why no key is shown, and how many there would be outside of the folder."""
         if state["problem"]:
-            return str(state["problem"])
+            return str(state["problem"]), 0
         if state["listing"] and not state["revision"]:
-            return f"Listing… {state['listed']:,} keys so far"
+            return f"Listing… {state['listed']:,} keys so far", 0
         if not state["total"]:
-            return "Nothing is stored here yet."
-        fits = {"substring": "contains", "prefix": "starts with", "glob": "fits"}[self.match]
-        return f"No key {fits} “{visible(self.query[:_LABEL])}”. Case counts."
+            return "Nothing is stored here yet.", 0
+        fits = {"substring": "contains", "prefix": "starts with", "glob": "fits"}[query.match]
+        text, folder = visible(query.text[:_LABEL]), visible(query.folder[:_LABEL])
+        if query.folder:
+            elsewhere = len(self._index.rows(Query(query.text, query.match)))
+            return f"No key in {folder} {fits} “{text}”.", elsewhere
+        return f"No key {fits} “{text}”.{' Case counts.' if query.text != query.text.lower() else ''}", 0
 
     def _line(self, index: KeyIndex, row: int) -> list[Any]:
         """Return row number, label, size in words and in bytes, time, 0 to 2 for the key, and whether it is marked."""
@@ -266,10 +307,23 @@ class KeyBrowser(anywidget.AnyWidget):
         above = request.get("folder", "")
         level = self._index.level(above, following=int(request.get("following", 0)))
         folders = [
-            [one.path, visible(one.path[len(above) :]), f"{one.keys:,}", keys_and_size(one.keys, one.size)]
+            [one.path, visible(one.path[len(above) :]), f"{one.keys:,}", keys_and_size(one.keys, one.size), one.leaf]
             for one in level.folders
         ]
         return {"folder": above, "folders": folders, "following": level.following}, []
+
+    def _overview(self, request: Message) -> Answer:
+        """Return where the space is below a folder, and the newest keys there."""
+        above, index = request.get("folder", ""), self._index
+        folders = sorted(index.level(above).folders, key=lambda one: -one.size)[:_OVERVIEW_ROWS]
+        whole = max([1, *(one.size for one in folders)])
+        newest = index.rows(Query(folder=above, sort="modified", descending=True))[:_OVERVIEW_ROWS]
+        lines = [self._line(index, int(row)) for row in newest]
+        bars = [
+            [one.path, visible(one.path[len(above) :]), keys_and_size(one.keys, one.size), one.size / whole]
+            for one in folders
+        ]
+        return {"folder": above, "folders": bars, "newest": [line for line in lines if line[4]]}, []
 
     def _entry_at(self, request: Message) -> Entry:
         if request["revision"] != self._listing.snapshot.revision:
@@ -281,105 +335,73 @@ class KeyBrowser(anywidget.AnyWidget):
 
     def _select(self, request: Message) -> Answer:
         if request["row"] is None:
-            self._seen = self.selected = None
+            self._seen = self.key = None
             return {}, []
         entry = self._seen = self._entry_at(request)
-        if self.selected == entry.key:
-            self.send({"op": "state", "cause": "selected", **self._state()})
-        self.selected = entry.key
+        if self.key == entry.key:
+            self.send({"op": "state", "cause": "key", **self._state()})
+        self.key = entry.key
         return self._preview(request)
 
     def _preview(self, request: Message) -> Answer:
-        entry = self._entry_at(request)
-        start = max(0, int(request.get("start", 0)))
-        wanted = max(1, min(int(request.get("bytes", FIRST_BYTES)), MORE_BYTES))
-        kind = request.get("kind")
-        data, size = self._read(entry, start, wanted, whole=not start and kind not in ("text", "hex"))
-        preview = make_preview(data, size, kind, start=start)
-        shown = {"kind": preview.kind, "choices": preview.choices, "note": preview.note, **preview.body}
-        window = window_of(start, len(preview.data) if preview.kind == "hex" else len(data), size)
-        return {"details": self._details(entry, request["row"], size), "preview": {**shown, **window}}, [preview.data]
+        answer, data = self._reader.preview(self._entry_at(request), request)
+        answer["details"]["row"] = request["row"]
+        return answer, [data]
 
-    def _details(self, entry: Entry, row: int, size: int) -> Message:
-        facts = [["Size", human_size(size), f"{size:,} bytes"], ["Hash", entry.filename[-20:-4], None]]
-        if entry.modified is not None:
-            facts.insert(1, ["Modified", f"{human_time(entry.modified)} UTC", entry.modified.isoformat()])
-        return {
-            "row": row,
-            "key": entry.key,
-            "label": visible(entry.filename if entry.key is None else entry.key),
-            "facts": [*facts, ["File", visible(entry.filename), visible(entry.filename)]],
-            "guessed": _guess(entry),
-            "line": "" if entry.key is None else self._load_line.replace("{key}", ascii(entry.key)),
-            "download": _too_large(size),
-        }
+    def _node(self, request: Message) -> Answer:
+        return self._reader.node(self._entry_at(request), request), []
 
-    def _read(self, entry: Entry, start: int, wanted: int, *, whole: bool) -> tuple[bytes, int]:
-        """Return bytes of a value from ``start``, with ``whole`` all that such a value needs, and the value's size."""
-        data = self._read_range(entry, start, wanted + 1)
-        if len(data) <= wanted:  # whatever an older listing says, this is where it ends
-            return data, start + len(data)
-        limit = whole_limit(data) if whole else 0
-        if wanted < entry.size <= limit:
-            everything = self._read_range(entry, 0, limit + 1)  # in one request: two could read two different values
-            if len(everything) <= limit:
-                return everything, len(everything)
-        return data[:wanted], max(entry.size, start + len(data))
+    def _find(self, request: Message) -> Answer:
+        return self._reader.find(self._entry_at(request), str(request["text"])), []
 
-    def _read_range(self, entry: Entry, start: int, size: int) -> bytes:
-        if entry.key is not None:
-            part = self._engine.read_range(entry.key, start, size)
-        elif entry.size > DOWNLOAD_BYTES:
-            raise PersistenceError(f"preview {entry.filename}: {_too_large(entry.size)}")
-        else:
-            value = self._load(entry)
-            part = None if value is None else value[start : start + size]
-        if part is None:
-            raise PersistenceError(f"preview {entry.key or entry.filename!r}: it is not there any more; refresh")
-        return part
-
-    def _load(self, entry: Entry) -> bytes | None:
-        if entry.key is not None:
-            return self._engine.load(entry.key)
-        load_filename = getattr(self._inner, "load_filename", None)
-        if load_filename is None:
-            raise PersistenceError(f"load {entry.filename}: {self._engine!r} reads no value without its key")
-        value: bytes | None = load_filename(entry.filename)
-        return value
+    def _copy(self, request: Message) -> Answer:
+        return self._reader.copy(self._entry_at(request), request), []
 
     def _download(self, request: Message) -> Answer:
-        entry = self._entry_at(request)
-        if _too_large(entry.size):
-            raise PersistenceError(f"download: {_too_large(entry.size)}")
-        value = self._load(entry)
-        if value is None or len(value) > DOWNLOAD_BYTES:
-            raise PersistenceError("download: the value was changed meanwhile; refresh")
-        return {"filename": visible(entry.filename)}, [value]
+        name, value = self._reader.download(self._entry_at(request))
+        return {"filename": name}, [value]
 
-    def _writable(self, action: str) -> None:
-        if self._read_only:
-            raise ReadOnlyError(f"{action}: this browser is read only; open it with read_only=False")
+    def _kinds(self, request: Message) -> Answer:
+        rows = list(request["rows"])[:_KIND_ROWS]
+        return {"kinds": [[row, *self._reader.kind(self._entry_at({**request, "row": row}))] for row in rows]}, []
+
+    def _code(self, _request: Message) -> Answer:
+        keys = list(self._marks) or ([] if self._seen is None or self._seen.key is None else [self._seen.key])
+        return {"text": self._reader.code(keys)}, []
+
+    def _compare(self, _request: Message) -> Answer:
+        if len(self._marks) != 2:
+            raise PersistenceError("compare: mark two keys")
+        return self._reader.compare(*self._marks.values()), []
 
     def _mark(self, request: Message) -> Answer:
-        self._writable("mark")
-        marks = dict(self._marks) if request.get("rows") else {}
-        for row in request.get("rows", []):
+        """Mark rows, a range of what is found, all that is found, or nothing any more."""
+        marks = dict(self._marks) if request["on"] or request.get("rows") else {}
+        rows = request.get("rows", [])
+        if "between" in request or request.get("all"):
+            found = self._index.rows(self._found)
+            first, last = sorted(request.get("between", (0, len(found))))
+            rows = found[max(0, first) : last + 1].tolist()
+        if len(rows) > _MARKS:
+            raise PersistenceError(f"mark: at most {_MARKS:,} keys; search first")
+        for row in rows:
             entry = self._entry_at({**request, "row": row})
             if entry.key is not None and request["on"]:
                 marks[entry.key] = entry
             elif entry.key is not None:
                 marks.pop(entry.key, None)
         self._marks = marks
-        self.marked = tuple(marks)
+        self.selected_keys = tuple(marks)
         return {"marked": len(marks)}, []
 
     def _delete(self, request: Message) -> Answer:
-        self._writable("delete")
+        if self._read_only:
+            raise ReadOnlyError("delete: this browser is read only; open it with read_only=False")
         if request["count"] != len(self._marks):
             raise PersistenceError("delete: the marks were changed meanwhile; nothing was deleted")
         failures = delete_unchanged(self._engine, list(self._marks.values()))
         deleted = len(self._marks) - len(failures)
-        self.marked = tuple(key for key in self._marks if key in failures)
+        self.selected_keys = tuple(key for key in self._marks if key in failures)
         self.refresh()
         kept = [[visible(key)[:_LABEL], visible(why)] for key, why in list(failures.items())[:100]]
         return {"deleted": deleted, "failed": len(failures), "failures": kept}, []
@@ -392,28 +414,3 @@ class KeyBrowser(anywidget.AnyWidget):
     def _refresh(self, _request: Message) -> Answer:
         self.refresh()
         return self._state(), []
-
-
-def engine_of(place: Any, taker: str) -> Engine:
-    """Return the engine of ``place``: of itself, or the one a store or a backend holds."""
-    engine = getattr(place, "engine", place) if not isinstance(place, Engine) else place
-    if not isinstance(engine, Engine):
-        raise TypeError(
-            f"{taker}: it takes an engine or a store, not {type(place).__name__}; open one with persistkit.open"
-        )
-    return engine
-
-
-def _guess(entry: Entry) -> str:
-    """Return what to know of a key that was only guessed, or nothing."""
-    if not entry.ambiguous or entry.key is None:
-        return ""
-    others = [repr(visible(key)) for key in alternatives(entry.key)[:_SHOWN_ALTERNATIVES]] or ["a longer one"]
-    return f"This key is a guess: the filename fits {', '.join(others)} as well, and nothing tells which was stored."
-
-
-def _too_large(size_bytes: int) -> str:
-    """Return why a value of that size is not downloaded, or nothing."""
-    if size_bytes <= DOWNLOAD_BYTES:
-        return ""
-    return f"{human_size(size_bytes)} is more than {human_size(DOWNLOAD_BYTES)}: load it in Python"

@@ -37,16 +37,16 @@ CELLS = [
     "live = KeyBrowser(open_engine('store', create=True)); live",
     "print('begun')\nwhile not Path('release').exists(): time.sleep(0.05)",
     "shared = browser_of({'a': b'1', 'b': b'2'}); shown = ipywidgets.Label()\n"
-    "shared.observe(lambda change: setattr(shown, 'value', f'chosen: {change.new}'), 'selected')\n"
+    "shared.observe(lambda change: setattr(shown, 'value', f'chosen: {change.new}'), 'key')\n"
     "ipywidgets.VBox([shared, shared, shown])",
-    "shared.selected = 'a'",
+    "shared.key = 'a'",
     "browser_of(hostile)",
     "deleting.refresh(); deleting.wait(); print(deleting)",
     WAITING,
     "read = ipywidgets.Output(); mirror = ipywidgets.Text()\n"
     "composed = browser_of({'a': b'first', 'b': b'second'}, read_only=False)\n"
-    "def show(change):\n    read.clear_output()\n    with read: print(composed.selected_value())\n"
-    "composed.observe(show, 'selected')\n"
+    "def show(change):\n    read.clear_output()\n    with read: print(composed.data)\n"
+    "composed.observe(show, 'key')\n"
     "ipywidgets.link((composed, 'query'), (mirror, 'value'))\n"
     "ipywidgets.VBox([composed, mirror, read])",
     "display(KeyBrowser(open_engine('sqlite:///keys.db', create=True)))\n"
@@ -118,7 +118,7 @@ def test_it_pages_searches_sorts_and_jumps(notebook: Notebook) -> None:
     expect(widget.get_by_role("treeitem").filter(has_text="0001/")).to_be_focused()
     press("Enter")
     expect(widget.get_by_role("status")).to_have_text("1 of 2,000 keys, 1 B")
-    expect(rows(widget)).to_contain_text(["session:0001/step:1"])
+    expect(rows(widget)).to_contain_text(["step:1"])
     press("Home")
     press("Space")
     expect(rows(widget)).to_have_count(50)
@@ -216,7 +216,7 @@ def test_each_kind_is_previewed(notebook: Notebook) -> None:
     row_of(widget, "image").click()
     expect(value).to_contain_text("40 by 20")
     row_of(widget, "damaged").click()
-    expect(widget.get_by_role("note")).to_contain_text("damaged table")
+    expect(widget.get_by_role("note")).to_contain_text("damaged parquet")
     row_of(widget, "large").click()
     expect(widget.get_by_text("first 64.0 KiB of 2.9 MiB")).to_be_visible()
     widget.get_by_role("button", name="Show more").click()
@@ -268,14 +268,15 @@ def test_nothing_sticks_out_at_any_width(notebook: Notebook, width: int) -> None
     """In wide and narrow windows all controls, folders, marks and preview included, lie inside the browser."""
     widget = browser_in(notebook, 11)
     notebook.page.set_viewport_size({"width": width, "height": 900})
-    rows(widget).first.get_by_label("Mark").click()
+    rows(widget).first.get_by_label("Mark", exact=True).click()
     rows(widget).first.click()
     widget.get_by_label("Folders", exact=True).first.click()
     expect(widget.locator(".pk-value")).to_contain_text("first")
     outside = """root => { const box = root.getBoundingClientRect();
         return [...root.querySelectorAll('button, select, input, td, th, pre, dd')].filter(node => {
             const own = node.getBoundingClientRect();
-            return own.width && (own.right > box.right + 1 || own.left < box.left - 1 || own.bottom > box.bottom + 1);
+            return own.width && node.checkVisibility()
+                && (own.right > box.right + 1 || own.left < box.left - 1 || own.bottom > box.bottom + 1);
         }).map(node => node.outerHTML); }"""
     assert widget.evaluate(outside) == []
     assert widget.locator(".pk-turn").evaluate("node => node.scrollWidth <= node.clientWidth + 1")
@@ -304,16 +305,16 @@ def test_deletion_is_confirmed(notebook: Notebook) -> None:
     rows(widget).first.focus()
     notebook.page.keyboard.press("Space")
     expect(widget.get_by_text("1 marked")).to_be_visible()
-    widget.get_by_role("button", name="marked…").click()
+    widget.get_by_role("button", name="Delete…").click()
     expect(widget.get_by_role("button", name="Cancel")).to_be_focused()
     notebook.page.keyboard.press("Enter")
     expect(rows(widget)).to_have_count(15)
     widget.get_by_label("Mark this page").click()
     expect(widget.get_by_text("15 marked")).to_be_visible()
     for n in range(12, 15):
-        row_of(widget, f"key:{n:02d}").get_by_label("Mark").click()
+        row_of(widget, f"key:{n:02d}").get_by_label("Mark", exact=True).click()
     expect(widget.get_by_text("12 marked")).to_be_visible()
-    widget.get_by_role("button", name="marked…").click()
+    widget.get_by_role("button", name="Delete…").click()
     sure = widget.get_by_role("button", name="Delete 12 values")
     expect(sure).to_be_disabled()
     widget.get_by_label("Type 12 to confirm").fill("12")
@@ -394,11 +395,11 @@ def test_hostile_content_is_only_shown(notebook: Notebook) -> None:
         rows(widget).nth(n).click()
         expect(widget.locator(f'.pk-preview[data-row="{n}"] .pk-value')).to_be_visible()
     row_of(widget, "deep").click()
-    expect(widget.get_by_role("note")).to_contain_text("10,000 levels")
+    expect(widget.get_by_role("note")).to_contain_text("nested too deeply")
     row_of(widget, "svg").click()
-    expect(widget.locator(".pk-value")).to_contain_text("<svg")
+    expect(widget.locator(".pk-value img")).to_be_visible()
     assert notebook.page.evaluate("() => window.hacked") is None
-    assert widget.locator("img, svg, script").count() == 0
+    assert widget.locator("svg, script, img:not(.pk-value img)").count() == 0
 
 
 CONTRAST = r"""root => {

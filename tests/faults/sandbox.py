@@ -69,10 +69,10 @@ def in_browser(key: str, base: str) -> Iterator[str]:
     assert browser.wait(timeout_seconds=30)
     row = next(row for row in browser.handle({"op": "page", "limit": 250})[0]["rows"] if row[1] == key)[0]
     for kind, more in product(_KINDS, (False, True)):
-        request = {"op": "preview", "row": row, "revision": 1, "kind": kind, "more": more}
+        request = {"op": "preview", "row": row, "revision": 1, "show": kind, "bytes": 2**20 if more else 2**16}
         answer, _ = browser.handle(request)
         assert len(json.dumps(answer, allow_nan=False)) < _MESSAGE_CHARACTERS
-        shown = str(answer["preview"]["kind"] if "preview" in answer else answer["error"])
+        shown = str(answer["preview"]["view"] if "preview" in answer else answer["error"])
         assert shown in _KINDS, shown
         yield shown
 

@@ -1,0 +1,316 @@
+/** Where in `text` the words that are searched for stand, as [start, end]. */
+function rangesOf(text, words) {
+  const ranges = [];
+  for (const word of words) {
+    const hay = word === word.toLowerCase() ? text.toLowerCase() : text;
+    if (hay.length !== text.length) continue; // lower case of another length: its places would be wrong
+    for (let at = hay.indexOf(word); at >= 0 && ranges.length < 50; at = hay.indexOf(word, at + word.length)) ranges.push([at, at + word.length]);
+  }
+  return ranges.sort((a, b) => a[0] - b[0]);
+}
+
+/** The part of a text between two places, with what was searched for marked. */
+function markedPart(text, from, to, ranges) {
+  const parts = [];
+  let at = from;
+  for (const [start, end] of ranges) {
+    if (end <= at || start >= to) continue;
+    parts.push(text.slice(at, Math.max(at, start)), h("mark", {}, text.slice(Math.max(at, start), Math.min(end, to))));
+    at = Math.min(end, to);
+  }
+  return [...parts, text.slice(at, to)];
+}
+
+/** A key that is cut keeps its telling end. */
+function keyParts(label, words) {
+  if (!label) return [h("span.dim", {}, TEXTS.emptyKey)];
+  const ranges = rangesOf(label, words);
+  const cut = Math.max(0, label.length - 12);
+  return [h("bdi.start", {}, ...markedPart(label, 0, cut, ranges)), h("bdi", {}, ...markedPart(label, cut, label.length, ranges))];
+}
+
+/** The table of keys, its pages and its marks. */
+class List {
+  constructor(view) {
+    this.view = view;
+    this.sort = "key";
+    this.descending = false;
+    this.offset = 0;
+    this.limit = 50;
+    this.found = 0;
+    this.drawn = 0; // the offset of the rows that are shown
+    this.goal = null; // the position the keyboard is on its way to, on a page that is not here yet
+    this.choice = null; // a row chosen here whose answer is not here yet: until then Python's word is older
+    this.anchor = null; // the position from which Shift marks
+    this.kinds = new Map();
+    this.build();
+  }
+
+  build() {
+    this.columns = Object.entries(TEXTS.columns).map(([name, label]) => {
+      const head = h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name },
+        name === "kind" ? h("span.hidden", {}, label) : icon(label, TEXTS.sortBy(name), () => this.sortBy(name)));
+      if (name === "size" || name === "modified") head.append(this.handle(head));
+      return head;
+    });
+    this.columns[3].firstChild.append(h("span.clock", {}, " (UTC)"));
+    this.markAll = h("input", { type: "checkbox", "aria-label": TEXTS.markPage, change: () => this.markPage(this.markAll.checked) });
+    this.rows = h("tbody");
+    this.grid = h("table.keys", { role: "grid", "aria-label": TEXTS.keys, "aria-multiselectable": "true" },
+      h("thead", {}, h("tr", { role: "row", "aria-rowindex": 1 }, h("th.mark", { scope: "col", role: "columnheader" }, this.markAll), ...this.columns)), this.rows);
+    this.empty = h("div.empty", { hidden: true });
+    this.scroller = h("div.scroll", { keydown: (e) => this.key(e) }, this.grid, this.empty);
+    this.marks = h("div.marks", { hidden: true });
+    this.pageInput = h("input.page", { type: "number", min: "1", "aria-label": TEXTS.page, change: () => this.turn((Number(this.pageInput.value) || 1) - 1) });
+    this.pages = h("span.dim");
+    const turns = [() => 0, () => this.page - 1, () => this.page + 1, () => this.found];
+    [this.first, this.previous, this.nextPage, this.last] = turns.map((page, n) => icon("«‹›»"[n], TEXTS.pages[n], () => this.turn(page())));
+    this.limitChoice = choice(TEXTS.perPage, Object.fromEntries([25, 50, 100, 250].map((n) => [n, TEXTS.rows(n)])),
+      () => { this.limit = Number(this.limitChoice.value); this.load({ follow: true }); });
+    this.limitChoice.value = "50";
+    const pager = h("div.pager", {}, h("div.turn", {}, this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last, this.limitChoice));
+    this.root = h("div.list", {}, this.scroller, this.marks, pager);
+  }
+
+  /** What makes a column wider or narrower when it is dragged. */
+  handle(head) {
+    const move = (size, far) => { head.style.width = `${Math.max(50, Math.min(320, size - far))}px`; };
+    const bar = splitter("", "vertical", () => head.offsetWidth, move);
+    for (const name of ["role", "tabindex", "aria-label", "aria-orientation", "aria-valuenow"]) bar.removeAttribute(name);
+    bar.setAttribute("aria-hidden", "true");
+    return bar;
+  }
+
+  get page() { return Math.floor(this.offset / this.limit); }
+
+  load({ follow = false, query = false, done }) {
+    const { view } = this;
+    clearTimeout(view.listing);
+    if (follow && this.choice) this.sendChoice();
+    const asked = { sort: this.sort, descending: this.descending, folder: view.folder, offset: this.offset, limit: this.limit, follow: follow && this.goal === null };
+    if (query) Object.assign(asked, { query: view.search.value, match: view.match.value });
+    view.line.ask("page", asked, (answer) => {
+      if (answer.error) return this.say(answer.error);
+      const fresh = answer.revision !== view.state.revision;
+      this.draw(answer);
+      view.shown(answer, fresh);
+      if (answer.listing) view.later("listing", 300, () => this.load({ follow }));
+    }, done);
+  }
+
+  draw(answer) {
+    if (answer.revision !== this.view.state.revision) {
+      this.kinds.clear();
+      this.anchor = null;
+    }
+    this.view.take(answer);
+    Object.assign(this, { offset: answer.offset, drawn: answer.offset, found: answer.found, limit: answer.limit });
+    this.words = answer.match === "glob" ? [] : answer.query.split(/\s+/).filter(Boolean);
+    this.prefix = answer.folderLabel || "";
+    this.foundText = answer.foundText;
+    this.view.drawBar();
+    this.rows.replaceChildren(...answer.rows.map((row, i) => this.row(row, i)));
+    this.grid.setAttribute("aria-rowcount", this.found + 1);
+    const pages = Math.max(1, Math.ceil(this.found / this.limit));
+    this.pageInput.value = this.page + 1;
+    this.pageInput.max = pages;
+    this.pages.textContent = TEXTS.of(count(pages));
+    this.first.disabled = this.previous.disabled = this.page === 0;
+    this.last.disabled = this.nextPage.disabled = this.page >= pages - 1;
+    for (const th of this.columns) {
+      if (th.dataset.column !== "kind") th.setAttribute("aria-sort", th.dataset.column !== this.sort ? "none" : this.descending ? "descending" : "ascending");
+    }
+    this.markAll.checked = false;
+    this.say(answer.empty, Boolean(answer.problem), answer.elsewhere);
+    const lines = [...this.rows.children];
+    const active = (this.goal === null ? lines.find((tr) => tr.getAttribute("aria-selected") === "true") : lines[this.goal - this.drawn]) || lines[0];
+    if (active) active.tabIndex = 0;
+    if (this.goal !== null) this.choose(active);
+    else if (active !== lines[0]) this.reveal(active);
+    this.goal = null;
+    this.drawMarks();
+    this.view.later("kinds", 30, () => this.askKinds());
+  }
+
+  say(text, problem = true, elsewhere = 0) {
+    this.empty.hidden = !text;
+    this.empty.classList.toggle("pk-problem", problem);
+    this.empty.replaceChildren(text || "", elsewhere ? h("p", {}, button(".plain", () => this.view.enter(""), {}, TEXTS.elsewhere(count(elsewhere)))) : "");
+  }
+
+  row([row, label, size, bytes, time, known, marked], i) {
+    const box = h("input", { type: "checkbox", tabindex: "-1", "aria-label": TEXTS.mark, disabled: !known, click: (e) => { e.stopPropagation(); this.markAt(tr, e); } });
+    box.checked = Boolean(marked);
+    const inside = this.prefix && label.startsWith(this.prefix) && label.length > this.prefix.length;
+    const key = h("div.keytext", {}, ...keyParts(inside ? label.slice(this.prefix.length) : label, this.words));
+    if (known !== 1) key.append(h("span.flag", { title: (known ? TEXTS.ambiguous : TEXTS.unknown)[1] }, (known ? TEXTS.ambiguous : TEXTS.unknown)[0]));
+    const tr = h("tr", { role: "row", tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 2, "aria-selected": String(row === this.view.state.selected), click: (e) => this.click(tr, e) },
+      h("td.mark", {}, box), this.kindCell(row), h("td.key", { title: label }, key),
+      h("td.size", { title: `${count(bytes)} bytes` }, size), h("td.modified", { title: time }, time.slice(0, 10), h("span.clock", {}, time.slice(10))));
+    for (const td of tr.children) td.setAttribute("role", "gridcell");
+    return tr;
+  }
+
+  kindCell(row) {
+    const [name, label] = this.kinds.get(row) || ["", ""];
+    return h("td.kind", { title: label }, name && h("span.icon", { "aria-hidden": "true" }, ICONS[name] || "01"), name && h("span.kindname", {}, name));
+  }
+
+  /** Ask what the rows in view are; a few at a time, so that other requests come in between. */
+  askKinds() {
+    const { top, bottom } = this.scroller.getBoundingClientRect();
+    const lines = [...this.rows.children].filter((tr) => !this.kinds.has(Number(tr.dataset.row)));
+    const seen = lines.filter((tr) => { const box = tr.getBoundingClientRect(); return box.bottom > top && box.top < bottom; });
+    if (!seen.length || !this.view.visible) return;
+    const { revision } = this.view.state;
+    this.view.line.ask("kinds", { rows: seen.slice(0, 25).map((tr) => Number(tr.dataset.row)), revision }, (answer) => {
+      if (answer.error || revision !== this.view.state.revision) return;
+      for (const [row, name, label] of answer.kinds) this.kinds.set(row, [name, label]);
+      for (const tr of this.rows.children) {
+        const row = Number(tr.dataset.row);
+        if (this.kinds.has(row) && !tr.children[1].firstChild) tr.children[1].replaceWith(this.kindCell(row));
+      }
+      for (const td of this.rows.querySelectorAll("td.pk-kind")) td.setAttribute("role", "gridcell");
+      this.askKinds();
+    });
+  }
+
+  reveal(tr) {
+    const top = tr.offsetTop - 28;
+    if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
+    const bottom = tr.offsetTop + tr.offsetHeight - this.scroller.clientHeight;
+    if (bottom > this.scroller.scrollTop) this.scroller.scrollTop = bottom;
+  }
+
+  click(tr, e) {
+    tr.focus({ preventScroll: true });
+    if (e.shiftKey || e.ctrlKey || e.metaKey) return this.markAt(tr, e, true);
+    this.anchor = this.position(tr);
+    return this.choose(tr);
+  }
+
+  position(tr) { return this.drawn + [...this.rows.children].indexOf(tr); }
+
+  choose(tr) {
+    if (!tr) return;
+    for (const other of this.rows.children) {
+      other.tabIndex = other === tr ? 0 : -1;
+      other.setAttribute("aria-selected", String(other === tr));
+    }
+    this.reveal(tr);
+    const row = Number(tr.dataset.row);
+    if (this.view.state.selected === row && this.view.preview.row === row) return;
+    this.view.state.selected = row;
+    this.choice = { row };
+    this.view.later("choosing", 60, () => this.sendChoice());
+  }
+
+  sendChoice() {
+    clearTimeout(this.view.choosing);
+    const { choice } = this;
+    if (!choice || choice.sent) return;
+    choice.sent = true;
+    this.view.askPreview({ op: "select", done: () => { if (this.choice === choice) this.choice = null; } });
+  }
+
+  /** Choose the row at a position of all that was found, on its own page. */
+  goTo(position) {
+    const at = Math.max(0, Math.min(position, this.found - 1));
+    const offset = Math.floor(at / this.limit) * this.limit;
+    if (offset === this.drawn && this.offset === this.drawn) {
+      const tr = this.rows.children[at - offset];
+      tr.focus({ preventScroll: true });
+      return this.choose(tr);
+    }
+    this.goal = at;
+    this.offset = offset;
+    return this.load({});
+  }
+
+  key(e) {
+    const tr = e.target.closest("tbody tr");
+    if (!tr || e.ctrlKey || e.metaKey || e.altKey) return;
+    const at = this.goal === null ? this.position(tr) : this.goal;
+    const { offset, limit } = this;
+    const go = (to) => {
+      if (e.shiftKey) this.markRange(at, Math.max(0, Math.min(to, this.found - 1)), true);
+      this.goTo(to);
+    };
+    const acts = {
+      ArrowDown: () => go(at + 1), ArrowUp: () => go(at - 1), Home: () => go(offset), End: () => go(offset + limit - 1),
+      PageDown: () => go(offset + limit), PageUp: () => go(offset - limit),
+      Enter: () => { if (this.goal === null) this.choose(tr); this.view.preview.root.focus(); },
+      " ": () => { const box = tr.querySelector("input:enabled"); if (this.goal === null && box) box.click(); },
+    };
+    if (!acts[e.key]) return;
+    e.preventDefault();
+    acts[e.key]();
+  }
+
+  /** Mark or unmark a row, or with Shift all rows from the last one on. */
+  markAt(tr, e, toggle = false) {
+    const box = tr.querySelector("input");
+    if (box.disabled) return;
+    if (toggle && !e.shiftKey) box.checked = !box.checked;
+    const at = this.position(tr);
+    if (e.shiftKey && this.anchor !== null) this.markRange(this.anchor, at, true);
+    else this.mark({ rows: [Number(tr.dataset.row)], on: box.checked });
+    this.anchor = at;
+  }
+
+  markRange(from, to, on) {
+    const [first, last] = [Math.min(from, to), Math.max(from, to)];
+    [...this.rows.children].forEach((tr, i) => {
+      const box = tr.querySelector("input:enabled");
+      if (box && this.drawn + i >= first && this.drawn + i <= last) box.checked = on;
+    });
+    this.mark({ between: [first, last], on });
+  }
+
+  markPage(on) {
+    const boxes = [...this.rows.querySelectorAll("input:enabled")];
+    for (const box of boxes) box.checked = on;
+    this.mark({ rows: boxes.map((box) => Number(box.closest("tr").dataset.row)), on });
+  }
+
+  mark(asked) {
+    this.view.line.ask("mark", { ...asked, revision: this.view.state.revision }, (answer) => {
+      if (answer.error) this.view.dialog.tell(TEXTS.failed, [answer.error]);
+      if (answer.error || asked.all || !asked.on && !asked.rows) this.load({});
+    });
+  }
+
+  drawMarks() {
+    const { marked, readOnly } = this.view.state;
+    this.marks.hidden = !marked;
+    if (!marked) return this.marks.replaceChildren();
+    return this.marks.replaceChildren(h("span", { role: "status" }, TEXTS.marked(count(marked))),
+      marked < this.found ? button("", () => this.mark({ all: true, on: true }), {}, TEXTS.markFound(count(this.found))) : "",
+      button("", () => this.mark({ on: false }), {}, TEXTS.unmark), h("span.grow"),
+      copier(TEXTS.copyCode, () => this.view.request("code", {}).then((answer) => answer.text)),
+      marked === 2 ? button("", () => this.view.compare(), {}, TEXTS.compare) : "",
+      readOnly ? "" : button(".danger", () => this.view.confirmDelete(), {}, TEXTS.deleteMarked));
+  }
+
+  restart(asked) {
+    this.offset = 0;
+    this.goal = null;
+    this.anchor = null;
+    this.load(asked);
+  }
+
+  turn(page) {
+    this.offset = page * this.limit; // Python keeps it among the pages there are
+    this.goal = null;
+    this.scroller.scrollTop = 0;
+    this.load({});
+  }
+
+  sortBy(column) {
+    this.descending = this.sort === column ? !this.descending : column !== "key";
+    this.sort = column;
+    this.restart({});
+  }
+
+  focus() { (this.rows.querySelector("[tabindex='0']") || this.view.search).focus({ preventScroll: true }); }
+}

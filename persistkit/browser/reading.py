@@ -1,0 +1,190 @@
+"""Reading the values of a browser's entries: previews, parts of trees, downloads, code, comparisons."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from itertools import islice
+from typing import Any, Final
+
+from persistkit.browser.kinds import kind_of, text_of
+from persistkit.browser.preview import FIRST_BYTES, Value, Wanted, make_preview
+from persistkit.browser.trees import Tree, parse_json, written
+from persistkit.engine import Engine, Entry
+from persistkit.engines.read_only import ReadOnlyEngine
+from persistkit.errors import PersistenceError
+from persistkit.keys import alternatives
+from persistkit.text import human_size, human_time, visible
+
+__all__ = ["DOWNLOAD_BYTES", "Reader", "too_large"]
+
+DOWNLOAD_BYTES: Final = 32 * 1024 * 1024
+_COPY_CHARACTERS: Final = 1024 * 1024
+_COMPARE_BYTES: Final = 256 * 1024
+_COMPARE_LINES: Final = 2000
+_KIND_BYTES: Final = 512
+_ALTERNATIVES: Final = 8
+_HASH: Final = re.compile(r"-[0-9a-f]{16}\.bin\Z")
+_EXTENSION: Final = re.compile(r"\.[A-Za-z]\w{0,8}\Z")
+
+Message = dict[str, Any]  # JSON to and from the page
+
+
+class Reader:
+    """Reads what a page asks to see of an engine's values."""
+
+    def __init__(self, engine: Engine, load_line: str) -> None:
+        self._engine = engine
+        self._load_line = load_line
+        self._tree: tuple[Entry, Tree] | None = None  # of the value that was shown last
+
+    def load(self, entry: Entry) -> bytes | None:
+        """Return the whole value; None when it is gone."""
+        if entry.key is not None:
+            return self._engine.load(entry.key)
+        inner = self._engine.engine if isinstance(self._engine, ReadOnlyEngine) else self._engine
+        load_filename = getattr(inner, "load_filename", None)
+        if load_filename is None:
+            raise PersistenceError(f"load {entry.filename}: {inner!r} reads no value without its key")
+        value: bytes | None = load_filename(entry.filename)
+        return value
+
+    def preview(self, entry: Entry, request: Message) -> tuple[Message, bytes]:
+        """Return what to show of a value, and the bytes of an image or a dump."""
+        wanted = Wanted(
+            request.get("show"),
+            max(0, int(request.get("start", 0))),
+            int(request.get("bytes", FIRST_BYTES)),
+            int(request.get("first", 0)),
+            [int(place) for place in request.get("places", [])],
+        )
+        value = self._value(entry)
+        shown = make_preview(value, wanted)
+        self._tree = None if shown.tree is None else (entry, shown.tree)
+        body = {"view": shown.view, "views": shown.views, "note": shown.note, **shown.body}
+        return {"details": self._details(entry, value.size, shown.kind.label), "preview": body}, shown.data
+
+    def node(self, entry: Entry, request: Message) -> Message:
+        """Return the children of one node of the tree that is shown."""
+        path = [int(place) for place in request["path"]]
+        start = max(0, int(request.get("start", 0)))
+        children = self._shown_tree(entry).children(path, start, deep=bool(request.get("deep")))
+        return {"path": path, "start": start, "children": children}
+
+    def find(self, entry: Entry, text: str) -> Message:
+        """Return the paths of the nodes that contain a text."""
+        return {"paths": self._shown_tree(entry).find(text) if text else []}
+
+    def copy(self, entry: Entry, request: Message) -> Message:
+        """Return the value of a node as JSON, or the code that leads to it."""
+        tree, path = self._shown_tree(entry), [int(place) for place in request["path"]]
+        if request.get("code"):
+            return {"text": tree.code(path, self._line_of(entry))}
+        value = tree.at(path)
+        text = str(value) if type(value) is str else written(value)
+        if len(text) > _COPY_CHARACTERS:
+            raise PersistenceError(f"copy: {human_size(len(text))} is more than the clipboard should take; use code")
+        return {"text": text}
+
+    def download(self, entry: Entry) -> tuple[str, bytes]:
+        """Return a filename and the whole value."""
+        if why := too_large(entry.size):
+            raise PersistenceError(f"download: {why}")
+        value = self.load(entry)
+        if value is None or len(value) > DOWNLOAD_BYTES:
+            raise PersistenceError("download: the value was changed meanwhile; refresh")
+        name = _HASH.sub("", entry.filename) or "value"
+        if not _EXTENSION.search(name):
+            name += kind_of(value[:FIRST_BYTES], entry.key).extension
+        return visible(name), value
+
+    def kind(self, entry: Entry) -> tuple[str, str]:
+        """Return what a value is, in short and in words, from its first bytes; nothing where it cannot be read."""
+        try:
+            data = None if entry.key is None else self._engine.read_range(entry.key, 0, _KIND_BYTES)
+        except (PersistenceError, OSError):
+            return "", ""
+        kind = None if data is None else kind_of(data, entry.key)
+        return ("", "") if kind is None else (kind.name, kind.label)
+
+    def code(self, keys: list[str]) -> str:
+        """Return the Python line that loads these keys."""
+        if len(keys) == 1:
+            return self._load_line.replace("{key}", ascii(keys[0]))
+        line = "store.load_many([{}])" if self._load_line.startswith("store") else "engine.batch_load([{}])"
+        return line.format(", ".join(map(ascii, keys)))
+
+    def compare(self, left: Entry, right: Entry) -> Message:
+        """Return the lines in which two values differ, JSON with a line for each member."""
+        names = visible(left.key or ""), visible(right.key or "")
+        found = difflib.unified_diff(self._lines(left), self._lines(right), *names, n=2, lineterm="")
+        lines = [visible(line)[:1000] for line in islice(found, _COMPARE_LINES)]
+        return {"lines": lines, "cut": len(lines) == _COMPARE_LINES}
+
+    def _lines(self, entry: Entry) -> list[str]:
+        value = self._value(entry)
+        data = value.whole(_COMPARE_BYTES)
+        text = None if data is None else text_of(data)
+        if text is None:
+            raise PersistenceError(f"compare {entry.key!r}: only text up to {human_size(_COMPARE_BYTES)} is compared")
+        try:
+            return written(parse_json(text)).splitlines()
+        except ValueError:
+            return text.splitlines()
+
+    def _value(self, entry: Entry) -> Value:
+        return Value(lambda start, size: self._read_range(entry, start, size), entry.size, entry.key)
+
+    def _read_range(self, entry: Entry, start: int, size: int) -> bytes:
+        if entry.key is not None:
+            part = self._engine.read_range(entry.key, start, size)
+        elif entry.size > DOWNLOAD_BYTES:
+            raise PersistenceError(f"preview {entry.filename}: {too_large(entry.size)}")
+        else:
+            value = self.load(entry)
+            part = None if value is None else value[start : start + size]
+        if part is None:
+            raise PersistenceError(f"preview {entry.key or entry.filename!r}: it is not there any more; refresh")
+        return part
+
+    def _shown_tree(self, entry: Entry) -> Tree:
+        if self._tree is None or self._tree[0] != entry:
+            tree = make_preview(self._value(entry), Wanted("json")).tree
+            if tree is None:
+                raise PersistenceError("the value was changed meanwhile; refresh")
+            self._tree = entry, tree
+        return self._tree[1]
+
+    def _line_of(self, entry: Entry) -> str:
+        return "" if entry.key is None else self.code([entry.key])
+
+    def _details(self, entry: Entry, size: int, label: str) -> Message:
+        name = visible(entry.filename)
+        more = [["Size", f"{size:,} bytes"], ["Hash", entry.filename[-20:-4]], ["File", name]]
+        if entry.modified is not None:
+            more.insert(1, ["Modified", f"{entry.modified:%Y-%m-%d %H:%M:%S.%f} UTC"])
+        shown = [label, human_size(size), human_time(entry.modified) and f"{human_time(entry.modified)} UTC"]
+        return {
+            "key": entry.key,
+            "label": visible(entry.filename if entry.key is None else entry.key),
+            "summary": " · ".join(filter(None, shown)),
+            "facts": more,
+            "guessed": _guess(entry),
+            "line": self._line_of(entry),
+            "download": too_large(size),
+        }
+
+
+def too_large(size_bytes: int) -> str:
+    """Return why a value of that size is not downloaded, or nothing."""
+    if size_bytes <= DOWNLOAD_BYTES:
+        return ""
+    return f"{human_size(size_bytes)} is more than {human_size(DOWNLOAD_BYTES)}: load it in Python"
+
+
+def _guess(entry: Entry) -> str:
+    """Return what to know of a key that was only guessed, or nothing."""
+    if not entry.ambiguous or entry.key is None:
+        return ""
+    others = [repr(visible(key)) for key in alternatives(entry.key)[:_ALTERNATIVES]] or ["a longer one"]
+    return f"This key is a guess: the filename fits {', '.join(others)} as well, and nothing tells which was stored."
