@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import isgeneratorfunction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -75,7 +76,10 @@ class ForkServer:
         self._process.wait(PATIENCE_SECONDS)
 
     def run(self, task: Callable[..., Any], *arguments: object, patience_seconds: int = PATIENCE_SECONDS) -> Ended:
-        """Have a child carry out ``task``, a function of a module, with arguments that are plain JSON or paths."""
+        """Have a child carry out ``task``, a function of a module, with arguments that are plain JSON or paths.
+
+        A generator function prepares, yields, and yields the result when the child is let begin.
+        """
         self.fork(task, *arguments, patience_seconds=patience_seconds)
         return self.finish()
 
@@ -139,9 +143,12 @@ def _serve(connection: socket.socket) -> None:
 def _carry_out(connection: socket.socket, module: str, name: str, arguments: list[Any], patience: int) -> None:
     task = getattr(import_module(module), name)
     signal.alarm(patience)
+    prepared = None
+    if isgeneratorfunction(task):
+        next(prepared := task(*arguments))
     _send(connection, {"pid": os.getpid()})
     _receive(connection)
-    result = task(*arguments)
+    result = task(*arguments) if prepared is None else next(prepared)
     _send(connection, {"result": result})
     # What is left to do belongs to Python, not to the task.
     os._exit(0)

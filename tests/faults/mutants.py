@@ -82,10 +82,18 @@ def copies() -> AbstractContextManager[None]:
 def interruptible_batch() -> AbstractContextManager[None]:
     """Work on a batch in the thread that is interrupted, and copy instead of renaming."""
 
+    start = threading.Thread.start
+
+    def start_or_run(thread: threading.Thread) -> None:
+        if thread.name == "persistkit-batch":
+            thread.run()
+        else:
+            start(thread)
+
     @contextmanager
     def changed() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch, copies():
-            patch.setattr(threading.Thread, "start", lambda thread: thread.run())
+            patch.setattr(threading.Thread, "start", start_or_run)
             yield
 
     return changed()
@@ -159,24 +167,21 @@ def fails_at_cleanup() -> AbstractContextManager[None]:
 
 def writes_owner_file_last() -> AbstractContextManager[None]:
     """Write a value first, and its owner file afterwards."""
-    waiting: list[tuple[str, str]] = []
+    linked: list[str] = []
 
     def link(call: Call, source: str, target: str, **_: Any) -> None:
-        if not target.endswith(".key"):
-            call(source, target)
-            return
-        waiting.append((source, target))
-        # What the engine sees next is its owner file; it is there, and goes once more.
         call(source, target)
+        if target.endswith(".key"):
+            linked.append(target)
 
     def replace(call: Call, source: str, target: str) -> None:
-        contents = [(owner, Path(owner).read_bytes()) for _, owner in waiting if os.path.exists(owner)]
-        for owner, _ in contents:
-            os.unlink(owner)
+        away = {owner: f"{Path(owner).parent}/.persistkit-{os.urandom(16).hex()}.tmp" for owner in linked}
+        linked.clear()
+        for owner, temp in away.items():
+            os.rename(owner, temp)
         call(source, target)
-        for owner, content in contents:
-            Path(owner).write_bytes(content)
-        waiting.clear()
+        for owner, temp in away.items():
+            os.rename(temp, owner)
 
     return _patched(link=link, replace=replace)
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,15 +91,18 @@ def perform(operation: Operation, engine: FileEngine, runner: asyncio.Runner) ->
     return Outcome()
 
 
-def perform_in_child(number: int, mutant: str, base: str) -> dict[str, Any]:
-    """Carry out the operation of that number in ``base``, as a task of the fork server; return the outcome as JSON."""
+def perform_in_child(number: int, mutant: str, base: str) -> Iterator[dict[str, Any] | None]:
+    """Carry out the operation of that number in ``base``, as a task of the fork server; give the outcome as JSON."""
     with asyncio.Runner() as runner, MUTANTS[mutant]():
-        outcome = perform(OPERATIONS[number], FileEngine(base), runner)
+        engine = FileEngine(base)
+        runner.run(asyncio.sleep(0))
+        yield None
+        outcome = perform(OPERATIONS[number], engine, runner)
         if outcome.error == KeyboardInterrupt.__name__:
             # As asyncio.run does: a second interrupt finds the task while it cleans up.
             with suppress(KeyboardInterrupt):
                 runner.close()
-        return asdict(outcome)
+        yield asdict(outcome)
 
 
 def warm_up() -> None:
