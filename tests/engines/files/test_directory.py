@@ -141,16 +141,18 @@ def test_a_working_directory_that_changes_does_not_matter(tmp_path: Path, monkey
     assert engine.base_dir == tmp_path / "relative"
 
 
-def test_links_and_other_files_are_never_followed(engine: FileEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_and_other_files_are_never_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is named like a value and is no regular file is not listed, not read, not followed; a save replaces it."""
-    outside = engine.base_dir.parent / f"{engine.base_dir.name}-outside"
+    engine = FileEngine(tmp_path / "state", create=True)
+    outside = tmp_path / "outside"
     outside.write_bytes(b"secret")
-    engine.path_for("link").symlink_to(outside)
+    engine.path_for("link").symlink_to("../outside")  # short, so that the system keeps it in memory
     engine.path_for("directory").mkdir()
     os.mkfifo(engine.path_for("fifo"))
     with socket.socket(socket.AF_UNIX) as listening:
         monkeypatch.chdir(engine.base_dir)  # a socket's path is short
         listening.bind(filename_for("socket"))
+    assert [engine.path_for("link").read_bytes() for _ in range(3)] == [b"secret"] * 3  # all of it is in the cache
     for key in ("link", "directory", "fifo", "socket"):
         assert not engine.exists(key)
         assert engine.load_cached(key) is None

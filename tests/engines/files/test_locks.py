@@ -105,6 +105,23 @@ def test_nothing_is_added_to_a_directory_in_which_nobody_compares(engine: FileEn
     assert engine.list_keys() == ["a?>"]
 
 
+def test_add_keeps_what_a_program_without_locks_has_just_written(
+    engine: FileEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value that the Rust runtime writes while ``add`` is about to store its own is not overwritten."""
+    link = os.link
+
+    def late(*paths: str) -> None:
+        if paths[1] == str(engine.path_for("key")):
+            engine.path_for("key").write_bytes(b"of the Rust runtime")
+        link(*paths)
+
+    monkeypatch.setattr(os, "link", late)
+    assert not engine.add("key", b"mine")
+    assert engine.load("key") == b"of the Rust runtime"
+    assert not list(engine.base_dir.glob("*.tmp"))
+
+
 def stream(engine: FileEngine, key: str) -> None:
     """Write a value as a stream."""
     with engine.open_writer(key) as writer:
