@@ -1,7 +1,7 @@
 """What the built wheel and source archive hold, and what an extra brings: run by ``.ci/run`` on what it built.
 
 python tests/distributions.py dist
-python tests/distributions.py --extra sql
+python tests/distributions.py --extra redis
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pathlib import Path
 PROJECT = Path(__file__).parent.parent
 # Each opens or stores something that needs the extra's packages, and no server.
 USES = {
-    "arrow": "import pandas; store['x'] = pandas.DataFrame({'a': [1]}); assert store['x']['a'].tolist() == [1]",
-    "sql": "s = persistkit.open('sqlite:///state.db', create=True); s['x'] = 1; assert s['x'] == 1; s.close(); "
-    "persistkit.open('postgresql://localhost/state')",
+    "none": "import pandas; store['x'] = pandas.DataFrame({'a': [1]}); assert store['x']['a'].tolist() == [1]; "
+    "s = persistkit.open('sqlite:///state.db', create=True); s['x'] = 1; assert s['x'] == 1; s.close()",
+    "keys": "import flint",
+    "postgresql": "persistkit.open('postgresql://localhost/state')",
     "redis": "persistkit.open('valkey://localhost')",
     "s3": "persistkit.open('s3://bucket', region='us-east-1', skip_signature='true')",
 }
@@ -50,7 +51,7 @@ def problems(folder: Path) -> list[str]:
 
 
 def use(extra: str) -> None:
-    """Use what the extra brings, in the environment this runs in, away from the source."""
+    """Use what the extra brings (``none``: the package alone), in the environment this runs in, away from the source."""
     line = f"import persistkit; store = persistkit.open('memory:'); {USES[extra]}"
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-c", line], check=True, cwd=folder)
