@@ -111,8 +111,8 @@ class Workers:
                 call.error = error
             seconds = perf_counter() - began
             usual = self._usual_seconds.get(call.name, seconds)
-            # Down at once and up slowly: beside other threads a short call takes longer too.
-            self._usual_seconds[call.name] = seconds if seconds < usual else usual + (seconds - usual) / 8
+            # Down faster than up: beside other threads a short call takes longer too.
+            self._usual_seconds[call.name] = usual + (seconds - usual) / (4 if seconds < usual else 8)
             results = call.results
             with self._lock:
                 self._ended += 1
@@ -135,7 +135,7 @@ class Workers:
         with self._lock:
             results.ticking = bool(self._waiting)
             helpers = 0
-            if ended == self._ended:
+            if (self._ended - ended) * _LONG_SECONDS < self._working * _TICK_SECONDS:
                 helpers = max(0, min(self._working, self._limit - self._working, len(self._waiting)))
                 self._working += helpers
         if results.ticking:

@@ -38,7 +38,11 @@ import servers
 
 BLOCKS = ("sqlite", "postgresql", "valkey", "s3", "files")
 _TMPFS = Path("/dev/shm")  # noqa: S108 - a memory disk is what is measured
-_VALUES = {"dict": {"loss": 0.25, "steps": list(range(200))}, "text": "x" * 1024, "bytes": bytes(range(256)) * 4}
+_VALUES = {
+    "dict": {"loss": 0.25, "step": 7, "settings": {"rate": 0.1}},
+    "text": "x" * 1024,
+    "bytes": bytes(range(256)) * 4,
+}
 _TABLE = (
     "CREATE TABLE by_hand (key {0} PRIMARY KEY, size BIGINT NOT NULL, modified BIGINT NOT NULL, value {0} NOT NULL)"
 )
