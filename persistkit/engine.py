@@ -227,11 +227,7 @@ class Engine(ABC):
             return value
 
     def delete(self, key: str) -> None:
-        """Remove the value stored under ``key``; no error when there is none.
-
-        Raises:
-            StorageError: the storage refused, is gone or did not answer.
-        """
+        """Remove the value stored under ``key``; no error when there is none. Raises as ``load``."""
         _check_key(key)
         with _traced("delete", key):
             self._delete(key)

@@ -125,14 +125,11 @@ class Store(MutableMapping[str, Any]):
         """Give back what the engine holds; using the store again opens it anew."""
         self.engine.close()
 
-    # One value
-
     def __getitem__(self, key: str) -> Any:
         return self.load(key)
 
     def __setitem__(self, key: str, value: object) -> None:
-        if self.read_only:
-            raise refusal(f"save {key!r}", self.address)
+        self._check_writable("save", key)
         self.engine.save(key, _encoded(key, value))
 
     def __delitem__(self, key: str) -> None:
@@ -144,7 +141,7 @@ class Store(MutableMapping[str, Any]):
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.engine.exists(key)
 
-    def load(self, key: str, format: str | None = None, *, max_bytes: int | None = None) -> Any:  # noqa: A002 - the word of the reader
+    def load(self, key: str, format: str | None = None, *, max_bytes: int | None = None) -> Any:  # noqa: A002
         """Return the value of ``key``, read as ``format``: ``"json"``, ``"jsonl"``, ``"csv"``, ``"text"``, ``"bytes"``.
 
         A table may take ``max_bytes`` of memory; None for 256 MiB, or 256 times its size where that is more.
