@@ -205,8 +205,9 @@ class RedisEngine(Engine):
 
     def close(self) -> None:
         """Close the connections that are not in use; the next operation opens one anew."""
-        while self._idle:
-            self._idle.pop().disconnect()
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.disconnect()
 
     def _name(self, key: str) -> bytes:
         return self._namespace + key.encode()
@@ -264,7 +265,8 @@ class RedisEngine(Engine):
                 connection.disconnect()
                 tries -= 1
                 if connection.is_reused and tries and isinstance(error, RedisConnectionError):
-                    continue  # it was dropped while it was idle
+                    self.close()  # it was dropped while it was idle, and so, perhaps, were the others
+                    continue
                 if not isinstance(error, (RedisError, OSError)):
                     raise
                 failure = self._failure(tried, error)
