@@ -114,10 +114,11 @@ class _Column:
         self.is_nested = schema.max_repetition_level > 0 or any(len(chunk.path) > 1 for chunk in chunks)
         self.cells = sum(chunk.cells for chunk in chunks)
         self.has_prefixes = any(chunk.repeats_prefixes for chunk in chunks)
+        expands = 0 if self.is_nested or not chunks else objects.get(chunks[0].path[0].decode(errors="replace"), 0)
+        is_categorical = is_categorical and not expands
         is_text = schema.physical_type == "BYTE_ARRAY" and not is_categorical
         repeating = [chunk for chunk in chunks if is_text and (chunk.repeats_values or chunk.repeats_prefixes)]
         self.longest = max((chunk.unpacked_bytes for chunk in repeating), default=0)
-        expands = 0 if self.is_nested or not chunks else objects.get(chunks[0].path[0].decode(errors="replace"), 0)
         self.copies = max(_COPIES, expands)
         self.most_text_bytes = self.copies * sum(chunk.unpacked_bytes * chunk.cells for chunk in repeating)
         cell_bytes = _TEXT if is_categorical else _cell_bytes(schema, is_nested=self.is_nested)

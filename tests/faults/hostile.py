@@ -32,6 +32,7 @@ def hostile_values() -> dict[str, bytes]:
 def _json() -> dict[str, bytes]:
     deep = b'{"a":[' * 50_000
     digits = b"7" * 1_000_000
+    one_hash = ",".join(str(n * (2**61 - 1)) for n in range(50_000)).encode()
     ladder = "".join(f'{{"{n:0>9000}":1,"b":' for n in range(250)) + "1" + "}" * 250
     return {
         "json arrays 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
@@ -48,6 +49,16 @@ def _json() -> dict[str, bytes]:
         "json half a pair of surrogates": b'{"\\ud800":"\\udfff","a":"\\u0000"}',
         "json a string without end": b'["' + b'\\"' * MEBI,
         "json a million quotes": b'{"a' + b'"\\' * MEBI,
+        "json lines 100,000": b'{"a":[]}\n' * 100_000,
+        "json lines, the last one cut": b'{"a":[]}\n' * 100_000 + b"{",
+        "json a set of numbers of one hash": b'{"$py":"set","value":[' + one_hash + b"]}",
+        "json a dict of numbers of one hash": b'{"$py":"dict","value":[[' + one_hash.replace(b",", b",0],[") + b",0]]}",
+        "json tuples 300 deep": b'{"$py":"tuple","value":[' * 300 + b"]}" * 300,
+        "json 50,000 sets": b"[" + b",".join([b'{"$py":"set","value":[1]}'] * 50_000) + b"]",
+        "json an array of 10**18": b'{"$py":"ndarray","value":"'
+        + b64encode(_described("'<f8'", "(999999999999,)"))
+        + b'"}',
+        "json an endless decimal": b'{"$py":"Decimal","value":"1e999999999999999999"}',
     }
 
 
@@ -196,6 +207,7 @@ def _metadata_bombs() -> dict[str, bytes]:
     inner = b64encode(_written(pa.table({"0": numbers}), **_DENSE)).decode()
     labels = {"names": [None], "table": inner, "multi": False}
     many = {f"c{n}": {"kind": "codes", "categories": labels, "ordered": False} for n in range(20)}
+    endless = {"names": [None], "range": [0, 10**12, 1]}
     objects = {"c0": {"kind": "object", "missing": "None"}}
     few = [pa.array([0], pa.int8())] * 20
     texts = _repeated("x" * 10, 4_000_000)
@@ -207,7 +219,12 @@ def _metadata_bombs() -> dict[str, bytes]:
             [texts], {"cells": {"c0": {"kind": "text", "storage": "python", "missing": "NA"}}}
         ),
         "parquet large labels of 20 columns": _with_metadata(few, {"cells": many}),
-        "parquet a range of labels": _with_metadata(few, {"columns": {"names": [None], "range": [0, 10**15, 1]}}),
+        "parquet a range of columns": _with_metadata(few, {"columns": {"names": [None], "range": [0, 10**15, 1]}}),
+        "parquet a range of 16,777,216 rows": _with_metadata(few, {"index": {"names": [None], "range": [0, 2**24, 1]}}),
+        "parquet a range of categories": _with_metadata(few, {"cells": {"c0": {**many["c0"], "categories": endless}}}),
+        "parquet cells of empty lists": _with_metadata(
+            [_repeated("[" + "[]," * 30_000 + "[]]", 2_000)], {"cells": {"c0": {"kind": "json"}}}
+        ),
     }
 
 
