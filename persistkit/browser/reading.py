@@ -16,9 +16,9 @@ from persistkit.errors import PersistenceError
 from persistkit.keys import alternatives
 from persistkit.text import human_size, human_time, visible
 
-__all__ = ["DOWNLOAD_BYTES", "Reader", "too_large"]
+__all__ = ["Reader"]
 
-DOWNLOAD_BYTES: Final = 32 * 1024 * 1024
+_DOWNLOAD_BYTES: Final = 32 * 1024 * 1024
 _COPY_CHARACTERS: Final = 1024 * 1024
 _COMPARE_BYTES: Final = 256 * 1024
 _COMPARE_LINES: Final = 2000
@@ -88,10 +88,10 @@ class Reader:
 
     def download(self, entry: Entry) -> tuple[str, bytes]:
         """Return a filename and the whole value."""
-        if why := too_large(entry.size):
+        if why := _too_large(entry.size):
             raise PersistenceError(f"download: {why}")
         value = self.load(entry)
-        if value is None or len(value) > DOWNLOAD_BYTES:
+        if value is None or len(value) > _DOWNLOAD_BYTES:
             raise PersistenceError("download: the value was changed meanwhile; refresh")
         name = _HASH.sub("", entry.filename) or "value"
         if not _EXTENSION.search(name):
@@ -138,8 +138,8 @@ class Reader:
     def _read_range(self, entry: Entry, start: int, size: int) -> bytes:
         if entry.key is not None:
             part = self._engine.read_range(entry.key, start, size)
-        elif entry.size > DOWNLOAD_BYTES:
-            raise PersistenceError(f"preview {entry.filename}: {too_large(entry.size)}")
+        elif entry.size > _DOWNLOAD_BYTES:
+            raise PersistenceError(f"preview {entry.filename}: {_too_large(entry.size)}")
         else:
             value = self.load(entry)
             part = None if value is None else value[start : start + size]
@@ -171,15 +171,15 @@ class Reader:
             "facts": more,
             "guessed": _guess(entry),
             "line": self._line_of(entry),
-            "download": too_large(size),
+            "download": _too_large(size),
         }
 
 
-def too_large(size_bytes: int) -> str:
+def _too_large(size_bytes: int) -> str:
     """Return why a value of that size is not downloaded, or nothing."""
-    if size_bytes <= DOWNLOAD_BYTES:
+    if size_bytes <= _DOWNLOAD_BYTES:
         return ""
-    return f"{human_size(size_bytes)} is more than {human_size(DOWNLOAD_BYTES)}: load it in Python"
+    return f"{human_size(size_bytes)} is more than {human_size(_DOWNLOAD_BYTES)}: load it in Python"
 
 
 def _guess(entry: Entry) -> str:

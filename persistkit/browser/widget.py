@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,20 +17,23 @@ from persistkit.browser.fallback import static_table
 from persistkit.browser.index import KeyIndex, Query, Rows
 from persistkit.browser.listing import Listing
 from persistkit.browser.reading import Reader
+from persistkit.browser.rows import LABEL, folders_of, overview_of, row_of, why_empty
 from persistkit.engine import Engine, Entry
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import PersistenceError, ReadOnlyError
 from persistkit.formats import decode
-from persistkit.text import human_size, human_time, keys_and_size, label_of, visible
+from persistkit.text import keys_and_size, visible
 
 __all__ = ["KeyBrowser"]
 
 _PAGE_FILES: Final = ("texts.js", "core.js", "list.js", "tree.js", "preview.js", "dialog.js", "view.js")
+_REQUESTS: Final = (
+    *("page", "folders", "overview", "select", "preview", "node", "find", "copy", "download", "kinds", "code"),
+    *("compare", "mark", "delete", "poll", "refresh"),
+)
 _PAGE_ROWS: Final = 250
 _KIND_ROWS: Final = 25
-_LABEL: Final = 200
 _MARKS: Final = 100_000
-_OVERVIEW_ROWS: Final = 8
 _MIMEBUNDLE_SECONDS: Final = 2
 _NOT_A_REQUEST: Final = (
     LookupError,
@@ -107,10 +111,7 @@ class KeyBrowser(anywidget.AnyWidget):
         self._found = Query()
         self._reader = Reader(self._engine, load_line)
         self._asking: int | None = None  # the view whose request is being answered
-        own = ("page", "folders", "overview", "select", "preview", "mark", "delete", "poll", "refresh")
-        self._requests: dict[str, Callable[[Message], Answer]] = {name: getattr(self, f"_{name}") for name in own}
-        for name in ("node", "find", "copy", "download", "kinds", "code", "compare"):
-            self._requests[name] = getattr(self, f"_{name}")
+        self._requests: dict[str, Callable[[Message], Answer]] = {name: getattr(self, f"_{name}") for name in _REQUESTS}
         self._listing = Listing(self._engine, self._listed)
         self.on_msg(self._receive)
         self.observe(self._tell, ["key", "selected_keys", "query", "match"])
@@ -143,9 +144,13 @@ class KeyBrowser(anywidget.AnyWidget):
     @property
     def found_keys(self) -> list[str]:
         """The keys that are found now, in the page's order (``keys`` is a word of ipywidgets itself)."""
-        index, query = self._index, self._found
-        found = (index.entry(int(row)).key for row in index.rows(query))
+        index = self._index
+        found = (index.entry(int(row)).key for row in index.rows(self._shown()))
         return [key for key in found if key is not None]
+
+    def _shown(self) -> Query:
+        """What is searched for now, in the folder and the order that the page asked for last."""
+        return replace(self._found, text=self.query, match=self.match)
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait until the listing is complete, at most ``timeout_seconds``; tell whether that came in time."""
@@ -271,59 +276,21 @@ class KeyBrowser(anywidget.AnyWidget):
         if request.get("follow") and places:
             offset = places[0]
         offset = max(0, min(offset, len(rows) - 1)) // limit * limit
-        shown = [self._line(index, int(row)) for row in rows[offset : offset + limit]]
+        shown = [row_of(index, int(row), self._marks) for row in rows[offset : offset + limit]]
         found = {"found": len(rows), "foundText": self._found_text(rows, query), "offset": offset, "limit": limit}
         folder = {"folder": query.folder, "folderLabel": visible(query.folder), "selectedFound": bool(places)}
-        empty = ("", 0) if shown else self._why_empty(state, query)
+        empty = ("", 0) if shown else why_empty(index, state, query)
         return {**state, **found, **folder, "rows": shown, "empty": empty[0], "elsewhere": empty[1]}, []
 
     def _found_text(self, rows: Rows, query: Query) -> str:
         whole = keys_and_size(len(self._index), self._index.size_of(rows))
         return f"{len(rows):,} of {whole}" if query.text or query.folder else ""
 
-    def _why_empty(self, state: Message, query: Query) -> tuple[str, int]:
-        """Return why no key is shown, and how many there would be outside of the folder."""
-        if state["problem"]:
-            return str(state["problem"]), 0
-        if state["listing"] and not state["revision"]:
-            return f"Listing… {state['listed']:,} keys so far", 0
-        if not state["total"]:
-            return "Nothing is stored here yet.", 0
-        fits = {"substring": "contains", "prefix": "starts with", "glob": "fits"}[query.match]
-        text, folder = visible(query.text[:_LABEL]), visible(query.folder[:_LABEL])
-        if query.folder:
-            elsewhere = len(self._index.rows(Query(query.text, query.match)))
-            return f"No key in {folder} {fits} “{text}”.", elsewhere
-        return f"No key {fits} “{text}”.{' Case counts.' if query.text != query.text.lower() else ''}", 0
-
-    def _line(self, index: KeyIndex, row: int) -> list[Any]:
-        """Return row number, label, size in words and in bytes, time, 0 to 2 for the key, and whether it is marked."""
-        entry = index.entry(row)
-        known = 0 if entry.key is None else 2 if entry.ambiguous else 1
-        size, time = human_size(entry.size), human_time(entry.modified)
-        return [row, label_of(entry, _LABEL), size, entry.size, time, known, int(entry.key in self._marks)]
-
     def _folders(self, request: Message) -> Answer:
-        above = request.get("folder", "")
-        level = self._index.level(above, following=int(request.get("following", 0)))
-        folders = [
-            [one.path, visible(one.path[len(above) :]), f"{one.keys:,}", keys_and_size(one.keys, one.size), one.leaf]
-            for one in level.folders
-        ]
-        return {"folder": above, "folders": folders, "following": level.following}, []
+        return folders_of(self._index, request.get("folder", ""), int(request.get("following", 0))), []
 
     def _overview(self, request: Message) -> Answer:
-        """Return where the space is below a folder, and the newest keys there."""
-        above, index = request.get("folder", ""), self._index
-        folders = sorted(index.level(above).folders, key=lambda one: -one.size)[:_OVERVIEW_ROWS]
-        whole = max([1, *(one.size for one in folders)])
-        newest = index.rows(Query(folder=above, sort="modified", descending=True))[:_OVERVIEW_ROWS]
-        lines = [self._line(index, int(row)) for row in newest]
-        bars = [
-            [one.path, visible(one.path[len(above) :]), keys_and_size(one.keys, one.size), one.size / whole]
-            for one in folders
-        ]
-        return {"folder": above, "folders": bars, "newest": [line for line in lines if line[4]]}, []
+        return overview_of(self._index, request.get("folder", ""), self._marks), []
 
     def _entry_at(self, request: Message) -> Entry:
         if request["revision"] != self._listing.snapshot.revision:
@@ -379,7 +346,7 @@ class KeyBrowser(anywidget.AnyWidget):
         marks = dict(self._marks) if request["on"] or request.get("rows") else {}
         rows = request.get("rows", [])
         if "between" in request or request.get("all"):
-            found = self._index.rows(self._found)
+            found = self._index.rows(self._shown())
             first, last = sorted(request.get("between", (0, len(found))))
             rows = found[max(0, first) : last + 1].tolist()
         if len(rows) > _MARKS:
@@ -403,7 +370,7 @@ class KeyBrowser(anywidget.AnyWidget):
         deleted = len(self._marks) - len(failures)
         self.selected_keys = tuple(key for key in self._marks if key in failures)
         self.refresh()
-        kept = [[visible(key)[:_LABEL], visible(why)] for key, why in list(failures.items())[:100]]
+        kept = [[visible(key)[:LABEL], visible(why)] for key, why in list(failures.items())[:100]]
         return {"deleted": deleted, "failed": len(failures), "failures": kept}, []
 
     def _poll(self, _request: Message) -> Answer:

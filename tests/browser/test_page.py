@@ -19,12 +19,12 @@ values = {
     "agent/step:1": json.dumps({"action": json.dumps({"tool": "search", "args": ["red shoes"]}), "n": 1}).encode(),
     "agent/step:2": json.dumps({"action": json.dumps({"tool": "search", "args": ["blue shoes"]}), "n": 2}).encode(),
     "run:1/plot.png": png, "run:1/half.png": png[:-20], "run:1/events": events, "run:1/cube": cube.getvalue(),
-    "run:1/notes.md": b"# Notes\n\n**bold** <b onclick=x>raw</b>\n\n- one\n\n[web](https://a.b/) [no](javascript:alert(1))",
+    "run:1/notes.md": b"# Notes\n\n**x** <b onclick=x>raw</b>\n\n- one\n\n[web](https://a.b/) [no](javascript:alert(1))",
     "run:1/\u05d0.txt": "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd".encode(),
     "k" * 300 + "end": b"x" * 100, "raw": bytes(range(256)) * 8,
 }
 """
-CELLS = [SETUP + VALUES, "page = browser_of(values, load_line='store[{key}]'); page", "page.key = None; browser_of(values)"]
+CELLS = [SETUP + VALUES, "browser_of(values, load_line='store[{key}]')"]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,13 @@ def notebook(server: Server, chrome: Browser) -> Iterator[Notebook]:
 def widget(notebook: Notebook) -> Locator:
     """A browser nobody used yet."""
     return browser_in(notebook, 1)
+
+
+def sides_of(widget: Locator, part: str) -> tuple[float, float]:
+    """Return the width and height of a part."""
+    box = widget.locator(part).bounding_box()
+    assert box is not None
+    return box["width"], box["height"]
 
 
 def copied(notebook: Notebook) -> str:
@@ -93,7 +100,7 @@ def test_text_that_is_json_opens_is_found_and_leads_back_to_python(notebook: Not
 
 
 def test_a_folder_says_that_it_filters(widget: Locator) -> None:
-    """The folder stands above the list also with the tree closed, a search says where it found nothing, and leads out."""
+    """The folder stands above the list, the tree closed or not; a search says where it found nothing, and leads out."""
     toggle = widget.get_by_label("Folders", exact=True).first
     toggle.click()
     folder = widget.get_by_role("treeitem").filter(has_text="run:")
@@ -158,12 +165,9 @@ def test_images_say_what_is_missing_and_grow(widget: Locator) -> None:
     row_of(widget, "run:1/plot.png").click()
     image = widget.locator(".pk-value img")
     expect(image).to_be_visible()
-    small = image.bounding_box()
+    small, _ = sides_of(widget, ".pk-value img")
     widget.get_by_label("Enlarge").click()
-    large = image.bounding_box()
-    assert small is not None
-    assert large is not None
-    assert large["width"] > small["width"]
+    assert sides_of(widget, ".pk-value img")[0] > small
     assert "gradient" in image.evaluate("node => getComputedStyle(node).backgroundImage")
 
 
@@ -229,20 +233,19 @@ def test_marks_reach_over_pages_and_become_code(notebook: Notebook, widget: Loca
 
 def test_the_kind_of_each_row_is_told(widget: Locator) -> None:
     """Each row in view tells what its value is, by its content."""
-    for key, kind in {"big.json": "json", "run:1/cube": "npy", "run:1/plot.png": "png", "run:1/events": "jsonl"}.items():
+    kinds = {"big.json": "json", "run:1/cube": "npy", "run:1/plot.png": "png", "run:1/events": "jsonl"}
+    for key, kind in kinds.items():
         expect(row_of(widget, key).locator(".pk-kind")).to_contain_text(kind)
 
 
 def test_panes_and_height_can_be_moved(widget: Locator) -> None:
     """Separators move with the arrow keys: the preview becomes wider, the browser higher."""
-    preview, body = widget.locator(".pk-preview"), widget.locator(".pk-body")
-    sizes = preview.bounding_box(), body.bounding_box()
+    sides = ".pk-preview", ".pk-body"
+    (width, _), (_, height) = (sides_of(widget, side) for side in sides)
     widget.get_by_role("separator", name="Width of the panes").last.press("ArrowLeft")
     widget.get_by_role("separator", name="Height").press("ArrowDown")
-    after = preview.bounding_box(), body.bounding_box()
-    assert sizes[0] and sizes[1] and after[0] and after[1]
-    assert after[0]["width"] > sizes[0]["width"]
-    assert after[1]["height"] > sizes[1]["height"]
+    assert sides_of(widget, sides[0])[0] > width
+    assert sides_of(widget, sides[1])[1] > height
 
 
 def test_a_kernel_that_is_gone_is_said(server: Server, chrome: Browser) -> None:

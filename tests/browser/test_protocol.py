@@ -174,6 +174,7 @@ def test_traits_can_be_observed_and_set() -> None:
     assert browser.data == b"1"
     assert ask(browser, "page")["selected"] == 0
     browser.query = "b"
+    assert browser.found_keys == ["b"]
     assert ask(browser, "page")["found"] == 1
     with pytest.raises(traitlets.TraitError):
         browser.match = "regex"
