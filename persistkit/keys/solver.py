@@ -67,7 +67,7 @@ _BATCH: Final = 256
 _TARGETS: Final = 1 << 12
 _ROUNDS: Final = (64, 512, 2000, 10_000)  # guesses, each of 10 ** 9 texts; at 12 and 13 places these are all
 _MOST_TEXTS: Final = 10**-7 * 2**64
-_LESSONS: Final = 2000
+_LESSONS: Final = 500
 _MOST_SUMS: Final = 1 << 20
 
 
@@ -168,15 +168,17 @@ class Solver:
         start = 0
         for chunk in self._chunks:
             rows = np.flatnonzero(groups[chunk.groups])
-            keys = chunk.texts[rows] + self._deltas[chunk.groups[rows], -chunk.texts.shape[1] :]
-            fits = self.found[chunk.groups[rows]] & (_folded(keys) == chunk.hashes[rows])
+            owners = chunk.groups[rows]
+            keys = chunk.texts[rows] + self._deltas[owners, -chunk.texts.shape[1] :]
+            fits = self.found[owners] & (_folded(keys) == chunk.hashes[rows])
             blob, width = keys.tobytes(), keys.shape[1]
-            for number, (row, fit) in enumerate(zip(rows.tolist(), fits.tolist(), strict=True)):
-                end, length = (number + 1) * width, chunk.lengths[row]
-                group = int(chunk.groups[row])
+            ends = range(width, len(blob) + 1, width)
+            for row, end, group, fit in zip(rows.tolist(), ends, owners.tolist(), fits.tolist(), strict=True):
+                length = chunk.lengths[row]
                 found = [blob[end - length : end]] if fit else []
-                others = self._others.get(group, ())
-                found += [(chunk.texts[row] + deltas[-width:])[width - length :].tobytes() for deltas in others]
+                if group in self._others:
+                    others = self._others[group][:, -width:] + chunk.texts[row]
+                    found += [other[width - length :].tobytes() for other in others]
                 yield start + row, found, group not in self._incomplete
             start += len(chunk.lengths)
 
@@ -186,7 +188,11 @@ class Solver:
 
     def _places(self, groups: Integers, count: int) -> Integers:
         """Return the exponents of the places in doubt, ascending, of groups that have ``count`` of them."""
-        return np.unpackbits(self._identities[groups, :_PLACE_BYTES], axis=1).nonzero()[1].reshape(-1, count)
+        return (
+            np.unpackbits(self._identities[groups, : (self._deltas.shape[1] + 7) // 8], axis=1)
+            .nonzero()[1]
+            .reshape(-1, count)
+        )
 
     def _record(self, group: int, exponents: Integers, digits: Integers) -> None:
         """Keep the solutions of a group, one row each; the exponents are those of the columns."""
