@@ -51,7 +51,7 @@ def problems(folder: Path) -> list[str]:
 
 
 def use(extra: str) -> None:
-    """Use what the extra brings (``none``: the package alone), in the environment this runs in, away from the source."""
+    """Use what the extra brings (``none``: the package alone), in this environment, away from the source."""
     line = f"import persistkit; store = persistkit.open('memory:'); {USES[extra]}"
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-c", line], check=True, cwd=folder)

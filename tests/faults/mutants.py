@@ -1,21 +1,26 @@
 """Mutants: broken writers, each the file engine over one system call that does not do what it should.
 
-A mutant is a context manager that changes calls of ``os`` in this process while its block runs. The tests must catch
-each of them.
+A mutant is a context manager that changes calls of ``os`` in this process while its block runs; two of them are engines
+of their own. The tests must catch each of them.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import pytest
 
-__all__ = ["KEPT", "MUTANTS"]
+from persistkit.arguments import BytesLike
+from persistkit.engines.files import FileEngine
+from persistkit.errors import BatchError, StorageError
+
+__all__ = ["KEPT", "MUTANTS", "engine_of"]
 
 KEPT: Final = "persistkit"
 
@@ -81,7 +86,6 @@ def copies() -> AbstractContextManager[None]:
 
 def interruptible_batch() -> AbstractContextManager[None]:
     """Work on a batch in the thread that is interrupted, and copy instead of renaming."""
-
     start = threading.Thread.start
 
     def start_or_run(thread: threading.Thread) -> None:
@@ -97,26 +101,6 @@ def interruptible_batch() -> AbstractContextManager[None]:
             yield
 
     return changed()
-
-
-def ignores_errors() -> AbstractContextManager[None]:
-    """Take every change but a link for done, whatever the system answers: a link that is not there is made for ever."""
-
-    def ignoring(call: Call, *arguments: Any, **options: Any) -> None:
-        try:
-            call(*arguments, **options)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            return
-
-    def write(call: Call, descriptor: int, content: Any) -> int:
-        try:
-            return int(call(descriptor, content))
-        except OSError:
-            return len(content)
-
-    return _patched(write=write, fsync=ignoring, replace=ignoring, unlink=ignoring)
 
 
 def ignores_fsync_failure() -> AbstractContextManager[None]:
@@ -212,11 +196,68 @@ def without_directory_sync() -> AbstractContextManager[None]:
     return _patched(fsync=lambda call, descriptor: None if _is_directory(descriptor) else call(descriptor))
 
 
+class IgnoresErrors(FileEngine):
+    """Says that every change went well."""
+
+    def _save(self, key: str, value: BytesLike) -> None:
+        with suppress(StorageError):
+            super()._save(key, value)
+
+    def _delete(self, key: str) -> None:
+        with suppress(StorageError):
+            super()._delete(key)
+
+    def _batch_save(self, items: dict[str, BytesLike]) -> None:
+        with suppress(BatchError):
+            super()._batch_save(items)
+
+    def _batch_delete(self, keys: list[str]) -> None:
+        with suppress(BatchError):
+            super()._batch_delete(keys)
+
+    def _add(self, key: str, value: BytesLike) -> bool:
+        with suppress(StorageError):
+            return super()._add(key, value)
+        return True
+
+    def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
+        with suppress(StorageError):
+            return super()._replace(key, value, expected)
+        return True
+
+    def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
+        return self._writer(key)
+
+    @contextmanager
+    def _writer(self, key: str) -> Iterator[IO[bytes]]:
+        spool = io.BytesIO()
+        yield spool
+        self._save(key, spool.getvalue())
+
+
+class WritesInPlace(FileEngine):
+    """Opens the file of a value and writes into it, as most programs do."""
+
+    def _save(self, key: str, value: BytesLike) -> None:
+        try:
+            with open(self.path_for(key), "wb", buffering=0) as file:
+                file.write(value)
+        except OSError as error:
+            raise StorageError(f"save {key!r}: {error}", errno=error.errno) from error
+
+
+def engine_of(mutant: str, base: str | os.PathLike[str], *, fsync: bool = True) -> FileEngine:
+    """Return the engine of a mutant: the file engine itself, or a broken one."""
+    engines = {"IgnoresErrors": IgnoresErrors, "WritesInPlace": WritesInPlace}
+    return engines.get(mutant, FileEngine)(base, fsync=fsync)
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     KEPT: kept,
     "Copies": copies,
     "InterruptibleBatch": interruptible_batch,
-    "IgnoresErrors": ignores_errors,
+    "IgnoresErrors": kept,
+    "WritesInPlace": kept,
     "IgnoresFsyncFailure": ignores_fsync_failure,
     "TreatsErrorAsMissing": treats_error_as_missing,
     "LeavesTempFiles": leaves_temp_files,

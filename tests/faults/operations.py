@@ -17,7 +17,7 @@ from persistkit.engines.files import FileEngine
 from persistkit.errors import BatchError, PersistenceError
 from persistkit.keys import filename_for, needs_owner_file, owner_filename_for
 
-from .mutants import MUTANTS
+from .mutants import MUTANTS, engine_of
 
 OLD, NEW = b"old " * 100, b"new value " * 2_400
 KEY, OTHER, OWNED, TWIN = "session:1", "session:2", "a?>", "a>_"
@@ -94,7 +94,7 @@ def perform(operation: Operation, engine: FileEngine, runner: asyncio.Runner) ->
 def perform_in_child(number: int, mutant: str, base: str) -> Iterator[dict[str, Any] | None]:
     """Carry out the operation of that number in ``base``, as a task of the fork server; give the outcome as JSON."""
     with asyncio.Runner() as runner, MUTANTS[mutant]():
-        engine = FileEngine(base)
+        engine = engine_of(mutant, base)
         runner.run(asyncio.sleep(0))
         yield None
         outcome = perform(OPERATIONS[number], engine, runner)

@@ -17,9 +17,7 @@ from typing import Any
 
 import pytest
 
-from persistkit.engines.files import FileEngine
-
-from .mutants import KEPT, MUTANTS
+from .mutants import KEPT, MUTANTS, engine_of
 from .operations import OPERATIONS, Operation, judge, perform
 from .report import Report, Trials
 
@@ -81,7 +79,7 @@ def fail_each_call(operation: Operation, mutant: str, folder: Path, runner: asyn
     def attempt(calls: Calls, error: int | None, *, temps: bool, told: bool = False) -> list[str]:
         base = folder / f"{mutant}{next(numbers)}"
         operation.prepare(base)
-        engine = FileEngine(base)
+        engine = engine_of(mutant, base)
         with calls.in_place(), MUTANTS[mutant]():
             outcome = perform(operation, engine, runner)
         return judge(operation, base, outcome, error, temps=temps, told=told)

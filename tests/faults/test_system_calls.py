@@ -50,7 +50,9 @@ def break_each_call(operation: Operation, mutant: str, folder: Path, traced: Tra
     trials.add(*judge(operation, base, recorded.outcome, temps=False))
     for call, number in points_of(recorded.calls):
         for way in how:
-            if not (call == "fcntl" and "EACCES" in way):  # it means that another process has the lock, and is waited for
+            if not (
+                call == "fcntl" and "EACCES" in way
+            ):  # it means that another process has the lock, and is waited for
                 attempt(call, number, way)
     return trials
 

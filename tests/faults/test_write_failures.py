@@ -23,7 +23,7 @@ def test_when_the_system_refuses(place: str, tmp_path: Path, report: Report) -> 
     """Each operation says what was refused, leaves the old value or the new one, and works again afterwards."""
     require("chattr")
     require_mounts(tmp_path, PLACES[place].system)
-    mutants = ("Copies", "IgnoresErrors") if place in WRITABLE else ("IgnoresErrors",)
+    mutants = ("WritesInPlace", "IgnoresErrors") if place in WRITABLE else ("IgnoresErrors",)
     kept, *controls = (
         trials_of(refuse_each_operation, place, mutant, tmp_path, command=MOUNTS_OF_ITS_OWN)
         for mutant in (KEPT, *mutants)

@@ -16,10 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from persistkit.engines.files import FileEngine
-
 from .crashes import run
-from .mutants import MUTANTS
+from .mutants import MUTANTS, engine_of
 from .operations import OPERATIONS, judge, perform, warm_up
 from .report import Trials
 
@@ -162,7 +160,7 @@ def refuse_each_operation(name: str, mutant: str, folder: str) -> dict[str, Any]
     trials = Trials()
     for number, operation in enumerate(OPERATIONS):
         operation.prepare(base := MOUNTPOINT / str(number))
-        engine = FileEngine(base)
+        engine = engine_of(mutant, base)
         with asyncio.Runner() as runner:
             # The event loop's pipes are made before descriptors run out.
             runner.run(asyncio.sleep(0))
@@ -185,7 +183,7 @@ def share_with_another_user(mutant: str) -> dict[str, Any]:
         operation.prepare(base := MOUNTPOINT / str(number))
         base.chmod(0o777)
         with asyncio.Runner() as runner, somebody_else(), MUTANTS[mutant]():
-            outcome = perform(operation, FileEngine(base), runner)
+            outcome = perform(operation, engine_of(mutant, base), runner)
         wrong = [f"refused: {outcome.text}"] if outcome.error else []
         wrong += judge(operation, base, outcome, temps=False)
         trials.add(*(f"{operation.name}: {violation}" for violation in wrong))
