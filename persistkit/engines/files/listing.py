@@ -8,7 +8,7 @@ from time import time_ns
 from typing import Final
 
 from persistkit.engines.files.owners import OwnerFiles
-from persistkit.keys import is_filename, iter_candidates, owner_filename_for
+from persistkit.keys import candidates_as_found, is_filename, owner_filename_for
 
 __all__ = ["change_token", "listing", "scan"]
 
@@ -46,20 +46,21 @@ def listing(root: str, owners: OwnerFiles) -> Iterator[tuple[os.DirEntry[str], s
     owned: dict[str, str | None] = {}
     if owner_names:
         owned = {f.name: owners.owner_of(f.name)[0] for f in files if owner_filename_for(f.name) in owner_names}
-    candidates = iter_candidates([file.name for file in files if owned.get(file.name) is None])
+    unowned: dict[str, os.DirEntry[str]] = {}
     for file in files:
         key = owned.get(file.name)
-        if key is not None:
+        if key is None:
+            unowned[file.name] = file
+        else:
             yield file, key, False
-            continue
-        keys = next(candidates).keys
-        if len(keys) == 1:
-            yield file, keys[0], False
+    for name, keys, complete in candidates_as_found(unowned):
+        if len(keys) == 1 and complete:
+            yield unowned[name], keys[0], False
             continue
         # An owner file precedes its value: one made since the scan is there now.
-        key, unreadable = owners.owner_of(file.name)
+        key, unreadable = owners.owner_of(name)
         ambiguous = key is None and bool(keys) and not unreadable
-        yield file, (keys[0] if ambiguous else key), ambiguous
+        yield unowned[name], (keys[0] if ambiguous else key), ambiguous
 
 
 def change_token(root: str) -> tuple[int, int, int | None]:
