@@ -90,7 +90,8 @@ def _look(root: str, owners: OwnerFiles, names: dict[str, os.stat_result]) -> It
     owned = {name for name in values if owner_filename_for(name) in names and owners.owner_of(name)[0] is not None}
     for candidates in candidates_of([name for name in values if name not in owned]):
         # An owner file precedes its value: one made since the directory was read is there now.
-        if len(candidates.keys) == 1 or owners.owner_of(candidates.filename)[0] is not None:
+        sure = len(candidates.keys) == 1 and candidates.complete
+        if sure or owners.owner_of(candidates.filename)[0] is not None:
             continue
         problem: Problem = "ambiguous" if candidates.keys else "unsolved"
         yield _finding(problem, candidates.filename, names[candidates.filename], *candidates.keys[:1])

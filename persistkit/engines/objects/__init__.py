@@ -223,7 +223,7 @@ class ObjectEngine(Engine):
         if owner is None:
             # An object without an owner may be another key's, by an accident of the hash.
             if self._bucket.head(tried, name) is not None:
-                (found,) = candidates_of([filename_for(key)])
+                (found,) = candidates_of([filename_for(key)], thorough=False)
                 if len(found.keys) == 1 and found.keys[0] != key:
                     raise self._collision(tried, name, found.keys[0])
             if self._bucket.put_if(tried, owner_name, key.encode()):

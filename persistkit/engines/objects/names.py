@@ -65,8 +65,8 @@ def read_names(names: Sequence[str], owners: Mapping[str, str]) -> dict[str, Nam
         if name in owners:
             named[name] = filename_for(owners[name]), owners[name], False
         else:
-            keys = candidates[name].keys
-            named[name] = candidates[name].filename, keys[0] if keys else None, len(keys) > 1
+            filename, keys, complete = candidates[name]
+            named[name] = filename, keys[0] if keys else None, bool(keys) and not (complete and len(keys) == 1)
     return named
 
 
