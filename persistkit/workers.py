@@ -77,10 +77,10 @@ class Workers:
         return value
 
     def close(self) -> None:
-        """Let the threads end; the next call starts new ones."""
+        """Let the threads end when they have nothing more to do; later calls start new ones."""
         if self._process == os.getpid():
-            self._threads.shutdown(wait=False)
-        self._forget()
+            threads, self._threads = self._threads, ThreadPoolExecutor(self._limit, "persistkit")
+            threads.shutdown(wait=False)
 
     def _results_of(self, loop: asyncio.AbstractEventLoop) -> _LoopResults:
         with self._lock:
@@ -107,6 +107,9 @@ class Workers:
             began = perf_counter()
             try:
                 call.value = call.function(*call.arguments)
+            except StopIteration as error:  # no future takes it, and its caller would wait for ever
+                call.error = RuntimeError(f"{call.name} raised StopIteration")
+                call.error.__cause__ = error
             except BaseException as error:
                 call.error = error
             seconds = perf_counter() - began

@@ -177,6 +177,31 @@ async def test_one_slow_call_does_not_hold_up_the_others() -> None:
     assert len(engine.values) == 203
 
 
+async def test_closing_lets_waiting_calls_end() -> None:
+    """Calls that wait for a thread while the backend is closed are carried out all the same."""
+    engine = GatedEngine(concurrency=2)
+    backend = EngineBackend(engine)
+    closing = asyncio.ensure_future(backend.aclose())
+    calls = [asyncio.ensure_future(backend.save(key, b"")) for key in ("slow:1", "slow:2", "a", "b")]
+    async with asyncio.timeout(30):
+        await closing
+        engine.gate.set()
+        await asyncio.gather(*calls)
+        await backend.save("after", b"")
+    assert sorted(engine.saved) == ["a", "after", "b", "slow:1", "slow:2"]
+
+
+async def test_an_engine_that_raises_stop_iteration_is_an_error() -> None:
+    """A future cannot hold that error; its caller gets another one instead of waiting for ever."""
+    engine = GatedEngine()
+    engine._load = lambda _: next(iter(()))  # type: ignore[method-assign]  # what a careless engine does
+    backend = EngineBackend(engine)
+    async with asyncio.timeout(30):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await backend.load("key")
+        await backend.save("key", b"")
+
+
 async def test_gathered_saves_are_worked_off_by_few_threads(tmp_path: Path) -> None:
     """Quick calls that come together need one thread, not one each."""
     before = threading.active_count()
