@@ -193,9 +193,12 @@ async def test_closing_lets_waiting_calls_end() -> None:
 
 async def test_an_engine_that_raises_stop_iteration_is_an_error() -> None:
     """A future cannot hold that error; its caller gets another one instead of waiting for ever."""
-    engine = GatedEngine()
-    engine._load = lambda _: next(iter(()))  # type: ignore[method-assign]  # what a careless engine does
-    backend = EngineBackend(engine)
+
+    class Careless(GatedEngine):
+        def _load(self, key: str) -> bytes | None:
+            return next(value for stored, value in self.values.items() if stored == key)
+
+    backend = EngineBackend(Careless())
     async with asyncio.timeout(30):
         with pytest.raises(RuntimeError, match="StopIteration"):
             await backend.load("key")
