@@ -119,7 +119,7 @@ class Reader:
         names = visible(left.key or ""), visible(right.key or "")
         found = difflib.unified_diff(self._lines(left), self._lines(right), *names, n=2, lineterm="")
         lines = [visible(line)[:1000] for line in islice(found, _COMPARE_LINES)]
-        return {"lines": lines, "cut": len(lines) == _COMPARE_LINES}
+        return {"lines": lines if len(lines) < _COMPARE_LINES else [*lines, "…"]}
 
     def _lines(self, entry: Entry) -> list[str]:
         value = self._value(entry)

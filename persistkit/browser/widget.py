@@ -26,7 +26,7 @@ from persistkit.text import keys_and_size, visible
 
 __all__ = ["KeyBrowser"]
 
-_PAGE_FILES: Final = ("texts.js", "core.js", "list.js", "tree.js", "preview.js", "dialog.js", "view.js")
+_SCRIPTS: Final = ("texts.js", "core.js", "list.js", "tree.js", "preview.js", "dialog.js", "view.js")
 _REQUESTS: Final = (
     *("page", "folders", "overview", "select", "preview", "node", "find", "copy", "download", "kinds", "code"),
     *("compare", "mark", "delete", "poll", "refresh"),
@@ -49,8 +49,11 @@ Message = dict[str, Any]  # JSON to and from the page
 Answer = tuple[Message, list[bytes]]
 
 
-def _joined(folder: Path, names: tuple[str, ...]) -> str:
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+def _joined(*names: str) -> str:
+    """Return files of the page as one, without comments and indentation: they travel with every browser."""
+    folder = Path(__file__).with_name("page")
+    lines = (line.strip() for name in names for line in (folder / name).read_text(encoding="utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith(("//", "/*")))
 
 
 class KeyBrowser(anywidget.AnyWidget):
@@ -89,8 +92,8 @@ class KeyBrowser(anywidget.AnyWidget):
         {'loss': 0.25}
     """
 
-    _esm = _joined(Path(__file__).with_name("page"), _PAGE_FILES)
-    _css = _joined(Path(__file__).with_name("page"), ("style.css",))
+    _esm = _joined(*_SCRIPTS)
+    _css = _joined("style.css")
 
     key = t.Unicode(None, allow_none=True).tag(sync=True)
     query = t.Unicode("").tag(sync=True)

@@ -3,25 +3,26 @@ const LOST_MS = 5000;
 const POLL_MS = 2000;
 const COPIED_MS = 1500;
 
-/** Make an element: h("td.size", {title: "…"}, child, …). Functions are listeners, null is left out. */
+/** Make an element: h("td.size", {title: "…"}, child, …), options may be left out. Functions are listeners, null is nothing. */
 function h(name, options = {}, ...children) {
+  if (options?.constructor !== Object) return h(name, {}, options, ...children);
   const [tag, ...classes] = name.split(".");
   const node = document.createElement(tag);
   node.className = classes.map((c) => `pk-${c}`).join(" ");
   for (const [key, value] of Object.entries(options)) {
     if (typeof value === "function") node.addEventListener(key, value);
-    else if (value != null && value !== false) node.setAttribute(key, value === true ? "" : value);
+    else if (value != null && value !== false) node.setAttribute(key === "label" ? "aria-label" : key, value === true ? "" : value);
   }
   node.append(...children.flat().filter((child) => child != null && child !== ""));
   return node;
 }
 
 const button = (name, click, options, ...children) => h(`button${name}`, { type: "button", click, ...options }, ...children);
-const icon = (label, title, click, more) => button("", click, { title, "aria-label": title, ...more }, label);
+const icon = (label, title, click, more) => button("", click, { title, label: title, ...more }, label);
 const count = (n) => n.toLocaleString("en-US");
 const plural = (n, one) => `${count(n)} ${one}${n === 1 ? "" : "s"}`;
 const choice = (label, options, change, more = {}) =>
-  h("select", { "aria-label": label, change, ...more }, ...Object.entries(options).map(([value, text]) => h("option", { value }, text)));
+  h("select", { label, change, ...more }, ...Object.entries(options).map(([value, text]) => h("option", { value }, text)));
 
 async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
@@ -37,9 +38,9 @@ async function copyText(text) {
 function copier(label, text, name = label, title = name) {
   const node = button("", async () => {
     await copyText(await text());
-    node.textContent = TEXTS.copied;
+    node.textContent = TEXT.copied;
     setTimeout(() => { node.textContent = label; }, COPIED_MS);
-  }, { title, "aria-label": name === label ? null : name }, label);
+  }, { title, label: name === label ? null : name }, label);
   return node;
 }
 
@@ -47,7 +48,7 @@ function copier(label, text, name = label, title = name) {
 function splitter(label, orientation, start, move) {
   const vertical = orientation === "vertical";
   const at = (e) => (vertical ? e.clientX : e.clientY);
-  const bar = h(`div.${vertical ? "split" : "grip"}`, { role: "separator", tabindex: "0", "aria-label": label, "aria-orientation": orientation, "aria-valuenow": 50,
+  const bar = h(`div.${vertical ? "split" : "grip"}`, { role: "separator", tabindex: "0", label, "aria-orientation": orientation, "aria-valuenow": 50,
     pointerdown: (e) => {
       const [from, size] = [at(e), start()];
       const drag = (moved) => move(size, at(moved) - from);

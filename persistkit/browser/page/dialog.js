@@ -14,15 +14,15 @@ class Dialog {
   }
 
   tell(title, lines) {
-    const close = button("", () => this.close(), {}, TEXTS.close);
-    this.ask(title, [h("ul", {}, ...lines.map((text) => h("li", {}, text)))], [close], close);
+    const close = button("", () => this.close(), {}, TEXT.close);
+    this.ask(title, [h("ul", ...lines.map((text) => h("li", text)))], [close], close);
   }
 
   confirmDelete(n, act) {
-    const typed = n > 10 ? h("input", { type: "text", inputmode: "numeric", "aria-label": TEXTS.typeToConfirm(n), input: () => { sure.disabled = typed.value.trim() !== String(n); } }) : null;
+    const typed = n > 10 ? h("input", { type: "text", inputmode: "numeric", label: TEXT.typeToConfirm(n), input: () => { sure.disabled = typed.value.trim() !== String(n); } }) : null;
     const sure = button(".danger", act, { disabled: n > 10 }, `Delete ${plural(n, "value")}`);
-    const cancel = button("", () => this.close(), {}, TEXTS.cancel);
-    this.ask(TEXTS.deleteTitle(plural(n, "value")), [h("p", {}, TEXTS.deleteWarning), typed ? h("p", {}, `${TEXTS.typeToConfirm(n)}: `, typed) : null], [cancel, sure], cancel);
+    const cancel = button("", () => this.close(), {}, TEXT.cancel);
+    this.ask(TEXT.deleteTitle(plural(n, "value")), [h("p", TEXT.deleteWarning), typed ? h("p", `${TEXT.typeToConfirm(n)}: `, typed) : null], [cancel, sure], cancel);
   }
 
   ask(title, content, buttons, focused) {
@@ -33,8 +33,8 @@ class Dialog {
       e.preventDefault();
       all.at(next % all.length).focus();
     };
-    this.root.replaceChildren(h("div.dialog", { role: "alertdialog", "aria-modal": "true", "aria-label": title, keydown: keep },
-      h("strong", {}, title), ...content, h("div.buttons", {}, ...buttons)));
+    this.root.replaceChildren(h("div.dialog", { role: "alertdialog", "aria-modal": "true", label: title, keydown: keep },
+      h("strong", title), ...content, h("div.buttons", ...buttons)));
     this.root.hidden = false;
     focused.focus();
   }

@@ -15,7 +15,7 @@ function markedPart(text, from, to, ranges) {
   let at = from;
   for (const [start, end] of ranges) {
     if (end <= at || start >= to) continue;
-    parts.push(text.slice(at, Math.max(at, start)), h("mark", {}, text.slice(Math.max(at, start), Math.min(end, to))));
+    parts.push(text.slice(at, Math.max(at, start)), h("mark", text.slice(Math.max(at, start), Math.min(end, to))));
     at = Math.min(end, to);
   }
   return [...parts, text.slice(at, to)];
@@ -23,10 +23,10 @@ function markedPart(text, from, to, ranges) {
 
 /** A key that is cut keeps its telling end. */
 function keyParts(label, words) {
-  if (!label) return [h("span.dim", {}, TEXTS.emptyKey)];
+  if (!label) return [h("span.dim", TEXT.emptyKey)];
   const ranges = rangesOf(label, words);
   const cut = Math.max(0, label.length - 12);
-  return [h("bdi.start", {}, ...markedPart(label, 0, cut, ranges)), h("bdi", {}, ...markedPart(label, cut, label.length, ranges))];
+  return [h("bdi.start", ...markedPart(label, 0, cut, ranges)), h("bdi", ...markedPart(label, cut, label.length, ranges))];
 }
 
 /** The table of keys, its pages and its marks. */
@@ -47,38 +47,30 @@ class List {
   }
 
   build() {
-    this.columns = Object.entries(TEXTS.columns).map(([name, label]) => {
+    this.columns = Object.entries(TEXT.columns).map(([name, label]) => {
       const head = h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name },
-        name === "kind" ? h("span.hidden", {}, label) : icon(label, TEXTS.sortBy(name), () => this.sortBy(name)));
-      if (name === "size" || name === "modified") head.append(this.handle(head));
+        name === "kind" ? h("span.hidden", label) : icon(label, TEXT.sortBy(name), () => this.sortBy(name)));
+      const width = (size, far) => { head.style.width = `${Math.max(50, Math.min(320, size - far))}px`; };
+      if (name === "size" || name === "modified") head.append(splitter(TEXT.width(label), "vertical", () => head.offsetWidth, width));
       return head;
     });
-    this.columns[3].firstChild.append(h("span.clock", {}, " (UTC)"));
-    this.markAll = h("input", { type: "checkbox", "aria-label": TEXTS.markPage, change: () => this.markPage(this.markAll.checked) });
+    this.columns[3].firstChild.append(h("span.clock", " (UTC)"));
+    this.markAll = h("input", { type: "checkbox", label: TEXT.markPage, change: () => this.markPage(this.markAll.checked) });
     this.rows = h("tbody");
-    this.grid = h("table.keys", { role: "grid", "aria-label": TEXTS.keys, "aria-multiselectable": "true" },
-      h("thead", {}, h("tr", { role: "row", "aria-rowindex": 1 }, h("th.mark", { scope: "col", role: "columnheader" }, this.markAll), ...this.columns)), this.rows);
+    this.grid = h("table.keys", { role: "grid", label: TEXT.keys },
+      h("thead", h("tr", { role: "row", "aria-rowindex": 1 }, h("th.mark", { scope: "col", role: "columnheader" }, this.markAll), ...this.columns)), this.rows);
     this.empty = h("div.empty", { hidden: true });
     this.scroller = h("div.scroll", { keydown: (e) => this.key(e) }, this.grid, this.empty);
     this.marks = h("div.marks", { hidden: true });
-    this.pageInput = h("input.page", { type: "number", min: "1", "aria-label": TEXTS.page, change: () => this.turn((Number(this.pageInput.value) || 1) - 1) });
+    this.pageInput = h("input.page", { type: "number", min: "1", label: TEXT.page, change: () => this.turn((Number(this.pageInput.value) || 1) - 1) });
     this.pages = h("span.dim");
     const turns = [() => 0, () => this.page - 1, () => this.page + 1, () => this.found];
-    [this.first, this.previous, this.nextPage, this.last] = turns.map((page, n) => icon("«‹›»"[n], TEXTS.pages[n], () => this.turn(page())));
-    this.limitChoice = choice(TEXTS.perPage, Object.fromEntries([25, 50, 100, 250].map((n) => [n, TEXTS.rows(n)])),
+    [this.first, this.previous, this.nextPage, this.last] = turns.map((page, n) => icon("«‹›»"[n], TEXT.pages[n], () => this.turn(page())));
+    this.limitChoice = choice(TEXT.perPage, Object.fromEntries([25, 50, 100, 250].map((n) => [n, TEXT.rows(n)])),
       () => { this.limit = Number(this.limitChoice.value); this.load({ follow: true }); });
     this.limitChoice.value = "50";
-    const pager = h("div.pager", {}, h("div.turn", {}, this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last, this.limitChoice));
-    this.root = h("div.list", {}, this.scroller, this.marks, pager);
-  }
-
-  /** What makes a column wider or narrower when it is dragged. */
-  handle(head) {
-    const move = (size, far) => { head.style.width = `${Math.max(50, Math.min(320, size - far))}px`; };
-    const bar = splitter("", "vertical", () => head.offsetWidth, move);
-    for (const name of ["role", "tabindex", "aria-label", "aria-orientation", "aria-valuenow"]) bar.removeAttribute(name);
-    bar.setAttribute("aria-hidden", "true");
-    return bar;
+    const pager = h("div.pager", h("div.turn", this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last, this.limitChoice));
+    this.root = h("div.list", this.scroller, this.marks, pager);
   }
 
   get page() { return Math.floor(this.offset / this.limit); }
@@ -114,7 +106,7 @@ class List {
     const pages = Math.max(1, Math.ceil(this.found / this.limit));
     this.pageInput.value = this.page + 1;
     this.pageInput.max = pages;
-    this.pages.textContent = TEXTS.of(count(pages));
+    this.pages.textContent = TEXT.of(count(pages));
     this.first.disabled = this.previous.disabled = this.page === 0;
     this.last.disabled = this.nextPage.disabled = this.page >= pages - 1;
     for (const th of this.columns) {
@@ -135,25 +127,26 @@ class List {
   say(text, problem = true, elsewhere = 0) {
     this.empty.hidden = !text;
     this.empty.classList.toggle("pk-problem", problem);
-    this.empty.replaceChildren(text || "", elsewhere ? h("p", {}, button(".plain", () => this.view.enter(""), {}, TEXTS.elsewhere(count(elsewhere)))) : "");
+    this.empty.replaceChildren(text || "", elsewhere ? h("p", button(".plain", () => this.view.enter(""), {}, TEXT.elsewhere(count(elsewhere)))) : "");
   }
 
   row([row, label, size, bytes, time, known, marked], i) {
-    const box = h("input", { type: "checkbox", tabindex: "-1", "aria-label": TEXTS.mark, disabled: !known, click: (e) => { e.stopPropagation(); this.markAt(tr, e); } });
+    const box = h("input", { type: "checkbox", tabindex: "-1", label: TEXT.mark, disabled: !known, click: (e) => { e.stopPropagation(); this.markAt(tr, e); } });
     box.checked = Boolean(marked);
     const inside = this.prefix && label.startsWith(this.prefix) && label.length > this.prefix.length;
-    const key = h("div.keytext", {}, ...keyParts(inside ? label.slice(this.prefix.length) : label, this.words));
-    if (known !== 1) key.append(h("span.flag", { title: (known ? TEXTS.ambiguous : TEXTS.unknown)[1] }, (known ? TEXTS.ambiguous : TEXTS.unknown)[0]));
+    const key = h("div.keytext", ...keyParts(inside ? label.slice(this.prefix.length) : label, this.words));
+    const [flag, title] = known ? TEXT.ambiguous : TEXT.unknown;
+    if (known !== 1) key.append(h("span.flag", { title }, flag));
     const tr = h("tr", { role: "row", tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 2, "aria-selected": String(row === this.view.state.selected), click: (e) => this.click(tr, e) },
-      h("td.mark", {}, box), this.kindCell(row), h("td.key", { title: label }, key),
-      h("td.size", { title: `${count(bytes)} bytes` }, size), h("td.modified", { title: time }, time.slice(0, 10), h("span.clock", {}, time.slice(10))));
+      h("td.mark", box), this.kindCell(row), h("td.key", { title: label }, key),
+      h("td.size", { title: `${count(bytes)} bytes` }, size), h("td.modified", { title: time }, time.slice(0, 10), h("span.clock", time.slice(10))));
     for (const td of tr.children) td.setAttribute("role", "gridcell");
     return tr;
   }
 
   kindCell(row) {
     const [name, label] = this.kinds.get(row) || ["", ""];
-    return h("td.kind", { title: label }, name && h("span.icon", { "aria-hidden": "true" }, ICONS[name] || "01"), name && h("span.kindname", {}, name));
+    return h("td.kind", { title: label }, name && h("span.icon", { "aria-hidden": "true" }, ICONS[name] || "01"), name && h("span.kindname", name));
   }
 
   /** Ask what the rows in view are; a few at a time, so that other requests come in between. */
@@ -275,7 +268,7 @@ class List {
 
   mark(asked) {
     this.view.line.ask("mark", { ...asked, revision: this.view.state.revision }, (answer) => {
-      if (answer.error) this.view.dialog.tell(TEXTS.failed, [answer.error]);
+      if (answer.error) this.view.dialog.tell(TEXT.failed, [answer.error]);
       if (answer.error || asked.all || !asked.on && !asked.rows) this.load({});
     });
   }
@@ -284,12 +277,12 @@ class List {
     const { marked, readOnly } = this.view.state;
     this.marks.hidden = !marked;
     if (!marked) return this.marks.replaceChildren();
-    return this.marks.replaceChildren(h("span", { role: "status" }, TEXTS.marked(count(marked))),
-      marked < this.found ? button("", () => this.mark({ all: true, on: true }), {}, TEXTS.markFound(count(this.found))) : "",
-      button("", () => this.mark({ on: false }), {}, TEXTS.unmark), h("span.grow"),
-      copier(TEXTS.copyCode, () => this.view.request("code", {}).then((answer) => answer.text)),
-      marked === 2 ? button("", () => this.view.compare(), {}, TEXTS.compare) : "",
-      readOnly ? "" : button(".danger", () => this.view.confirmDelete(), {}, TEXTS.deleteMarked));
+    return this.marks.replaceChildren(h("span", { role: "status" }, TEXT.marked(count(marked))),
+      marked < this.found ? button("", () => this.mark({ all: true, on: true }), {}, TEXT.markFound(count(this.found))) : "",
+      button("", () => this.mark({ on: false }), {}, TEXT.unmark), h("span.grow"),
+      copier(TEXT.copyCode, () => this.view.request("code", {}).then((answer) => answer.text)),
+      marked === 2 ? button("", () => this.view.compare(), {}, TEXT.compare) : "",
+      readOnly ? "" : button(".danger", () => this.view.confirmDelete(), {}, TEXT.deleteMarked));
   }
 
   restart(asked) {

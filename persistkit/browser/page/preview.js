@@ -6,136 +6,112 @@ class JsonTree {
   constructor(view, tree) {
     this.view = view;
     this.found = [];
-    this.place = -1;
-    const input = h("input.find", { type: "search", placeholder: TEXTS.findInside, "aria-label": TEXTS.findInside, spellcheck: "false",
+    const input = h("input.find", { type: "search", placeholder: TEXT.findInside, label: TEXT.findInside, spellcheck: "false",
       input: () => view.later("finding", 150, () => this.find(input.value)),
       keydown: (e) => { if (e.key === "Enter") this.go(e.shiftKey ? -1 : 1); } });
     this.told = h("span.dim", { role: "status" });
-    this.next = icon("↓", TEXTS.nextFound, () => this.go(1), { disabled: true });
-    this.body = h("div.json", {}, this.node(tree, undefined, [], 0));
-    this.root = h("div.treeview", {}, h("div.inside", {}, input, this.told, this.next,
-      button("", () => this.openAll(), {}, TEXTS.expandAll), button("", () => this.closeAll(), {}, TEXTS.collapseAll)), this.body);
+    this.next = icon("↓", TEXT.nextFound, () => this.go(1), { disabled: true });
+    this.body = h("div.json", this.node(tree, undefined, []));
+    this.root = h("div.treeview", h("div.inside", input, this.told, this.next,
+      button("", () => this.openAll(), {}, TEXT.expandAll), button("", () => this.closeAll(), {}, TEXT.collapseAll)), this.body);
   }
 
-  node(node, name, path, depth) {
-    const [kind, value, rest, extra] = node;
-    const label = name === undefined ? null : h("span.name", {}, name, h("span.dim", {}, ": "));
-    if (kind !== "object" && kind !== "array") {
-      const text = kind === "string" ? `"${value}"` : value;
-      const leaf = h("div.leaf", {}, label, h(`span.${kind}`, {}, h("bdi", {}, text)), rest > 0 ? h("span.dim", {}, TEXTS.moreCharacters(count(rest))) : null, this.tools(path));
-      if (!extra) return this.placed(leaf, path);
-      // A text that is JSON itself opens like any other node.
-      const inner = this.container(extra, h("span", {}, label, h("span.dim", { title: TEXTS.embedded }, "“JSON” ")), path, depth);
-      return this.placed(inner, path);
+  ask(op, more) { return this.view.request(op, { row: this.view.preview.row, ...more }); }
+
+  node([kind, value, rest, extra], name, path) {
+    const label = name === undefined ? null : h("span.name", name, h("span.dim", ": "));
+    let made;
+    if (kind === "object" || kind === "array") {
+      made = value ? this.container([kind, value, rest, extra], label, path)
+        : h("div.leaf", label, h("span.dim", kind === "object" ? "{}" : "[]"), this.tools(path));
+    } else if (extra) { // a text that is JSON itself opens like any other node
+      made = this.container(extra, h("span", label, h("span.dim", "“JSON” ")), path);
+    } else {
+      made = h("div.leaf", label, h(`span.${kind}`, h("bdi", kind === "string" ? `"${value}"` : value)),
+        rest > 0 ? h("span.dim", TEXT.moreCharacters(count(rest))) : null, this.tools(path));
     }
-    if (value === 0) return this.placed(h("div.leaf", {}, label, h("span.dim", {}, kind === "object" ? "{}" : "[]"), this.tools(path)), path);
-    return this.placed(this.container(node, label, path, depth), path);
+    made.dataset.path = path;
+    return made;
   }
 
-  placed(element, path) {
-    element.dataset.path = path.join("/");
-    return element;
-  }
-
-  container([kind, value, children, short], label, path, depth) {
+  container([kind, total, children, short], label, path) {
     const [open, close] = kind === "object" ? "{}" : "[]";
-    const size = h("span.dim", {}, ` ${plural(value, kind === "object" ? "member" : "item")}`);
-    const summary = h("summary", {}, label, h("span.short", {}, `${open} ${short} ${close}`), size, this.tools(path));
     const inner = h("div.inner");
-    const details = h("details", {}, summary, inner);
-    details.fill = () => {
-      if (inner.firstChild) return;
-      this.add(inner, kind, children, path, 0, depth);
-      this.rest(inner, kind, value, path, depth);
+    const details = h("details", h("summary", label, h("span.short", `${open} ${short} ${close}`),
+      h("span.dim", ` ${plural(total, kind === "object" ? "member" : "item")}`), this.tools(path)), inner);
+    const more = button(".more", () => details.more(), {});
+    let here = 0;
+    const add = (nodes) => {
+      more.before(...nodes.map((child) => {
+        const place = here++;
+        return this.node(kind === "object" ? child[1] : child, String(kind === "object" ? child[0] : place), [...path, place]);
+      }));
+      more.hidden = here >= total;
+      more.textContent = TEXT.moreItems(count(total - here));
+    };
+    /** Fetch the next children; one request at a time. */
+    details.more = (deep) => {
+      details.busy ||= this.ask("node", { path, start: here, deep }).then((answer) => {
+        details.busy = null;
+        if (answer.error) return this.view.dialog.tell(TEXT.failed, [answer.error]);
+        add(answer.children);
+        return answer.children.length;
+      });
+      return details.busy;
+    };
+    details.fill = (deep) => {
+      if (!inner.firstChild) {
+        inner.append(more);
+        add(children);
+      }
+      return here ? undefined : details.more(deep);
     };
     details.addEventListener("toggle", () => details.open && details.fill());
-    if (children.length && (depth < 1 || value === 1)) {
+    if (children.length && (!path.length || total === 1)) {
       details.fill();
       details.open = true;
     }
     return details;
   }
 
-  add(inner, kind, children, path, start, depth) {
-    children.forEach((child, i) => {
-      const [key, inside] = kind === "object" ? child : [start + i, child];
-      inner.append(this.node(inside, String(key), [...path, start + i], depth + 1));
-    });
-  }
-
-  /** Offer or fetch the children that are not here yet. */
-  rest(inner, kind, total, path, depth) {
-    const here = inner.children.length;
-    if (here >= total) return undefined;
-    const more = button(".more", () => this.fetch(inner, kind, total, path, depth), {}, TEXTS.moreItems(count(total - here)));
-    inner.append(more);
-    return here ? undefined : this.fetch(inner, kind, total, path, depth);
-  }
-
-  async fetch(inner, kind, total, path, depth, deep = false) {
-    const here = [...inner.children].filter((child) => child.tagName !== "BUTTON").length;
-    const answer = await this.view.request("node", { row: this.view.preview.row, path, start: here, deep });
-    if (answer.error) return this.view.dialog.tell(TEXTS.failed, [answer.error]);
-    inner.querySelector(":scope > .pk-more")?.remove();
-    this.add(inner, kind, answer.children, path, answer.start, depth);
-    return answer.children.length && this.rest(inner, kind, total, path, depth);
-  }
-
   tools(path) {
-    const ask = (more) => () => this.view.request("copy", { row: this.view.preview.row, path, ...more }).then((answer) => answer.text ?? answer.error);
-    return h("span.nodetools", { click: (e) => e.preventDefault() }, copier("copy", ask({}), TEXTS.copyNode), copier("code", ask({ code: true }), TEXTS.copyPath));
+    const ask = (more) => () => this.ask("copy", { path, ...more }).then((answer) => answer.text ?? answer.error);
+    return h("span.nodetools", { click: (e) => e.preventDefault() }, copier("copy", ask({}), TEXT.copyNode), copier("code", ask({ code: true }), TEXT.copyPath));
   }
 
-  openAll(root = this.body, left = { nodes: 1500 }) {
-    for (const details of root.querySelectorAll("details")) {
-      if (left.nodes-- < 0) return;
-      details.fill();
-      details.open = true;
+  async openAll() {
+    for (let left = 1000, closed; left && (closed = this.body.querySelector("details:not([open])")); left -= 1) {
+      closed.open = true;
+      await closed.fill(true);
     }
-    if (root.querySelector("details:not([open])")) this.openAll(root, left);
   }
 
-  closeAll() {
-    const [first, ...others] = this.body.querySelectorAll("details");
-    for (const details of others) details.open = false;
-    if (first) first.open = true;
-  }
+  closeAll() { this.body.querySelectorAll("details").forEach((details, n) => { details.open = !n; }); }
 
   async find(text) {
-    const answer = text ? await this.view.request("find", { row: this.view.preview.row, text }) : { paths: [] };
-    this.found = answer.paths || [];
+    this.found = (text && (await this.ask("find", { text })).paths) || [];
     this.place = -1;
-    this.told.textContent = text ? TEXTS.foundInside(0, this.found.length) : "";
+    this.told.textContent = text ? TEXT.foundInside(0, this.found.length) : "";
     this.next.disabled = !this.found.length;
-    if (this.found.length) this.go(1);
+    this.go(1);
   }
 
   /** Open the way to the next found node and show it. */
   async go(step) {
     if (!this.found.length) return;
     this.place = (this.place + step + this.found.length) % this.found.length;
-    const path = this.found[this.place];
-    for (let depth = 0; depth <= path.length; depth += 1) {
-      const wanted = path.slice(0, depth).join("/");
-      let node = [...this.body.querySelectorAll("[data-path]")].find((one) => one.dataset.path === wanted);
-      const above = node || depth === 0 ? null : [...this.body.querySelectorAll("details")].find((one) => one.dataset.path === path.slice(0, depth - 1).join("/"));
-      for (let tries = 0; !node && above && tries < 100; tries += 1) {
-        const more = above.lastChild.querySelector(":scope > .pk-more");
-        if (!more) break;
-        more.click();
-        await new Promise((resolve) => { setTimeout(resolve, 60); });
-        node = [...this.body.querySelectorAll("[data-path]")].find((one) => one.dataset.path === wanted);
-      }
-      if (!node) return;
-      if (depth < path.length && node.tagName === "DETAILS") { node.fill(); node.open = true; }
-      if (depth === path.length) {
-        this.body.querySelector(".pk-here")?.classList.remove("pk-here");
-        node.classList.add("pk-here");
-        node.scrollIntoView({ block: "nearest" });
-        this.root.parentNode.scrollLeft = 0;
-      }
+    let node = this.body.firstChild;
+    for (const place of this.found[this.place]) {
+      node.open = true;
+      await node.fill();
+      while (node.lastChild.children.length < place + 2 && await node.more());
+      node = node.lastChild.children[place];
     }
-    this.told.textContent = TEXTS.foundInside(this.place + 1, this.found.length);
+    this.body.querySelector(".pk-here")?.classList.remove("pk-here");
+    node.classList.add("pk-here");
+    node.scrollIntoView({ block: "nearest" });
+    this.root.parentNode.scrollLeft = 0;
+    this.told.textContent = TEXT.foundInside(this.place + 1, this.found.length);
   }
 }
 
@@ -159,29 +135,29 @@ function dataTable(table, ask) {
     const head = i < index;
     const tag = side(head ? "th" : "td", i);
     const more = head ? { scope: "row" } : {};
-    if (cell === null) return h(`${tag}.missing`, more, TEXTS.missing);
-    return Array.isArray(cell) ? h(tag, { ...more, title: cell[1] }, h("bdi", {}, cell[0])) : h(tag, more, h("bdi", {}, cell));
+    if (cell === null) return h(`${tag}.missing`, more, TEXT.missing);
+    return Array.isArray(cell) ? h(tag, { ...more, title: cell[1] }, h("bdi", cell[0])) : h(tag, more, h("bdi", cell));
   };
-  const head = table.columns.map((name, i) => h(side(i < index ? "th.indexname" : "th", i), { scope: "col" }, name, h("span.dtype", {}, table.kinds[i] || "")));
+  const head = table.columns.map((name, i) => h(side("th", i), { scope: "col" }, name, h("span.dtype", table.kinds[i] || "")));
   const number = index ? [] : [h("th")];
-  const rows = table.rows.map((row, n) => h("tr", {}, index ? "" : h("th.rownum", { scope: "row" }, String(first + n)), ...row.map(cellOf)));
-  const turn = total > step ? h("div.turnrows", {}, icon("‹", TEXTS.previousRows, () => ask({ first: first - step }), { disabled: first <= 0 }),
-    h("span.dim", {}, TEXTS.rowsOf(count(first + 1), count(first + table.rows.length), count(total))),
-    icon("›", TEXTS.nextRows, () => ask({ first: first + step }), { disabled: first + step >= total })) : null;
+  const rows = table.rows.map((row, n) => h("tr", index ? "" : h("th.rownum", { scope: "row" }, String(first + n)), ...row.map(cellOf)));
+  const turn = total > step ? h("div.turnrows", icon("‹", TEXT.previousRows, () => ask({ first: first - step }), { disabled: first <= 0 }),
+    h("span.dim", TEXT.rowsOf(count(first + 1), count(first + table.rows.length), count(total))),
+    icon("›", TEXT.nextRows, () => ask({ first: first + step }), { disabled: first + step >= total })) : null;
   const axes = (table.axes || []).map(([length, place], n) => {
-    const input = h("input.axis", { type: "number", min: 0, max: length - 1, value: place, "aria-label": TEXTS.axis(n, length - 1), title: TEXTS.axis(n, length - 1),
-      change: () => ask({ places: table.axes.map((axis, m) => (m === n ? Number(input.value) || 0 : axis[1])) }) });
-    return input;
+    const name = TEXT.axis(n, length - 1);
+    return h("input.axis", { type: "number", min: 0, max: length - 1, value: place, label: name, title: name,
+      change: (e) => ask({ places: table.axes.map((axis, m) => (m === n ? Number(e.target.value) || 0 : axis[1])) }) });
   });
-  return h("div", {}, h("div.caption", {}, table.summary, axes.length ? h("span.axes", {}, " [", ...axes, ", :, :]") : "", turn), picture(table.picture),
-    h("div.wide", {}, h("table.data", {}, h("thead", {}, h("tr", {}, ...number, ...head)), h("tbody", {}, ...rows))));
+  return h("div", h("div.caption", table.summary, axes.length ? h("span.axes", " [", ...axes, ", :, :]") : "", turn), picture(table.picture),
+    h("div.wide", h("table.data", h("thead", h("tr", ...number, ...head)), h("tbody", ...rows))));
 }
 
 /** Numbers as a line or a heat map, each 0 to 255, null for none. */
 function picture(rows) {
   if (!rows) return null;
   const width = rows[0].length;
-  const canvas = h("canvas.picture", { role: "img", "aria-label": TEXTS.picture });
+  const canvas = h("canvas.picture", { role: "img", label: TEXT.picture });
   const pen = canvas.getContext("2d");
   if (width === 1) {
     [canvas.width, canvas.height] = [Math.max(2, rows.length), 64];
@@ -193,62 +169,49 @@ function picture(rows) {
   } else {
     [canvas.width, canvas.height] = [width, rows.length];
     const image = pen.createImageData(width, rows.length);
-    rows.flat().forEach((value, n) => image.data.set(value === null ? [0, 0, 0, 0] : [Math.min(255, value * 1.6), 60 + value * 0.7, 200 - value * 0.6, 255], n * 4));
+    rows.flat().forEach((value, n) => image.data.set(value === null ? [0, 0, 0, 0] : [value, 60 + value * 0.7, 200 - value * 0.6, 255], n * 4));
     pen.putImageData(image, 0, 0);
   }
   return canvas;
 }
 
-/** Markdown by nodes: headings, lists, quotes, code, tables, emphasis, links to the web. */
+/** Markdown by nodes: headings, lists, quotes, code, tables, emphasis, links to the web. No pattern looks back twice. */
 function markdown(text) {
   const inline = (line) => {
     const parts = [];
     let rest = line;
-    for (let found; (found = /(`+)(.+?)\1|\*\*(.+?)\*\*|__(.+?)__|\*([^*\s][^*]*)\*|\[([^\]]+)\]\((https?:\/\/[^\s)]+)\)/.exec(rest)) !== null;) {
-      const [all, , code, strong, strong2, em, label, link] = found;
-      parts.push(rest.slice(0, found.index), code !== undefined ? h("code", {}, code) : strong || strong2 ? h("strong", {}, strong || strong2) : em ? h("em", {}, em)
+    for (let found; (found = /(`{1,3})([^`]+)\1|\*\*([^*]+)\*\*|\*([^*\s][^*]*)\*|\[([^[\]]+)\]\((https?:\/\/[^\s()]+)\)/.exec(rest)) !== null;) {
+      const [all, , code, strong, em, label, link] = found;
+      parts.push(rest.slice(0, found.index), code ? h("code", code) : strong ? h("strong", strong) : em ? h("em", em)
         : h("a", { href: link, target: "_blank", rel: "noopener noreferrer", title: link }, label));
       rest = rest.slice(found.index + all.length);
     }
     return [...parts, rest];
   };
-  const root = h("div.markdown", { dir: "auto" });
   const lines = text.split("\n");
-  const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
-  for (let at = 0; at < lines.length;) {
-    const line = lines[at];
-    const take = (pattern) => { const taken = []; while (at < lines.length && pattern.test(lines[at])) taken.push(lines[at++]); return taken; };
-    const fence = /^\s*(```+|~~~+)/.exec(line);
+  const nodes = [];
+  const take = (pattern) => { const taken = []; while (lines.length && pattern.test(lines[0])) taken.push(lines.shift()); return taken; };
+  const row = (tag, line) => h("tr", ...line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => h(tag, {}, ...inline(cell.trim()))));
+  const item = /^\s*([-*+]|\d+[.)])\s+/;
+  while (lines.length) {
+    const line = lines[0];
     const heading = /^(#{1,6})\s+(.*)/.exec(line);
-    if (fence) {
-      const code = [];
-      for (at += 1; at < lines.length && !lines[at].trim().startsWith(fence[1]); at += 1) code.push(lines[at]);
-      at += 1;
-      root.append(h("pre", {}, code.join("\n")));
-    } else if (heading) {
-      root.append(h(`div.h${heading[1].length}`, { role: "heading", "aria-level": heading[1].length }, ...inline(heading[2])));
-      at += 1;
-    } else if (/^\s*([-*_])(\s*\1){2,}\s*$/.test(line)) {
-      root.append(h("hr"));
-      at += 1;
-    } else if (/^\s*([-*+]|\d+[.)])\s+/.test(line)) {
-      const items = take(/^\s*([-*+]|\d+[.)])\s+|^\s{2,}\S/);
-      root.append(h(/^\s*\d/.test(line) ? "ol" : "ul", {}, ...items.map((item) => {
-        const [, pad, own] = /^(\s*)(?:(?:[-*+]|\d+[.)])\s+)?(.*)/.exec(item);
-        return h("li", { style: `margin-left:${Math.min(6, Math.floor(pad.length / 2))}em` }, ...inline(own));
-      })));
-    } else if (/^\s*>/.test(line)) {
-      root.append(h("blockquote", {}, ...inline(take(/^\s*>/).map((one) => one.replace(/^\s*>\s?/, "")).join(" "))));
-    } else if (line.includes("|") && /^\s*\|?[\s:|-]*-[\s:|-]*$/.test(lines[at + 1] || "")) {
+    if (/^\s*```/.test(line)) {
+      lines.shift();
+      nodes.push(h("pre", take(/^(?!\s*```)/).join("\n")));
+      lines.shift();
+    } else if (heading) nodes.push(h(`div.h${heading[1].length}`, { role: "heading", "aria-level": heading[1].length }, ...inline(lines.shift() && heading[2])));
+    else if (item.test(line)) nodes.push(h(/^\s*\d/.test(line) ? "ol" : "ul", {}, ...take(item).map((one) => h("li", ...inline(one.replace(item, ""))))));
+    else if (/^\s*>/.test(line)) nodes.push(h("blockquote", ...inline(take(/^\s*>/).map((one) => one.replace(/^\s*>\s?/, "")).join(" "))));
+    else if (line.includes("|") && /^[\s:|-]+$/.test(lines[1] || "")) {
       const [head, , ...body] = take(/\|/);
-      root.append(h("table.data", {}, h("thead", {}, h("tr", {}, ...cells(head).map((cell) => h("th", {}, ...inline(cell))))),
-        h("tbody", {}, ...body.map((one) => h("tr", {}, ...cells(one).map((cell) => h("td", {}, ...inline(cell))))))));
-    } else if (line.trim()) {
-      const own = [lines[at++], ...take(/^(?!\s*([-*+>]|\d+[.)]|#{1,6}|```|~~~)\s)(?=.*\S)/)];
-      root.append(h("p", {}, ...inline(own.join(" "))));
-    } else at += 1;
+      nodes.push(h("table.data", h("thead", row("th", head)), h("tbody", ...body.map((one) => row("td", one)))));
+    } else {
+      const own = [lines.shift(), ...take(/^(?!\s*([-*+>|#`]|\d+[.)]))(?=.*\S)/)].join(" ").trim();
+      if (own) nodes.push(h("p", ...inline(own)));
+    }
   }
-  return root;
+  return h("div.markdown", { dir: "auto" }, ...nodes);
 }
 
 /** What is known of one value, and the value. */
@@ -258,7 +221,7 @@ class Preview {
     this.row = null;
     this.urls = [];
     this.wrap = true;
-    this.root = h("section.preview", { "aria-label": TEXTS.preview, tabindex: "-1" });
+    this.root = h("section.preview", { label: TEXT.preview, tabindex: "-1" });
   }
 
   forget() {
@@ -274,16 +237,16 @@ class Preview {
     this.row = null;
     delete this.root.dataset.row;
     const { view } = this;
-    const hint = h("div.hint", {}, note || TEXTS.select);
+    const hint = h("div.hint", note || TEXT.select);
     this.root.replaceChildren(hint);
     if (view.state.revision < 1 || !view.line) return;
     view.line.ask("overview", { folder: view.folder }, (answer) => {
       if (answer.error || this.row !== null || !hint.isConnected) return;
-      const bars = answer.folders.map(([path, label, summary, share]) => button(".bar2", () => view.enter(path), { title: summary },
-        h("span.meter", { style: `width:${Math.max(1, share * 100)}%` }), h("bdi.barname", {}, label), h("span.dim", {}, summary)));
-      const newest = answer.newest.map(([row, label, , , time]) => button(".new", () => this.open(row), { title: label }, h("bdi.newname", {}, label || TEXTS.emptyKey), h("span.dim", {}, time)));
-      this.root.replaceChildren(hint, bars.length ? h("div.overview", {}, h("strong", {}, TEXTS.space), ...bars) : "",
-        newest.length ? h("div.overview", {}, h("strong", {}, TEXTS.newest), ...newest) : "", view.state.readOnly ? h("div.dim.foot", {}, TEXTS.readOnly) : "");
+      const bars = answer.folders.map(([path, label, summary, share]) => button("", () => view.enter(path), { title: summary },
+        h("span.meter", { style: `width:${Math.max(1, share * 100)}%` }), h("bdi.barname", label), h("span.dim", summary)));
+      const newest = answer.newest.map(([row, label, , , time]) => button("", () => this.open(row), { title: label }, h("bdi.barname", label || TEXT.emptyKey), h("span.dim", time)));
+      this.root.replaceChildren(hint, bars.length ? h("div.overview", h("strong", TEXT.space), ...bars) : "",
+        newest.length ? h("div.overview", h("strong", TEXT.newest), ...newest) : "", view.state.readOnly ? h("div.dim", TEXT.readOnly) : "");
     });
   }
 
@@ -300,17 +263,17 @@ class Preview {
     this.root.dataset.row = details.row;
     const ask = (asked) => view.askPreview({ show: shown.view, ...asked });
     const tabs = shown.views.map((one) => button(".tab", () => view.askPreview({ show: one, start: shown.start, bytes: shown.bytes }), { "aria-pressed": String(one === shown.view) }, one));
-    const facts = details.facts.flatMap(([name, text]) => [h("dt", {}, name), h("dd", { title: text }, text)]);
-    const part = shown.part ? h("div.note", {}, shown.part, h("span.grow"), ...shown.steps.map(([label, step]) => button("", () => ask(step), {}, label))) : "";
+    const facts = details.facts.flatMap(([name, text]) => [h("dt", name), h("dd", { title: text }, text)]);
+    const part = shown.part ? h("div.note", shown.part, h("span.grow"), ...shown.steps.map(([label, step]) => button("", () => ask(step), {}, label))) : "";
     const notes = [details.guessed, shown.note].filter(Boolean).map((text) => h("div.note.problem", { role: "note" }, text));
-    this.value = h("div.value", { "data-kind": shown.view, tabindex: "0", role: "region", "aria-label": TEXTS.value });
+    this.value = h("div.value", { "data-kind": shown.view, tabindex: "0", role: "region", label: TEXT.value });
     this.root.replaceChildren(
-      h("div.title", { title: details.label }, h("bdi", {}, details.label || TEXTS.emptyKey)),
-      h("details.facts", { open: wasOpen }, h("summary", { title: TEXTS.details }, details.summary), h("dl", {}, ...facts)),
-      h("div.tools", {}, h("span.tabs", { role: "group", "aria-label": TEXTS.showAs }, ...tabs), shown.view === "text" ? this.wrapButton() : "", h("span.grow"),
-        details.key === null ? "" : copier(TEXTS.copyKey, () => details.key, TEXTS.copyKey, details.key),
-        details.line ? copier(TEXTS.copyCode, () => details.line, TEXTS.copyCode, details.line) : "",
-        button("", () => this.download(details.row), { title: details.download, disabled: Boolean(details.download) }, TEXTS.download)),
+      h("div.title", { title: details.label }, h("bdi", details.label || TEXT.emptyKey)),
+      h("details.facts", { open: wasOpen }, h("summary", details.summary), h("dl", ...facts)),
+      h("div.tools", h("span.tabs", { role: "group", label: TEXT.showAs }, ...tabs), shown.view === "text" ? this.wrapButton() : "", h("span.grow"),
+        details.key === null ? "" : copier(TEXT.copyKey, () => details.key, TEXT.copyKey, details.key),
+        details.line ? copier(TEXT.copyCode, () => details.line, TEXT.copyCode, details.line) : "",
+        button("", () => this.download(details.row), { title: details.download, disabled: Boolean(details.download) }, TEXT.download)),
       ...notes, part, this.value);
     this.value.append(this.body(shown, data, ask));
   }
@@ -320,7 +283,7 @@ class Preview {
       this.wrap = !this.wrap;
       e.target.setAttribute("aria-pressed", String(this.wrap));
       this.value.querySelector(".pk-lines")?.classList.toggle("pk-wrap", this.wrap);
-    }, { "aria-pressed": String(this.wrap) }, TEXTS.wrap);
+    }, { "aria-pressed": String(this.wrap) }, TEXT.wrap);
   }
 
   body(shown, data, ask) {
@@ -328,31 +291,31 @@ class Preview {
     if (shown.view === "table") return dataTable(shown, ask);
     if (shown.view === "markdown") return markdown(shown.text);
     if (shown.view === "text") return this.text(shown.text);
-    if (shown.view === "hex") return h("pre.hex", {}, data && data.byteLength ? hexDump(data, shown.start, this.root.clientWidth > 620) : TEXTS.empty);
+    if (shown.view === "hex") return h("pre.hex", data && data.byteLength ? hexDump(data, shown.start, this.root.clientWidth > 620) : TEXT.empty);
     return this.image(shown.mime, data);
   }
 
   text(text) {
-    if (!text) return h("span.dim", {}, TEXTS.empty);
+    if (!text) return h("span.dim", TEXT.empty);
     const lines = text.split("\n");
-    if (lines.length > MOST_LINES) return h("pre", {}, text);
-    return h(`div.lines${this.wrap ? ".wrap" : ""}`, { style: `--pk-digits:${String(lines.length).length}` }, ...lines.map((line) => h("div", {}, line || "\u200b")));
+    if (lines.length > MOST_LINES) return h("pre", text);
+    return h(`div.lines${this.wrap ? ".wrap" : ""}`, { style: `--pk-digits:${String(lines.length).length}` }, ...lines.map((line) => h("div", line || "\u200b")));
   }
 
   image(mime, data) {
     this.urls = [URL.createObjectURL(new Blob([data], { type: mime }))];
-    const box = h("div", {}, h("div.caption", {}, mime));
+    const box = h("div", h("div.caption", mime));
     const say = (text) => { box.firstChild.textContent = text; };
     // Before it is in the page an image's size is read, but no pixel is decoded: a few bytes can ask for gigabytes.
-    const image = h("img", { alt: TEXTS.imageAlt,
+    const image = h("img", { alt: TEXT.imageAlt,
       load: () => {
         const size = [count(image.naturalWidth), count(image.naturalHeight)];
-        if (image.naturalWidth * image.naturalHeight > MOST_PIXELS) return say(TEXTS.tooLarge(mime, ...size));
-        say(TEXTS.drawn(mime, ...size));
+        if (image.naturalWidth * image.naturalHeight > MOST_PIXELS) return say(TEXT.tooLarge(mime, ...size));
+        say(TEXT.drawn(mime, ...size));
         image.width = image.naturalWidth; // an SVG has none of its own
-        return box.append(button(".enlarge", () => image.classList.toggle("pk-large"), { title: TEXTS.enlarge, "aria-label": TEXTS.enlarge }, image));
+        return box.append(button(".enlarge", () => image.classList.toggle("pk-large"), { label: TEXT.enlarge }, image));
       },
-      error: () => say(TEXTS.damagedImage(mime)) });
+      error: () => say(TEXT.damagedImage(mime)) });
     [image.src] = this.urls;
     return box;
   }
@@ -366,10 +329,10 @@ class Preview {
     });
   }
 
-  drawDifferences({ lines, cut }) {
+  drawDifferences({ lines }) {
     this.forget();
     const kind = (line) => ({ "+": "added", "-": "removed", "@": "dim" }[line[0]] || "kept");
-    this.root.replaceChildren(h("div.title", {}, TEXTS.comparing), h("div.value", { tabindex: "0", role: "region", "aria-label": TEXTS.comparing },
-      ...(lines.length ? lines.map((line) => h(`div.diff.${kind(line)}`, {}, line)) : [TEXTS.same]), cut ? h("div.dim", {}, TEXTS.cutOff) : ""));
+    this.root.replaceChildren(h("div.title", TEXT.comparing), h("div.value", { tabindex: "0", role: "region", label: TEXT.comparing },
+      ...(lines.length ? lines.map((line) => h(`div.diff.${kind(line)}`, line)) : [TEXT.same])));
   }
 }

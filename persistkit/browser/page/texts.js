@@ -2,7 +2,7 @@
 // Keys and values are untrusted: they reach the page through textContent only.
 
 /** Every word of the page, in one place. */
-const TEXTS = {
+const TEXT = {
   title: "Key browser",
   search: "Search keys",
   how: "How to search",
@@ -18,7 +18,7 @@ const TEXTS = {
   full: "Full screen",
   listing: (n) => `Listing… ${n}`,
   waiting: "waiting for the kernel · ",
-  lost: "No answer for 5 seconds. If the kernel was restarted, run this cell again.",
+  lost: "No answer for 5 seconds: if the kernel was restarted, run this cell again.",
   keys: "Keys",
   columns: { kind: "Kind", key: "Key", size: "Size", modified: "Modified" },
   sortBy: (name) => `Sort by ${name}`,
@@ -31,10 +31,9 @@ const TEXTS = {
   compare: "Compare",
   comparing: "Differences",
   same: "Both values are the same.",
-  cutOff: "More differences are not shown.",
   emptyKey: "(empty key)",
   ambiguous: ["ambiguous", "several keys share this filename; which one was stored is a guess"],
-  unknown: ["key unknown", "the key of this file cannot be known"],
+  unknown: ["key unknown", "nothing tells the key of this file"],
   elsewhere: (n) => `Search all keys (${n})`,
   notFound: "The selected key is not among those found.",
   page: "Page",
@@ -49,7 +48,6 @@ const TEXTS = {
   space: "Where the space is",
   newest: "Newest",
   showAs: "Show as",
-  details: "Details",
   copyKey: "Copy key",
   copyCode: "Copy code",
   copied: "Copied",
@@ -74,19 +72,19 @@ const TEXTS = {
   nextFound: "Next",
   moreItems: (n) => `${n} more`,
   moreCharacters: (n) => ` … ${n} more characters`,
-  embedded: "JSON inside this text",
   copyPath: "Copy code of this node",
   copyNode: "Copy this value",
   cancel: "Cancel",
   close: "Close",
   deleteTitle: (values) => `Delete ${values}?`,
-  deleteWarning: "This cannot be undone. Values changed since they were listed are kept.",
+  deleteWarning: "This cannot be undone. Values changed since the listing are kept.",
   typeToConfirm: (n) => `Type ${n} to confirm`,
   deleted: (n, kept) => `${n} deleted, ${kept} kept`,
   notDeleted: "Nothing was deleted",
   failed: "That did not work",
   resizeHeight: "Height",
+  width: (column) => `Width of ${column}`,
   resizePanes: "Width of the panes",
 };
-const ICONS = { json: "{}", jsonl: "{≡", csv: "▦", tsv: "▦", npy: "▦", parquet: "▦", png: "◩", jpeg: "◩", gif: "◩", webp: "◩", svg: "◩",
-  markdown: "¶", text: "≡", empty: "∅", bytes: "01", pickle: "⚠" };
+const ICONS = { json: "{}", jsonl: "{≡", csv: "▦", tsv: "▦", npy: "▦", parquet: "▦", markdown: "¶", text: "≡", empty: "∅", pickle: "⚠" };
+for (const image of ["png", "jpeg", "gif", "webp", "svg"]) ICONS[image] = "◩";

@@ -3,13 +3,13 @@ class Folders {
   constructor(view) {
     this.view = view;
     this.opened = new Set([""]);
-    this.root = h("div.tree", { role: "tree", "aria-label": TEXTS.folders, hidden: true, keydown: (e) => this.key(e) });
+    this.root = h("div.tree", { role: "tree", label: TEXT.folders, hidden: true, keydown: (e) => this.key(e) });
   }
 
   show(on) {
     this.root.hidden = !on;
     if (!on) return;
-    const all = this.item("", TEXTS.allKeys, count(this.view.state.total), this.view.state.summary, false);
+    const all = this.item("", TEXT.allKeys, count(this.view.state.total), this.view.state.summary, false);
     this.root.replaceChildren(all);
     this.open(all.firstChild, true);
   }
@@ -20,7 +20,7 @@ class Folders {
     const twist = leaf ? h("span.twist.leaf") : h("span.twist", { click: (e) => { e.stopPropagation(); this.open(item, group.hidden); } });
     const item = h("div.folder", { role: "treeitem", "aria-level": path.split(/[:/]/).length, "aria-expanded": leaf ? null : "false", "aria-selected": String(chosen),
       tabindex: chosen ? "0" : "-1", title: `${label}: ${summary}`, click: () => this.enter(item) },
-      twist, h("span.foldername", {}, h("bdi", {}, label)), h("span.count", {}, keys));
+      twist, h("span.foldername", h("bdi", label)), h("span.count", keys));
     Object.assign(item, { path, group, leaf });
     return h("div", { role: "none" }, item, group);
   }
@@ -36,7 +36,7 @@ class Folders {
       item.group.querySelector(":scope > .pk-morefolders")?.remove();
       const made = answer.folders.map((folder) => this.item(...folder));
       item.group.append(...made);
-      if (answer.following !== null) item.group.append(button(".morefolders", () => this.open(item, true, answer.following), {}, TEXTS.moreFolders));
+      if (answer.following !== null) item.group.append(button(".morefolders", () => this.open(item, true, answer.following), {}, TEXT.moreFolders));
       for (const one of made) if (this.opened.has(one.firstChild.path)) this.open(one.firstChild, true);
     });
   }

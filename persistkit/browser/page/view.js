@@ -56,23 +56,23 @@ class View {
   request(op, content) { return new Promise((resolve) => { this.line.ask(op, { revision: this.state.revision, ...content }, resolve); }); }
 
   build(el) {
-    this.search = h("input.search", { type: "search", placeholder: TEXTS.search, "aria-label": TEXTS.search, spellcheck: "false", input: () => this.find() });
-    this.match = choice(TEXTS.how, TEXTS.matches, () => this.find());
+    this.search = h("input.search", { type: "search", placeholder: TEXT.search, label: TEXT.search, spellcheck: "false", input: () => this.find() });
+    this.match = choice(TEXT.how, TEXT.matches, () => this.find());
     this.summary = h("span.summary", { role: "status" }, "…");
-    this.changed = button(".changed", () => this.refresh(), { hidden: true }, TEXTS.changed);
-    this.liveChoice = choice(TEXTS.live, TEXTS.lives, () => this.poll(), { hidden: true });
-    this.treeToggle = icon("☰", TEXTS.folders, () => this.showTree(this.tree.root.hidden), { "aria-expanded": "false" });
-    const bar = h("div.bar", {}, this.treeToggle, this.search, this.match, this.summary, this.changed, this.liveChoice, icon("↻", TEXTS.refresh, () => this.refresh()),
-      icon("⇲", TEXTS.full, () => this.fill()));
+    this.changed = button(".changed", () => this.refresh(), { hidden: true }, TEXT.changed);
+    this.liveChoice = choice(TEXT.live, TEXT.lives, () => this.poll(), { hidden: true });
+    this.treeToggle = icon("☰", TEXT.folders, () => this.showTree(this.tree.root.hidden), { "aria-expanded": "false" });
+    const bar = h("div.bar", this.treeToggle, this.search, this.match, this.summary, this.changed, this.liveChoice, icon("↻", TEXT.refresh, () => this.refresh()),
+      icon("⇲", TEXT.full, () => this.fill()));
     this.crumbs = h("div.crumbs", { hidden: true });
-    this.lost = h("div.note.problem.lost", { role: "alert", hidden: true }, TEXTS.lost);
+    this.lost = h("div.note.problem.lost", { role: "alert", hidden: true }, TEXT.lost);
     const width = (node, sign, least) => (size, far) => { node.style.flex = `0 0 ${Math.max(least, size + sign * far)}px`; };
-    const split = (node, sign, least) => splitter(TEXTS.resizePanes, "vertical", () => node.offsetWidth, width(node, sign, least));
+    const split = (node, sign, least) => splitter(TEXT.resizePanes, "vertical", () => node.offsetWidth, width(node, sign, least));
     this.treeSplit = split(this.tree.root, 1, 100);
     this.treeSplit.hidden = true;
-    this.body = h("div.body", {}, this.tree.root, this.treeSplit, this.list.root, split(this.preview.root, -1, 160), this.preview.root);
-    const grip = splitter(TEXTS.resizeHeight, "horizontal", () => this.body.offsetHeight, (size, far) => this.setHeight(Math.max(200, size + far)));
-    this.root = h("div.root", { role: "region", "aria-label": TEXTS.title }, bar, this.lost, this.crumbs, this.body, grip, this.dialog.root);
+    this.body = h("div.body", this.tree.root, this.treeSplit, this.list.root, split(this.preview.root, -1, 160), this.preview.root);
+    const grip = splitter(TEXT.resizeHeight, "horizontal", () => this.body.offsetHeight, (size, far) => this.setHeight(Math.max(200, size + far)));
+    this.root = h("div.root", { role: "region", label: TEXT.title }, bar, this.lost, this.crumbs, this.body, grip, this.dialog.root);
     this.root.classList.add("pk");
     this.setHeight(this.model.get("height") || 440);
     // JupyterLab's shortcuts must not see what is typed here: "x" would cut the cell.
@@ -132,14 +132,14 @@ class View {
     this.folderLabel = answer.folderLabel;
     this.drawCrumbs();
     if (this.state.selected === null) return this.preview.row === null && fresh ? this.preview.clear() : undefined;
-    if (!answer.selectedFound && this.list.choice === null) return this.preview.clear(TEXTS.notFound);
+    if (!answer.selectedFound && this.list.choice === null) return this.preview.clear(TEXT.notFound);
     if (fresh || this.preview.row !== this.state.selected) this.askPreview({});
     return undefined;
   }
 
   drawBar() {
     const s = this.state;
-    this.summary.textContent = s.listing ? TEXTS.listing(count(s.listed)) : this.list.foundText || s.summary;
+    this.summary.textContent = s.listing ? TEXT.listing(count(s.listed)) : this.list.foundText || s.summary;
     this.summary.title = `${s.place}: ${s.summary}`;
     this.root.classList.toggle("pk-listing", Boolean(s.listing));
     this.liveChoice.hidden = !s.live;
@@ -155,11 +155,11 @@ class View {
     this.crumbs.hidden = !this.folder;
     const steps = this.folder.match(/[^:/]*[:/]/g) || [];
     let path = "";
-    this.crumbs.replaceChildren(button(".crumb", () => this.enter(""), {}, TEXTS.allKeys), ...steps.flatMap((step) => {
+    this.crumbs.replaceChildren(button("", () => this.enter(""), {}, TEXT.allKeys), ...steps.flatMap((step) => {
       path += step;
       const to = path;
-      return [h("span.dim", { "aria-hidden": "true" }, "›"), button(".crumb", () => this.enter(to), { "aria-current": to === this.folder ? "true" : null }, h("bdi", {}, visible(step)))];
-    }), h("span.grow"), icon("✕", TEXTS.leaveFolder, () => this.enter("")));
+      return [h("span.dim", { "aria-hidden": "true" }, "›"), button("", () => this.enter(to), { "aria-current": to === this.folder ? "true" : null }, h("bdi", visible(step)))];
+    }), h("span.grow"), icon("✕", TEXT.leaveFolder, () => this.enter("")));
   }
 
   enter(path) {
@@ -207,15 +207,15 @@ class View {
   }
 
   compare() {
-    this.request("compare", {}).then((answer) => (answer.error ? this.dialog.tell(TEXTS.failed, [answer.error]) : this.preview.drawDifferences(answer)));
+    this.request("compare", {}).then((answer) => (answer.error ? this.dialog.tell(TEXT.failed, [answer.error]) : this.preview.drawDifferences(answer)));
   }
 
   confirmDelete() {
     const n = this.state.marked;
     this.dialog.confirmDelete(n, () => this.line.ask("delete", { count: n }, (answer) => {
-      if (answer.error) return this.dialog.tell(TEXTS.notDeleted, [answer.error]);
+      if (answer.error) return this.dialog.tell(TEXT.notDeleted, [answer.error]);
       if (!answer.failed) return this.dialog.close();
-      return this.dialog.tell(TEXTS.deleted(count(answer.deleted), count(answer.failed)), answer.failures.map(([key, why]) => `${key}: ${why}`));
+      return this.dialog.tell(TEXT.deleted(count(answer.deleted), count(answer.failed)), answer.failures.map(([key, why]) => `${key}: ${why}`));
     }));
   }
 
