@@ -185,8 +185,8 @@ async def test_a_directory_is_known_by_its_backend(tmp_path: Path) -> None:
     path = backend.path_for("key")
     assert path.read_bytes() == b"value"
     assert await backend.load_filename(path.name) == b"value"
-    (tmp_path / "stranger").write_bytes(b"")
-    assert [finding.filename for finding in await backend.check()] == ["stranger"]
+    (tmp_path / "other").write_bytes(b"")
+    assert [finding.filename for finding in await backend.check()] == ["other"]
     assert repr(backend) == f"FilePersistenceBackend({str(tmp_path)!r}, fsync=False)"
 
 

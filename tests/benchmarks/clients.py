@@ -153,8 +153,8 @@ def with_codec(client: Client) -> Side:
 
 def measure_store(engine: str, options: argparse.Namespace, folder: Path) -> Iterator[Block]:
     """Measure set, get and in of each kind of value, and ``items`` against ``load_many``."""
-    single = Block("engine", f"{engine}: a store and the client by hand, {options.singles} calls a round")
-    many = Block("engine", f"{engine}: all {options.items:,} values", unit="µs a value")
+    single = Block("engine", f"{engine}: a store and the client by hand, {options.singles} calls per round")
+    many = Block("engine", f"{engine}: all {options.items:,} values", unit="µs per value")
     with ExitStack() as stack:
         store, sides = opened(engine, folder, stack)
         sides["persistkit"] = Side(store.__setitem__, store.__getitem__, store.__contains__)
@@ -221,7 +221,7 @@ async def measure_awaited(where: str, parent: Path, options: argparse.Namespace,
 
 
 def timed(work: Callable[[str], object], keys: Sequence[str]) -> float:
-    """Return the microseconds a call."""
+    """Return the microseconds per call."""
     began = perf_counter()
     for key in keys:
         work(key)
@@ -229,14 +229,14 @@ def timed(work: Callable[[str], object], keys: Sequence[str]) -> float:
 
 
 async def gathered(work: Callable[[str], Awaitable[Any]], keys: Sequence[str]) -> float:
-    """Return the microseconds a call, all at once."""
+    """Return the microseconds per call, all at once."""
     began = perf_counter()
     await asyncio.gather(*(work(key) for key in keys))
     return (perf_counter() - began) * 1e6 / len(keys)
 
 
 async def in_turn(work: Callable[[str], Awaitable[Any]], keys: Sequence[str]) -> float:
-    """Return the microseconds a call, one after the other."""
+    """Return the microseconds per call, one after the other."""
     began = perf_counter()
     for key in keys:
         await work(key)
@@ -246,7 +246,7 @@ async def in_turn(work: Callable[[str], Awaitable[Any]], keys: Sequence[str]) ->
 def main(command: Sequence[str]) -> None:
     """Measure what is asked for, and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--singles", type=int, default=100, help="single calls a round (default 100)")
+    parser.add_argument("--singles", type=int, default=100, help="single calls per round (default 100)")
     parser.add_argument("--items", type=int, default=10_000, help="values that items() reads (default 10,000)")
     parser.add_argument("--rounds", type=int, default=7, help="the medians are taken over them (default 7)")
     parser.add_argument("--only", nargs="+", choices=BLOCKS, default=list(BLOCKS))

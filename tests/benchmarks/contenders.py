@@ -145,7 +145,7 @@ def open_persistkit(directory: Path, fsync: bool) -> Iterator[Operations]:
 
 @contextmanager
 def open_aiofiles(directory: Path, fsync: bool) -> Iterator[Operations]:
-    """The usual way with aiofiles: every call awaited, one thread hop each."""
+    """The usual way with aiofiles: every call awaited, each in a thread."""
     root = str(directory)
 
     async def save(key: str, value: bytes) -> None:

@@ -46,7 +46,7 @@ def _walk() -> Iterator[str]:
 
 async def listing_block(count: int, parent: Path, rounds: int, *, quiet: bool) -> Block:
     """Measure ``list_keys`` and ``to_frame`` of many keys: of one template, and file paths."""
-    block = Block("listing", f"listing {count:,} keys", unit="µs a key")
+    block = Block("listing", f"listing {count:,} keys", unit="µs per key")
     for name, keys in (("one template", keys_of_one_template(count)), ("file paths", file_paths(count))):
         label = f"{name} ({len(keys):,})"
         with fresh_directory(parent) as directory:

@@ -33,7 +33,7 @@ def tables(blocks: Sequence[Block], *, markdown: bool) -> str:
 
 
 def plot(path: Path, blocks: Sequence[Block]) -> None:
-    """Draw a row a setting: bars of microseconds an item for batches, single operations, and awaited ones.
+    """Draw one row per setting: bars of microseconds per item for batches, single operations, and awaited ones.
 
     A second picture beside it, ``<stem>-dark``, is for a dark page.
     """

@@ -38,14 +38,14 @@ class Setting:
 
 @dataclass(slots=True)
 class Block:
-    """One table: microseconds an item, by contender and operation, a sample a round.
+    """One table: microseconds per item, by contender and operation, one sample per round.
 
     ``yardstick`` maps an operation to the (contender, operation) that its ratios are taken against.
     """
 
     kind: str
     title: str
-    unit: str = "µs an item"
+    unit: str = "µs per item"
     setting: Setting | None = None
     yardstick: dict[str, tuple[str, str]] = field(default_factory=dict)
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -83,7 +83,7 @@ def keys_of_one_template(count: int) -> list[str]:
 
 
 async def timed(work: Callable[[], Awaitable[Any]], count: int) -> tuple[float, Any]:
-    """Return microseconds an item of ``work`` on ``count`` items, garbage collected before, and its result."""
+    """Return microseconds per item of ``work`` on ``count`` items, garbage collected before, and its result."""
     gc.collect()
     start = perf_counter()
     result = await work()

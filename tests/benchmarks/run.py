@@ -36,7 +36,7 @@ def arguments_of(command: Sequence[str]) -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
-    add("--items", type=int, default=10_000, help="values a round, at most 64 MiB of them; with fsync a tenth")
+    add("--items", type=int, default=10_000, help="values per round, at most 64 MiB of them; with fsync a tenth")
     add("--rounds", type=int, default=7, help="rounds; the medians are taken over them (default 7)")
     add("--size", type=int, nargs="+", default=[1024, 1024 * 1024], metavar="BYTES", help="sizes of a value")
     add("--where", nargs="+", choices=["tmpfs", "disk"], default=["tmpfs", "disk"])
