@@ -6,8 +6,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import servers
 import pytest
+import servers
 from hypothesis import HealthCheck, settings
 
 # On a loaded machine drawing is slow too, and no fault of a test.

@@ -225,11 +225,8 @@ class IgnoresErrors(FileEngine):
             return super()._replace(key, value, expected)
         return True
 
-    def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
-        return self._writer(key)
-
     @contextmanager
-    def _writer(self, key: str) -> Iterator[IO[bytes]]:
+    def _open_writer(self, key: str) -> Iterator[IO[bytes]]:
         spool = io.BytesIO()
         yield spool
         self._save(key, spool.getvalue())
