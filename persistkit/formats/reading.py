@@ -36,7 +36,7 @@ _NAMED: Final = {
 _NAMES: Final = {*_NAMED.values(), "webp"}
 
 _SPACE: Final = " \t\r\n"
-_NEXT_LINE: Final = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _END: Final = re.compile(r"[ \t\r\n]*\Z")
 LINES_KEYS: Final = (".jsonl", ".ndjson")
 _SCALAR_STARTS: Final = ("-", '"', "t", "f", "n", *"0123456789")
@@ -166,7 +166,7 @@ def _read_json(text: str, key: str | None) -> tuple[str, Any] | None:
         return None
     if end == len(text) or _END.match(text, end):
         return "json", read_tags(value) if _TAG in text else value
-    values = _read_lines(text, value, end)
+    values = _read_lines(text)
     return None if values is None else ("jsonl", read_tags(values) if _TAG in text else values)
 
 
@@ -186,30 +186,13 @@ def _read_other_json(text: str, key: str | None) -> tuple[str, Any] | None:
     return None
 
 
-def _read_lines(text: str, *first: Any) -> list[Any] | None:
-    """Return the object or array on each line; None when a line is something else.
-
-    Args:
-        text: begins with an object or an array.
-        first: that value, and where it ends, if known.
-    """
-    values = []
-    start, size = 0, len(text)
-    while start < size:
-        if text[start] not in "{[":
-            return None
-        try:
-            value, end = first if first and not start else _parse(text, start)
-        except ValueError:
-            return None
-        if text.find("\n", start, end) >= 0 or text.find("\r", start, end) >= 0:
-            return None
-        values.append(value)
-        line_end = _NEXT_LINE.match(text, end)
-        if line_end is None:
-            return values if _END.match(text, end) else None
-        start = line_end.end()
-    return values
+def _read_lines(text: str) -> list[Any] | None:
+    """Return the object or array on each line; None when a line is something else."""
+    try:
+        values = _parse_lines(text)
+    except ValueError:
+        return None
+    return values if all(type(value) is dict or type(value) is list for value in values) else None
 
 
 def _decode_as(data: BytesLike, name: str, max_bytes: int | None) -> Any:
@@ -249,7 +232,7 @@ def _decode_as(data: BytesLike, name: str, max_bytes: int | None) -> Any:
 
 def _parse_lines(text: str) -> list[Any]:
     values = []
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+    for number, line in enumerate(_LINE_END.split(text), 1):
         if content := line.strip(_SPACE):
             try:
                 values.append(json.loads(content))

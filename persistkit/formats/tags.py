@@ -1,6 +1,7 @@
 """What JSON has no word for, as ``{"$py": tag, "value": ...}``, and back.
 
 The list is closed, and reading imports nothing that it is told to:
+
 ``datetime``, ``date``, ``time`` (ISO 8601, then ``[zone]`` and ``[fold=1]``), ``timedelta`` (three integers),
 ``Decimal``, ``UUID``, ``Path``, ``set``, ``frozenset``, ``tuple``, ``bytes`` (base64), ``complex``, ``range``,
 ``float`` (NaN or Infinity as a whole value), ``dict`` (pairs), ``numpy.<dtype>``, ``ndarray`` (base64 of ``.npy``),
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from persistkit.errors import FormatError
 
-__all__ = ["MARK", "has_many_hashes", "numpy_tag", "pandas_tag", "read_tags", "scalar_tag"]
+__all__ = ["MARK", "has_many_hashes", "read_tags", "tag_of"]
 
 MARK: Final = "$py"
 
@@ -32,70 +33,21 @@ _NUMBERS: Final = frozenset(
 )
 # Many values of one hash take minutes to put into a set or dict.
 _FEW: Final = 1_000
-_NOT_A_TAG: Final = object()
 
 
-def scalar_tag(value: Any) -> tuple[str, Any] | None:
-    """Return the tag of a value of the standard library and what JSON keeps of it; None when there is no tag.
-
-    Raises:
-        FormatError: it would come back changed.
-    """
-    write = _WRITERS.get(type(value))
-    return None if write is None else (_tag_of(type(value)), write(value))
-
-
-def numpy_tag(value: Any) -> tuple[str, Any] | None:
-    """Return the tag of a NumPy scalar or array and what JSON keeps of it; None when there is no tag.
+def tag_of(value: Any) -> tuple[str, Any] | None:
+    """Return the tag of a single value, and what JSON keeps of it; None when there is no tag.
 
     Raises:
         FormatError: it would come back changed.
     """
-    import numpy as np
-
-    if isinstance(value, np.ndarray):
-        from persistkit.formats.arrays import encode_array
-
-        if value.dtype.kind in "OV":
-            way = "store value.tolist()" if value.dtype.hasobject else "store it under a key of its own"
-            raise FormatError(f"an array of dtype {value.dtype} is not kept inside JSON; {way}")
-        return "ndarray", b64encode(encode_array(value)).decode()
-    name = value.dtype.name
-    content: Any
-    if name in _NUMBERS:
-        content = value.item()
-    elif name in ("complex64", "complex128"):
-        content = _write_complex(value)
-    elif _TIMES.fullmatch(name):
-        content = int(value.astype("int64"))
-    elif type(value) is np.str_:
-        name, content = "str_", str(value)
-    elif type(value) is np.bytes_:
-        name, content = "bytes_", b64encode(value).decode()
-    else:
-        return None
-    return (f"numpy.{name}", content) if type(_read_numpy(name, content)) is type(value) else None
-
-
-def pandas_tag(value: Any) -> tuple[str, Any] | None:
-    """Return the tag of a Timestamp, Timedelta or NaT and what JSON keeps of it; None when there is no tag.
-
-    Raises:
-        FormatError: it would come back changed.
-    """
-    import pandas as pd
-
-    if value is pd.NaT:
-        return "NaT", None
-    if type(value) is pd.Timedelta:
-        return "Timedelta", [int(value.to_numpy().astype("int64")), value.unit]
-    if type(value) is not pd.Timestamp:
-        return None
-    content = [str(value.to_numpy()), value.unit, _zone_name(value.tz), value.fold]
-    back = _read_timestamp(content)
-    if (back, back.fold, back.unit) != (value, value.fold, value.unit):
-        raise FormatError(f"the Timestamp {value!r} comes back as {back!r}; store value.to_pydatetime()")
-    return "Timestamp", content
+    kind = type(value)
+    if kind in _WRITERS:
+        return "Path" if kind is type(Path()) else kind.__name__, _WRITERS[kind](value)
+    home = kind.__module__.partition(".")[0]
+    if home == "numpy" and hasattr(value, "dtype"):
+        return _write_numpy(value)
+    return _write_pandas(value) if home == "pandas" else None
 
 
 def read_tags(value: Any) -> Any:
@@ -103,46 +55,33 @@ def read_tags(value: Any) -> Any:
 
     An object that is not exactly a tag as it is written stays a dict.
     """
-    if type(value) is list:
-        for place, item in enumerate(value):
-            if type(item) is dict or type(item) is list:
-                value[place] = read_tags(item)
-        return value
-    for key, item in value.items():
+    for place, item in enumerate(value) if type(value) is list else value.items():
         if type(item) is dict or type(item) is list:
-            value[key] = read_tags(item)
-    if len(value) == 2 and MARK in value and "value" in value:
-        made = _read_tag(value[MARK], value["value"])
-        return value if made is _NOT_A_TAG else made
+            value[place] = read_tags(item)
+    if type(value) is dict and len(value) == 2 and type(value.get(MARK)) is str and "value" in value:
+        try:
+            return _read_tag(value[MARK], value["value"])
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, OSError):
+            return value
     return value
 
 
-def _read_tag(name: Any, content: Any) -> Any:
-    if type(name) is not str:
-        return _NOT_A_TAG
-    try:
-        if name in _CONTAINERS:
-            return _CONTAINERS[name](content) if type(content) is list else _NOT_A_TAG
-        if name.startswith("numpy."):
-            made = _read_numpy(name[6:], content)
-            written = numpy_tag(made)
-        elif name in ("ndarray", "Timestamp", "Timedelta", "NaT"):
-            made = _read_array(content) if name == "ndarray" else _read_pandas(name, content)
-            return made if name == "ndarray" or _same(pandas_tag(made), (name, content)) else _NOT_A_TAG
-        else:
-            made = _READERS[name](content)
-            written = scalar_tag(made)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, OSError):
-        return _NOT_A_TAG
-    return made if _same(written, (name, content)) else _NOT_A_TAG
+def has_many_hashes(values: Collection[Any]) -> bool:
+    """Tell whether values can be put into a set or dict in a sensible time."""
+    return len(values) < _FEW or 4 * len(set(map(hash, values))) > len(values)
 
 
-def _same(written: object, read: object) -> bool:
-    return repr(written) == repr(read)  # tells 1 from 1.0 and True, and takes NaN for NaN
-
-
-def _tag_of(kind: type) -> str:
-    return "Path" if kind is type(Path()) else kind.__name__
+def _read_tag(name: str, content: Any) -> Any:
+    """Return the value of a tag; any exception says that it is none."""
+    if name in _CONTAINERS:
+        if type(content) is not list:
+            raise TypeError(name)
+        return _CONTAINERS[name](content)
+    value = _read_numpy(name[6:], content) if name.startswith("numpy.") else _READERS[name](content)
+    # Told apart as text: 1, 1.0 and True differ, and NaN is NaN.
+    if name != "ndarray" and repr(tag_of(value)) != repr((name, content)):
+        raise ValueError(name)
+    return value
 
 
 def _write_moment(moment: Any) -> str:
@@ -184,69 +123,54 @@ def _write_complex(value: Any) -> list[float]:
     return [float(value.real), float(value.imag)]
 
 
-def _write_range(value: range) -> list[int]:
-    return [value.start, value.stop, value.step]
-
-
-_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
-    datetime: _write_moment,
-    time: _write_moment,
-    date: date.isoformat,
-    timedelta: lambda value: [value.days, value.seconds, value.microseconds],
-    Decimal: _write_decimal,
-    UUID: str,
-    type(Path()): str,
-    bytes: lambda value: b64encode(value).decode(),
-    complex: _write_complex,
-    range: _write_range,
-    float: lambda value: value,
-}
-
-
-_READERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "datetime": _read_moment(datetime),
-    "time": _read_moment(time),
-    "date": date.fromisoformat,
-    "timedelta": lambda parts: timedelta(*parts),
-    "Decimal": Decimal,
-    "UUID": UUID,
-    "Path": Path,
-    "bytes": lambda text: b64decode(text, validate=True),
-    "complex": lambda parts: complex(*parts),
-    "range": lambda parts: range(*parts),
-    "float": lambda number: number if number - number != 0 else _NOT_A_TAG,
-}
-
-
-def has_many_hashes(values: Any) -> bool:
-    """Tell whether values can be put into a set or dict in a sensible time."""
-    return len(values) < _FEW or 4 * len(set(map(hash, values))) > len(values)
+def _read_float(number: Any) -> float:
+    if number - number == 0:
+        raise ValueError("JSON has words for it")
+    return float(number)
 
 
 def _read_set(kind: Callable[[Any], Any]) -> Callable[[list[Any]], Any]:
     def read(items: list[Any]) -> Any:
         made = kind(items) if has_many_hashes(items) else ()
-        return made if len(made) == len(items) else _NOT_A_TAG
+        if len(made) < len(items):
+            raise ValueError("one item twice")
+        return made
 
     return read
 
 
 def _read_dict(pairs: list[Any]) -> Any:
-    if not all(type(pair) is list and len(pair) == 2 for pair in pairs):
-        return _NOT_A_TAG
-    if not has_many_hashes([key for key, _ in pairs]):
-        return _NOT_A_TAG
-    made = dict(pairs)
-    is_plain = all(type(key) is str for key in made) and MARK not in made
-    return _NOT_A_TAG if is_plain or len(made) < len(pairs) else made
+    keys = [key for key, _ in pairs]
+    made = dict(pairs) if has_many_hashes(keys) and set(map(type, pairs)) <= {list} else {}
+    if len(made) < len(pairs) or (set(map(type, keys)) <= {str} and MARK not in made):
+        raise ValueError("one key twice, or an object of JSON")
+    return made
 
 
-_CONTAINERS: Final[dict[str, Callable[[list[Any]], Any]]] = {
-    "tuple": tuple,
-    "set": _read_set(set),
-    "frozenset": _read_set(frozenset),
-    "dict": _read_dict,
-}
+def _write_numpy(value: Any) -> tuple[str, Any] | None:
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        from persistkit.formats.arrays import encode_array
+
+        if value.dtype.kind in "OV":
+            way = "store value.tolist()" if value.dtype.hasobject else "store it under a key of its own"
+            raise FormatError(f"an array of dtype {value.dtype} is not kept inside JSON; {way}")
+        return "ndarray", b64encode(encode_array(value)).decode()
+    name, content = value.dtype.name, value
+    if name in _NUMBERS:
+        content = value.item()
+    elif name in ("complex64", "complex128"):
+        content = _write_complex(value)
+    elif _TIMES.fullmatch(name):
+        content = int(value.astype("int64"))
+    elif type(value) is np.str_:
+        name, content = "str_", str(value)
+    elif type(value) is np.bytes_:
+        name, content = "bytes_", b64encode(value).decode()
+    else:
+        return None
+    return (f"numpy.{name}", content) if type(_read_numpy(name, content)) is type(value) else None
 
 
 def _read_numpy(name: str, content: Any) -> Any:
@@ -269,13 +193,20 @@ def _read_array(text: str) -> Any:
     return decode_array(bytearray(b64decode(text, validate=True)))
 
 
-def _read_pandas(name: str, content: Any) -> Any:
-    import numpy as np
+def _write_pandas(value: Any) -> tuple[str, Any] | None:
     import pandas as pd
 
-    if name == "NaT":
-        return pd.NaT
-    return _read_timestamp(content) if name == "Timestamp" else pd.Timedelta(np.timedelta64(*content))
+    if value is pd.NaT:
+        return "NaT", None
+    if type(value) is pd.Timedelta:
+        return "Timedelta", [int(value.to_numpy().astype("int64")), value.unit]
+    if type(value) is not pd.Timestamp:
+        return None
+    content = [str(value.to_numpy()), value.unit, _zone_name(value.tz), value.fold]
+    back = _read_timestamp(content)
+    if (back, back.fold, back.unit) != (value, value.fold, value.unit):
+        raise FormatError(f"the Timestamp {value!r} comes back as {back!r}; store value.to_pydatetime()")
+    return "Timestamp", content
 
 
 def _read_timestamp(content: Any) -> Any:
@@ -288,3 +219,54 @@ def _read_timestamp(content: Any) -> Any:
         midnight = _read_moment(time)(f"00:00:00{zone}" if zone[0] in "+-" else f"00:00:00[{zone}]")
         moment = moment.tz_localize("UTC").tz_convert(midnight.tzinfo)
     return moment if moment.fold == fold else moment.replace(fold=fold)
+
+
+def _read_timedelta(content: Any) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    return pd.Timedelta(np.timedelta64(*content))
+
+
+def _read_nat(_content: Any) -> Any:
+    import pandas as pd
+
+    return pd.NaT
+
+
+_CONTAINERS: Final[dict[str, Callable[[list[Any]], Any]]] = {
+    "tuple": tuple,
+    "set": _read_set(set),
+    "frozenset": _read_set(frozenset),
+    "dict": _read_dict,
+}
+_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
+    datetime: _write_moment,
+    time: _write_moment,
+    date: date.isoformat,
+    timedelta: lambda value: [value.days, value.seconds, value.microseconds],
+    Decimal: _write_decimal,
+    UUID: str,
+    type(Path()): str,
+    bytes: lambda value: b64encode(value).decode(),
+    complex: _write_complex,
+    range: lambda value: [value.start, value.stop, value.step],
+    float: lambda value: value,
+}
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "datetime": _read_moment(datetime),
+    "time": _read_moment(time),
+    "date": date.fromisoformat,
+    "timedelta": lambda parts: timedelta(*parts),
+    "Decimal": Decimal,
+    "UUID": UUID,
+    "Path": Path,
+    "bytes": lambda text: b64decode(text, validate=True),
+    "complex": lambda parts: complex(*parts),
+    "range": lambda parts: range(*parts),
+    "float": _read_float,
+    "ndarray": _read_array,
+    "Timestamp": _read_timestamp,
+    "Timedelta": _read_timedelta,
+    "NaT": _read_nat,
+}

@@ -11,7 +11,7 @@ from typing import Any, Final
 from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
 from persistkit.formats.reading import LINES_KEYS, decode_text, format_of
-from persistkit.formats.tags import MARK, has_many_hashes, numpy_tag, pandas_tag, scalar_tag
+from persistkit.formats.tags import MARK, has_many_hashes, tag_of
 
 __all__ = ["encode", "encode_json"]
 
@@ -141,8 +141,10 @@ def _tagged(value: Any, depth: int) -> Any:
         # In the order of their text, equal sets are equal bytes.
         items = sorted(_tagged_items(value, depth + 1), key=_dumps_ascii)
         return {MARK: kind.__name__, "value": items}
+    if kind is range:
+        _tagged_items([value.start, value.stop, value.step], depth)
     try:
-        tag = _scalar_tag(value)
+        tag = tag_of(value)
     except FormatError as error:
         raise _RefusedError(str(error).removeprefix("$: ")) from error
     if tag is None:
@@ -189,16 +191,6 @@ def _check_plain(value: Any) -> None:
             raise _RefusedError(
                 f"an integer of {value.bit_length():,} bits has more digits than Python reads back; store hex(value)"
             ) from None
-
-
-def _scalar_tag(value: Any) -> tuple[str, Any] | None:
-    if type(value) is range:
-        for number in (value.start, value.stop, value.step):
-            _check_plain(number)
-    home = type(value).__module__.partition(".")[0]
-    if home == "numpy" and _is_kind(value, "numpy", "generic", "ndarray"):
-        return numpy_tag(value)
-    return pandas_tag(value) if home == "pandas" else scalar_tag(value)
 
 
 def _encode_text(value: str, key: str | None) -> bytes:
