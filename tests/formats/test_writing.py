@@ -13,6 +13,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
+from time import process_time
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -302,6 +303,16 @@ def test_what_is_not_exactly_a_tag_stays_a_dict(text: str) -> None:
     assert decode(text.encode()) == value
     assert type(decode(text.encode())) is dict
     assert same(decode(bytes(encode(value))), value)
+
+
+def test_numbers_of_one_hash_stay_a_list() -> None:
+    """A set or dict that would take minutes to fill is not made of what another program wrote."""
+    numbers = [n * (2**61 - 1) for n in range(50_000)]
+    for name, items in (("set", numbers), ("dict", [[number, 0] for number in numbers])):
+        tagged = {"$py": name, "value": items}
+        started = process_time()
+        assert decode(json.dumps(tagged).encode()) == tagged
+        assert process_time() - started < 2
 
 
 def test_an_escaped_mark_is_not_a_tag() -> None:
