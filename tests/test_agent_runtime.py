@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,12 @@ def test_an_empty_store_gives_empty_tables_of_the_same_dtypes(sample: Store, sto
         empty, full = make(store), make(sample)
         assert len(empty) == 0
         assert empty.dtypes.astype(str).to_dict() == full.dtypes.astype(str).to_dict()
+
+
+@pytest.mark.parametrize("make", [sessions_frame, steps_frame, unfinished_frame, Store.values_frame, Store.to_frame])
+def test_our_own_tables_can_be_stored(sample: Store, store: Store, make: Callable[[Store], pd.DataFrame]) -> None:
+    """Each table that we make of a store is a value that comes back, dicts in its cells and attributes included."""
+    frame = make(sample)
+    store["table"] = frame
+    pd.testing.assert_frame_equal(store["table"], frame)
+    assert store["table"].attrs == frame.attrs

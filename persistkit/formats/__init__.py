@@ -12,7 +12,7 @@ infinite (``1e999``) or rounded.
 
 from __future__ import annotations
 
-from persistkit.formats.reading import decode, decode_text, format_of, named_by_start
+from persistkit.formats.reading import decode, decode_text, format_of
 from persistkit.formats.writing import encode
 
-__all__ = ["decode", "decode_text", "encode", "format_of", "named_by_start"]
+__all__ = ["decode", "decode_text", "encode", "format_of"]

@@ -18,8 +18,8 @@ __all__ = ["Chunk", "read_footer"]
 _MAX_DEPTH: Final = 100  # pyarrow's own since version 26
 _REPEATS_VALUES: Final = {2, 7, 8}  # PLAIN_DICTIONARY, DELTA_BYTE_ARRAY, RLE_DICTIONARY
 _DELTA_BYTE_ARRAY: Final = 7
-_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT, _UUID = range(1, 14)
-_FIXED_BYTES: Final = {_BYTE: 1, _DOUBLE: 8, _UUID: 16}
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
+_FIXED_BYTES: Final = {_BYTE: 1, _DOUBLE: 8}  # no struct of a footer holds a map
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +116,6 @@ class _Thrift:
             length = head >> 4 if head >> 4 < 15 else self._unsigned()
             self._check_left(length)
             return [self._value(head & 15) for _ in range(length)]
-        if kind == _MAP:
-            length = self._unsigned()
-            self._check_left(length)
-            kinds = self._byte() if length else 0
-            return [(self._value(kinds >> 4), self._value(kinds & 15)) for _ in range(length)]
         return self._bytes(1 if kind in (_TRUE, _FALSE) else _FIXED_BYTES[kind])
 
     def _byte(self) -> int:

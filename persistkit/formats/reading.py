@@ -12,7 +12,7 @@ from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
 from persistkit.formats.tags import MARK, read_tags
 
-__all__ = ["LINES_KEYS", "decode", "decode_text", "format_of", "named_by_start"]
+__all__ = ["LINES_KEYS", "decode", "decode_text", "format_of"]
 
 _NPY: Final = b"\x93NUMPY"
 _PARQUET: Final = b"PAR1"
@@ -108,17 +108,12 @@ def format_of(data: bytes, key: str | None = None) -> str:
     name = _read(data, key)[0]
     if name != "bytes":
         return name
-    name = named_by_start(data)
+    name = _named_by_start(data)
     return name if name and name != "parquet" else "bytes"
 
 
-def named_by_start(data: bytes) -> str:
-    r"""Return the name of the format that the first twelve bytes of ``data`` tell, an empty text when they tell none.
-
-    Example:
-        >>> named_by_start(b"\x93NUMPY..."), named_by_start(b"{}")
-        ('npy', '')
-    """
+def _named_by_start(data: bytes) -> str:
+    """Return the format whose signature the first bytes are, an empty text for none."""
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "webp"
     return next((name for magic, name in _NAMED.items() if data.startswith(magic)), "")
@@ -208,7 +203,7 @@ def _decode_as(data: BytesLike, name: str, max_bytes: int | None) -> Any:
     if name == "bytes":
         return content
     if name in _NAMES:
-        if named_by_start(content) != name:
+        if _named_by_start(content) != name:
             raise FormatError(f"not {name}: it begins with {content[:8]!r}")
         return content
     try:
