@@ -135,11 +135,9 @@ def parquet_table(data: bytes, first: int) -> dict[str, Any]:
     Raises:
         ValueError: it cannot be shown; the text says why.
     """
-    try:
-        import pyarrow as pa  # type: ignore[import-untyped]
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
-    except ImportError:
-        raise ValueError('a Parquet table: install "persistkit[arrow]" to see its rows') from None
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
     groups = read_footer(data)  # pyarrow is not let near a damaged one
     schema = pq.read_schema(pa.BufferReader(data))
     prefixed = {chunk.path[0].decode(errors="replace") for group in groups for chunk in group if chunk.repeats_prefixes}
