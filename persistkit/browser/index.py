@@ -163,6 +163,11 @@ class KeyIndex:
             ambiguous=bool(flags & _AMBIGUOUS),
         )
 
+    def same_as(self, other: KeyIndex) -> bool:
+        """Tell whether another listing found the same keys with the same sizes and times."""
+        columns = zip(self._columns.values(), other._columns.values(), strict=True)
+        return self._texts == other._texts and all(np.array_equal(*pair) for pair in columns)
+
     def find(self, key: str) -> int | None:
         """Return the row of ``key``, or None when it is not listed."""
         return self._find(key, known=True)
@@ -186,7 +191,7 @@ class KeyIndex:
 
     def size_of(self, rows: Rows) -> int:
         """Return the size of the values of ``rows`` together."""
-        return self.size_bytes if len(rows) == len(self) else int(self._columns["size"][rows].sum(dtype=object))
+        return self.size_bytes if len(rows) == len(self) else _sum(self._columns["size"][rows])
 
     def level(self, folder: str = "", *, following: int = 0, limit: int = 200) -> Level:
         """Return the next ``limit`` folders right below ``folder``, with the number and size of their keys.
@@ -213,10 +218,7 @@ class KeyIndex:
         return Level(tuple(folders), row if row < last else None)
 
     def _size_between(self, first: int, last: int) -> int:
-        part = self._columns["size"][first:last]
-        # Sizes that a damaged table claims may add up to more than 64 bits hold.
-        exact = object if len(part) and int(part.max()) > _MOST_BYTES // len(part) else np.int64
-        return int(part.sum(dtype=exact))
+        return _sum(self._columns["size"][first:last])
 
     def _find(self, text: str, *, known: bool) -> int | None:
         row = bisect_left(self._texts, text)
@@ -303,6 +305,12 @@ def _ranks_of(texts: list[str]) -> Rows:
 
 def _has_folder(text: str, begin: int) -> bool:
     return ":" in text[begin:] or "/" in text[begin:]
+
+
+def _sum(sizes: npt.NDArray[np.int64]) -> int:
+    # Sizes that a damaged table claims may add up to more than 64 bits hold.
+    exact = object if len(sizes) and int(sizes.max()) > _MOST_BYTES // len(sizes) else np.int64
+    return int(sizes.sum(dtype=exact))
 
 
 def _side_by_side(texts: list[str]) -> list[str]:

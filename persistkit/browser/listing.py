@@ -90,4 +90,7 @@ class Listing:
             self.listed = len(builder)
             if self.listed % 4096 == 0:
                 time.sleep(0)  # lets a running cell and the page's requests have the interpreter
-        self.snapshot = Snapshot(builder.finish(), self.snapshot.revision + 1, token)
+        index = builder.finish()
+        if token is None and self.snapshot.revision and index.same_as(self.snapshot.index):
+            return  # listed again only to see whether something changed
+        self.snapshot = Snapshot(index, self.snapshot.revision + 1, token)

@@ -32,6 +32,7 @@ _REQUESTS: Final = (
     *("compare", "mark", "delete", "poll", "refresh"),
 )
 _PAGE_ROWS: Final = 250
+_RELISTED_KEYS: Final = 20_000
 _KIND_ROWS: Final = 25
 _MARKS: Final = 100_000
 _MIMEBUNDLE_SECONDS: Final = 2
@@ -232,7 +233,8 @@ class KeyBrowser(anywidget.AnyWidget):
             "listing": self._listing.running,
             "listed": self._listing.listed,
             "problem": None if self._listing.error is None else visible(self._listing.error),
-            "live": snapshot.token is not None,
+            "live": snapshot.token is not None or len(snapshot.index) <= _RELISTED_KEYS,
+            "relists": snapshot.token is None,
             "readOnly": self._read_only,
             "place": visible(repr(self._engine)),
             "query": self.query,
@@ -379,6 +381,8 @@ class KeyBrowser(anywidget.AnyWidget):
     def _poll(self, _request: Message) -> Answer:
         token = self._listing.snapshot.token
         changed = token is not None and self._engine.change_token() != token
+        if token is None and len(self._index) <= _RELISTED_KEYS:  # a listing alone tells
+            self.refresh()
         return {"changed": changed, "listing": self._listing.running}, []
 
     def _refresh(self, _request: Message) -> Answer:

@@ -374,6 +374,31 @@ def test_it_answers_while_the_cell_that_shows_it_runs(notebook: Notebook, server
         (server.root / "end").touch()
 
 
+@pytest.mark.parametrize("database", ["postgresql", "valkey"])
+def test_servers_are_followed_too(
+    server: Server, chrome: Browser, database: str, request: pytest.FixtureRequest
+) -> None:
+    """What another client saves on PostgreSQL or Valkey appears by itself, and what it deletes goes."""
+    address = request.getfixturevalue(f"{database}_address")
+    name, options = f"{database}.ipynb", {"create": True} if database == "postgresql" else {}
+    write_notebook(server.root / name, [SETUP, f"KeyBrowser(open_engine({address!r}, **{options}))"])
+    opened = Notebook(chrome, server, name)
+    opened.run(0)
+    opened.run(1)
+    widget = opened.cell(1).locator(".pk")
+    expect(widget.get_by_text("Nothing is stored here yet.")).to_be_visible()
+    widget.get_by_label("Live view").select_option("auto")
+    with open_engine(address) as outside:
+        outside.save("from:outside", b"1")
+        expect(rows(widget)).to_contain_text(["from:outside"])
+        rows(widget).first.click()
+        expect(widget.locator(".pk-title")).to_have_text("from:outside")
+        outside.delete("from:outside")
+        expect(rows(widget)).to_have_count(0)
+    assert opened.errors == []
+    opened.close()
+
+
 def test_two_views_and_python_share_one_selection(notebook: Notebook) -> None:
     """A row chosen in one view is chosen in the other and observed in Python; a key set in Python is shown in both."""
     browser_in(notebook, 6)

@@ -284,6 +284,27 @@ def test_a_second_writer_is_noticed(kind: str, tmp_path: Path) -> None:
     ours.close()
 
 
+class Tokenless(MemoryEngine):
+    """Cannot tell whether something changed."""
+
+    def _change_token(self) -> None:
+        return None
+
+
+def test_an_engine_that_cannot_tell_is_listed_again() -> None:
+    """Where no token tells of a change, a poll lists again; what was found stays as long as it is the same."""
+    engine = Tokenless()
+    engine.save("a", b"1")
+    browser = listed(engine)
+    assert (ask(browser, "page")["live"], ask(browser, "page")["relists"]) == (True, True)
+    for total, revision in ((1, 1), (2, 2)):
+        assert ask(browser, "poll")["changed"] is False
+        assert browser.wait(timeout_seconds=10)
+        page = ask(browser, "page")
+        assert (page["total"], page["revision"]) == (total, revision)
+        engine.save("b", b"2")
+
+
 def await_unchanged(browser: KeyBrowser) -> None:
     """Wait until the poll says that nothing changed: a directory touched a moment ago counts as changed."""
     deadline = time.monotonic() + 30

@@ -38,7 +38,7 @@ class JsonTree {
     const [open, close] = kind === "object" ? "{}" : "[]";
     const inner = h("div.inner");
     const details = h("details", h("summary", label, h("span.short", `${open} ${short} ${close}`),
-      h("span.dim", ` ${plural(total, kind === "object" ? "member" : "item")}`), this.tools(path)), inner);
+      h("span.dim", ` ${plural(total, kind === "object" ? "member" : "item")}`)), this.tools(path), inner);
     const more = button(".more", () => details.more(), {});
     let here = 0;
     const add = (nodes) => {
@@ -76,7 +76,7 @@ class JsonTree {
 
   tools(path) {
     const ask = (more) => () => this.ask("copy", { path, ...more }).then((answer) => answer.text ?? answer.error);
-    return h("span.nodetools", { click: (e) => e.preventDefault() }, copier("copy", ask({}), TEXT.copyNode), copier("code", ask({ code: true }), TEXT.copyPath));
+    return h("span.nodetools", copier("copy", ask({}), TEXT.copyNode), copier("code", ask({ code: true }), TEXT.copyPath));
   }
 
   async openAll() {
@@ -139,7 +139,7 @@ function dataTable(table, ask) {
     return Array.isArray(cell) ? h(tag, { ...more, title: cell[1] }, h("bdi", cell[0])) : h(tag, more, h("bdi", cell));
   };
   const head = table.columns.map((name, i) => h(side("th", i), { scope: "col" }, name, h("span.dtype", table.kinds[i] || "")));
-  const number = index ? [] : [h("th")];
+  const number = index ? [] : [h("td")];
   const rows = table.rows.map((row, n) => h("tr", index ? "" : h("th.rownum", { scope: "row" }, String(first + n)), ...row.map(cellOf)));
   const turn = total > step ? h("div.turnrows", icon("‹", TEXT.previousRows, () => ask({ first: first - step }), { disabled: first <= 0 }),
     h("span.dim", TEXT.rowsOf(count(first + 1), count(first + table.rows.length), count(total))),

@@ -143,6 +143,7 @@ class View {
     this.summary.title = `${s.place}: ${s.summary}`;
     this.root.classList.toggle("pk-listing", Boolean(s.listing));
     this.liveChoice.hidden = !s.live;
+    this.liveChoice.options[1].disabled = s.relists;
   }
 
   drawWaiting(waiting) {
