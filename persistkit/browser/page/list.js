@@ -275,9 +275,11 @@ class List {
 
   drawMarks() {
     const { marked, readOnly } = this.view.state;
+    const told = [marked, this.found, readOnly].join();
+    if (told === this.told) return; // a button that was just pressed says so until the marks change
+    this.told = told;
     this.marks.hidden = !marked;
-    if (!marked) return this.marks.replaceChildren();
-    return this.marks.replaceChildren(h("span", { role: "status" }, TEXT.marked(count(marked))),
+    this.marks.replaceChildren(h("span", { role: "status" }, TEXT.marked(count(marked))),
       marked < this.found ? button("", () => this.mark({ all: true, on: true }), {}, TEXT.markFound(count(this.found))) : "",
       button("", () => this.mark({ on: false }), {}, TEXT.unmark), h("span.grow"),
       copier(TEXT.copyCode, () => this.view.request("code", {}).then((answer) => answer.text)),
