@@ -1,5 +1,7 @@
 """PostgreSQLEngine: values in one table of a PostgreSQL server."""
 
+# ruff: noqa: S608 - the only name put into a statement is the table's, a plain word
+
 from __future__ import annotations
 
 import os
@@ -110,34 +112,26 @@ class PostgreSQLEngine(SQLEngine):
                     connection.close()
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
-        statement = f'SELECT substring(value FROM %b FOR %b) FROM "{self.table}" WHERE key = %b'  # noqa: S608
+        statement = f'SELECT substring(value FROM %b FOR %b) FROM "{self.table}" WHERE key = %b'
         # PostgreSQL counts from 1, in 32 bits.
         part = (min(start, self.max_value_bytes) + 1, min(size, self.max_value_bytes))
-        found = self._read("read a part of {!r}", key, statement, (*part, key.encode()))
+        found = self._read(f"read a part of {key!r}", statement, (*part, key.encode()))
         return found[0][0] if found else None
 
     def _select_many(self, keys: list[bytes]) -> tuple[str, tuple[list[bytes]]]:
-        return f'SELECT key, value FROM "{self.table}" WHERE key = ANY(%b)', (keys,)  # noqa: S608
+        return f'SELECT key, value FROM "{self.table}" WHERE key = ANY(%b)', (keys,)
 
     def _delete_many(self, connection: Any, keys: list[bytes]) -> None:
         # A tenth of the time of one statement for each key; locked in their order, as _batch_save locks them.
-        chosen = f'SELECT key FROM "{self.table}" WHERE key = ANY(%b) ORDER BY key FOR UPDATE'  # noqa: S608
-        connection.execute(f'DELETE FROM "{self.table}" WHERE key = ANY(ARRAY({chosen}))', (keys,))  # noqa: S608
+        chosen = f'SELECT key FROM "{self.table}" WHERE key = ANY(%b) ORDER BY key FOR UPDATE'
+        connection.execute(f'DELETE FROM "{self.table}" WHERE key = ANY(ARRAY({chosen}))', (keys,))
 
     def _change_token(self) -> object | None:
         # Equal snapshots see the same rows. Any writing transaction of the server moves it; a standby's does not tell.
         statement = "SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_snapshot()::text END"
-        return self._read("look for changes", None, statement)[0][0] or None
+        return self._read("look for changes", statement)[0][0] or None
 
-    def _run_transaction(self, tried: str, subject: object, work: Callable[[Any], None]) -> None:
-        def run(connection: psycopg.Connection) -> None:
-            connection.execute("BEGIN")
-            work(connection)
-            connection.execute("COMMIT")
-
-        self._run(tried, subject, run)
-
-    def _run(self, tried: str, subject: object, work: Callable[[Any], T]) -> T:
+    def _run(self, tried: str, work: Callable[[Any], T]) -> T:
         """Run ``work`` on a connection, which is kept for others only if nothing went wrong."""
         if self._process != os.getpid():
             self._forget()
@@ -159,9 +153,9 @@ class PostgreSQLEngine(SQLEngine):
             places.put(connection)
             return answer
         except Empty:
-            failure = self._failure(tried.format(subject), TimeoutError(), is_late=True)
+            failure = self._failure(tried, TimeoutError(), is_late=True)
         except (psycopg.Error, OSError) as error:
-            failure = self._failure(tried.format(subject), error, connection is not None and connection.is_late)
+            failure = self._failure(tried, error, connection is not None and connection.is_late)
         raise failure  # outside of the except block, so that the driver's error is its cause only if it may be
 
     def _failure(self, tried: str, error: psycopg.Error | OSError, is_late: bool) -> StorageError:
@@ -205,7 +199,7 @@ class PostgreSQLEngine(SQLEngine):
                 self._check_version(None)
             # Two sessions that create one table at the same time fail on each other's catalogue rows.
             lock = f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"
-            for statement in ("BEGIN", lock, *self._making("BYTEA"), "COMMIT"):
+            for statement in (self.begin, lock, *self._making("BYTEA")):
                 connection.execute(statement)
         ((version,),) = connection.execute(self._select_version).fetchall()
         self._check_version(version)

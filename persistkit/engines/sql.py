@@ -1,5 +1,7 @@
 """SQLEngine: what SQLite and PostgreSQL share, one table of keys and values and the statements on it."""
 
+# ruff: noqa: S608 - the only name put into a statement is the table's, a plain word
+
 from __future__ import annotations
 
 import re
@@ -27,8 +29,7 @@ _STATEMENT_ROWS: Final = 5_000
 _STATEMENT_BYTES: Final = 32 * 1024 * 1024
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-# The last microsecond that pandas can show.
-_LATEST: Final = 2**63 // 1000 - 1
+_LATEST: Final = 2**63 // 1000 - 1  # the last microsecond that pandas can show
 
 
 class SQLEngine(Engine):
@@ -48,13 +49,17 @@ class SQLEngine(Engine):
     Attributes:
         table: the name of the table; ``<table>_version`` keeps the version of its schema.
         mark: the driver's placeholder for bytes and numbers.
+        begin: the statement that begins a transaction that writes.
         value_column: the value as bytes, however another program stored it.
+        size_column: its size, found without reading it.
         modified_column: the time as a number, or NULL.
     """
 
     batch_is_transaction = True
     mark: ClassVar[str]
+    begin: ClassVar[str] = "BEGIN"
     value_column: ClassVar[str] = "value"
+    size_column: ClassVar[str] = "length(value)"
     modified_column: ClassVar[str] = "modified"
 
     def __init__(self, table: str, *, create: bool, read_only: bool, timeout_seconds: float) -> None:
@@ -70,15 +75,15 @@ class SQLEngine(Engine):
         self._read_only = read_only
         self._timeout_seconds = timeout_seconds
         self._versions = f'"{table}_version"'
-        self._select_version = f"SELECT max(version) FROM {self._versions}"  # noqa: S608 - a plain word
-        mark = self.mark
-        self._upsert = (
-            f'INSERT INTO "{table}" (key, size, modified, value) VALUES ({mark}, {mark}, {mark}, {mark}) '  # noqa: S608 - a plain word
+        self._select_version = f"SELECT max(version) FROM {self._versions}"
+        mark, row = self.mark, f'"{table}" WHERE key = {self.mark}'
+        self._insert = f'INSERT INTO "{table}" (key, size, modified, value) VALUES ({mark}, {mark}, {mark}, {mark}) '
+        self._upsert = self._insert + (
             "ON CONFLICT (key) DO UPDATE SET size = excluded.size, modified = excluded.modified, value = excluded.value"
         )
-        self._delete_one = f'DELETE FROM "{table}" WHERE key = {mark}'  # noqa: S608
-        self._select_one = f'SELECT {self.value_column} FROM "{table}" WHERE key = {mark}'  # noqa: S608
-        self._look_for_one = f'SELECT 1 FROM "{table}" WHERE key = {mark}'  # noqa: S608
+        self._delete_one = f"DELETE FROM {row}"
+        self._select_one = f"SELECT {self.value_column} FROM {row}"
+        self._look_for_one = f"SELECT 1 FROM {row}"
 
     def _check_version(self, version: int | None) -> None:
         """Refuse a table that is not there, or that a later persistkit made."""
@@ -92,94 +97,91 @@ class SQLEngine(Engine):
             )
 
     def _making(self, bytes_type: str) -> list[str]:
-        """Return the statements that make the tables where they are missing."""
+        """Return the statements of a transaction that makes the tables where they are missing."""
         # The value comes last: SQLite reads a row from its start, and a listing stops before the value's pages.
         values = f"size BIGINT NOT NULL, modified BIGINT NOT NULL, value {bytes_type} NOT NULL"
-        missing = f"NOT EXISTS (SELECT * FROM {self._versions})"  # noqa: S608
         return [
             f'CREATE TABLE IF NOT EXISTS "{self.table}" (key {bytes_type} NOT NULL, {values}, PRIMARY KEY (key))',
             f"CREATE TABLE IF NOT EXISTS {self._versions} (version INTEGER NOT NULL, PRIMARY KEY (version))",
-            f"INSERT INTO {self._versions} SELECT {_SCHEMA_VERSION} WHERE {missing}",
+            f"INSERT INTO {self._versions} SELECT {_SCHEMA_VERSION} WHERE NOT EXISTS (SELECT * FROM {self._versions})",
+            "COMMIT",
         ]
 
     @abstractmethod
-    def _run(self, tried: str, subject: object, work: Callable[[Connection], T]) -> T:
-        """Return what ``work`` makes of a connection, for one statement; an error says ``tried.format(subject)``."""
-
-    @abstractmethod
-    def _run_transaction(self, tried: str, subject: object, work: Callable[[Connection], None]) -> None:
-        """Run ``work`` in one transaction."""
+    def _run(self, tried: str, work: Callable[[Connection], T]) -> T:
+        """Return what ``work`` makes of a connection; an error says what was ``tried``."""
 
     @abstractmethod
     def _select_many(self, keys: list[bytes]) -> tuple[str, Sequence[object]]:
         """Return the statement for the rows (key, value) of several keys, and its parameters."""
 
-    def _write(self, tried: str, subject: object, statement: str, parameters: Sequence[object]) -> bool:
-        """Execute a statement that writes; tell whether it changed a row."""
-        self._refuse_if_read_only(tried, subject)
-        return bool(self._run(tried, subject, lambda connection: connection.execute(statement, parameters).rowcount))
-
-    def _read(self, tried: str, subject: object, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        found: list[Any] = self._run(
-            tried, subject, lambda connection: connection.execute(statement, parameters).fetchall()
-        )
+    def _read(self, tried: str, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
+        found: list[Any] = self._run(tried, lambda connection: connection.execute(statement, parameters).fetchall())
         return found
 
-    def _refuse_if_read_only(self, tried: str, subject: object) -> None:
+    def _write(self, tried: str, statement: str, parameters: Sequence[object]) -> bool:
+        """Execute a statement that writes; tell whether it changed a row."""
+        self._refuse_if_read_only(tried)
+        return bool(self._run(tried, lambda connection: connection.execute(statement, parameters).rowcount))
+
+    def _refuse_if_read_only(self, tried: str) -> None:
         if self._read_only:
-            raise refusal(tried.format(subject), repr(self))
+            raise refusal(tried, repr(self))
 
     def _save(self, key: str, value: BytesLike) -> None:
-        self._write("save {!r}", key, self._upsert, _row(key, value))
+        self._write(f"save {key!r}", self._upsert, _row(key, value))
 
     def _load(self, key: str) -> bytes | None:
-        found = self._read("load {!r}", key, self._select_one, (key.encode(),))
+        found = self._read(f"load {key!r}", self._select_one, (key.encode(),))
         return found[0][0] if found else None
 
     def _delete(self, key: str) -> None:
-        self._write("delete {!r}", key, self._delete_one, (key.encode(),))
+        self._write(f"delete {key!r}", self._delete_one, (key.encode(),))
 
     def _exists(self, key: str) -> bool:
-        return bool(self._read("look for {!r}", key, self._look_for_one, (key.encode(),)))
+        return bool(self._read(f"look for {key!r}", self._look_for_one, (key.encode(),)))
 
     def _key_count(self) -> int:
-        ((count,),) = self._read("count the keys", None, f'SELECT count(*) FROM "{self.table}"')  # noqa: S608
+        ((count,),) = self._read("count the keys", f'SELECT count(*) FROM "{self.table}"')
         return int(count)
 
     def _add(self, key: str, value: BytesLike) -> bool:
-        statement = self._upsert.partition(" DO UPDATE ")[0] + " DO NOTHING"
-        return self._write("add {!r}", key, statement, _row(key, value))
+        return self._write(f"add {key!r}", self._insert + "ON CONFLICT (key) DO NOTHING", _row(key, value))
 
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
         mark = self.mark
         statement = (
-            f'UPDATE "{self.table}" SET size = {mark}, modified = {mark}, value = {mark} '  # noqa: S608
-            f"WHERE key = {mark} AND value = {mark}"
+            f'UPDATE "{self.table}" SET size = {mark}, modified = {mark}, value = {mark} '
+            f"WHERE key = {mark} AND {self.value_column} = {mark}"
         )
-        parameters = (*_row(key, value)[1:], key.encode(), bytes(expected))
-        return self._write("replace {!r}", key, statement, parameters)
+        return self._write(f"replace {key!r}", statement, (*_row(key, value)[1:], key.encode(), bytes(expected)))
 
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
-        def statements(connection: Connection) -> None:
+        def save(connection: Connection) -> None:
             # In one order: batches that cross would lock each other out.
             for chunk in chunked(dict(sorted(items.items())), _STATEMENT_ROWS, _STATEMENT_BYTES):
                 connection.cursor().executemany(self._upsert, [_row(key, value) for key, value in chunk.items()])
 
-        self._transact("save a batch of {:,} keys", list(items), statements)
+        self._transact(f"save a batch of {len(items):,} keys", list(items), save)
 
     def _batch_delete(self, keys: list[str]) -> None:
-        def statements(connection: Connection) -> None:
+        def delete(connection: Connection) -> None:
             self._delete_many(connection, [key.encode() for key in sorted(keys)])
 
-        self._transact("delete a batch of {:,} keys", keys, statements)
+        self._transact(f"delete a batch of {len(keys):,} keys", keys, delete)
 
     def _delete_many(self, connection: Connection, keys: list[bytes]) -> None:
         connection.cursor().executemany(self._delete_one, [(key,) for key in keys])
 
-    def _transact(self, tried: str, keys: list[str], statements: Callable[[Connection], None]) -> None:
-        self._refuse_if_read_only(tried, len(keys))
+    def _transact(self, tried: str, keys: list[str], work: Callable[[Connection], None]) -> None:
+        def run(connection: Connection) -> None:
+            connection.execute(self.begin)
+            work(connection)
+            connection.execute("COMMIT")
+
+        self._refuse_if_read_only(tried)
         try:
-            self._run_transaction(tried, len(keys), statements)
+            self._run(tried, run)
         except StorageError as error:
             raise BatchError(f"{error}; nothing of the batch was carried out", dict.fromkeys(keys, error)) from error
 
@@ -189,14 +191,14 @@ class SQLEngine(Engine):
         asked = iter(dict.fromkeys(ordered))
         try:
             while chunk := list(islice(asked, _STATEMENT_ROWS)):
-                loaded.update(self._read("load a batch of {:,} keys", len(keys), *self._select_many(chunk)))
+                loaded.update(self._read(f"load a batch of {len(keys):,} keys", *self._select_many(chunk)))
         except StorageError as error:
             raise BatchError(str(error), dict.fromkeys(keys, error)) from error
         return [loaded.get(key) for key in ordered]
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
-        # The length of the value, which no database reads it for, because other programs may write another size.
-        for page in self._pages(f"key, length(value), {self.modified_column}", prefix):
+        # The size is asked of the value, because other programs may write another one into the column.
+        for page in self._pages(f"key, {self.size_column}, {self.modified_column}", prefix):
             for raw, size, modified in page:
                 key = key_of(raw)
                 if key is not None or not prefix:
@@ -216,10 +218,10 @@ class SQLEngine(Engine):
             end, parameters = f"AND key < {self.mark}", (last[:-1] + bytes([last[-1] + 1]),)
         while True:
             statement = (
-                f'SELECT {columns} FROM "{self.table}" WHERE key {compare} {self.mark} {end} '  # noqa: S608
+                f'SELECT {columns} FROM "{self.table}" WHERE key {compare} {self.mark} {end} '
                 f"ORDER BY key LIMIT {_PAGE_ROWS}"
             )
-            page = self._read("list keys starting with {!r}", prefix, statement, (last, *parameters))
+            page = self._read(f"list keys starting with {prefix!r}", statement, (last, *parameters))
             yield page
             if len(page) < _PAGE_ROWS:
                 return

@@ -145,28 +145,13 @@ def test_rows_of_other_programs_stand_in_nobodys_way(database: Database) -> None
     """A key that is no key is listed with key None and counted; an odd size or time is not believed."""
     with database.open() as engine:
         engine.save("good", b"value")
-        rows: list[tuple[str, object, object]] = [
-            ("ff", 1, 1),
-            ("610062", 1, 1),
-            ("61" * 1025, 1, 1),
-            ("6f6464", -5, -5),
-            ("78", 2**62, 2**62),
-        ]
-        if database.address.startswith("sqlite"):
-            rows.append(("79", "'many'", "CAST(x'ff' AS TEXT)"))
-            database.execute("INSERT INTO persistkit VALUES ('text', 1, 1, 'text')")
-        for raw, size, modified in rows:
+        for raw, size, modified in (("ff", 1, 1), ("610062", 1, 1), ("61" * 1025, 1, 1), ("6f6464", -5, 2**62)):
             values = f"{database.blob.format(raw)}, {size}, {modified}, {database.blob.format('6162')}"
             database.execute(f"INSERT INTO {database.table} VALUES ({values})")  # noqa: S608
-        known = ["good", "odd", "x", "y"][: len(rows) - 2]
-        assert engine.list_keys() == known
-        assert engine.batch_load(known) == [b"value", *[b"ab"] * (len(known) - 1)]
-        listed = list(engine.entries())
-        assert engine.key_count() == len(listed) == len(known) + 3 + (len(rows) == 6)
-        assert sorted(entry.key for entry in listed if entry.key is not None) == known
-        assert {entry.size for entry in listed if entry.key in known[1:]} == {2}
-        assert {entry.modified for entry in listed if entry.key in known[1:]} == {None}
-        assert [entry.key for entry in engine.entries("od")] == ["odd"]
+        assert engine.list_keys() == ["good", "odd"]
+        assert engine.batch_load(["good", "odd"]) == [b"value", b"ab"]
+        assert engine.key_count() == len(list(engine.entries())) == 5
+        assert [entry[:3] for entry in engine.entries("o")] == [("odd", 2, None)]
         assert list(engine.entries("a")) == []
 
 

@@ -232,6 +232,20 @@ def test_an_address_of_another_kind_is_refused(address: str) -> None:
         SQLiteEngine(address)
 
 
+@pytest.mark.parametrize(("value", "read"), [("'é'", "é".encode()), ("12", b"12"), ("x'00'", b"\0")])
+def test_values_that_other_programs_stored_are_read_and_replaced(path: Path, value: str, read: bytes) -> None:
+    """Text and numbers are their bytes, in every operation; a key that is text is listed with key None."""
+    with opened(path) as engine, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        engine.exists("key")
+        for key in ("x'6b6579'", "'text'"):
+            other.execute(f"INSERT INTO persistkit VALUES ({key}, 'many', CAST(x'ff' AS TEXT), {value})")  # noqa: S608
+        assert engine.load("key") == engine.read_range("key", 0, 9) == read
+        assert engine.read_range("key", 1, 9) == read[1:]
+        assert [entry[:3] for entry in engine.entries()] == [("key", len(read), None), (None, len(read), None)]
+        assert engine.replace("key", b"new", read)
+        assert engine.load("key") == b"new"
+
+
 def test_a_change_token_sees_other_writers_of_the_file(path: Path) -> None:
     """What another connection commits moves the token; what it rolls back does not."""
     with opened(path) as engine:

@@ -1,5 +1,7 @@
 """SQLiteEngine: values in one table of a SQLite file."""
 
+# ruff: noqa: S608 - the only name put into a statement is the table's, a plain word
+
 from __future__ import annotations
 
 import os
@@ -15,18 +17,12 @@ from weakref import WeakSet
 
 from persistkit.engine import Entry
 from persistkit.engines.sql import SQLEngine, moment
-from persistkit.engines.sqlite.read_only import BUSY, ReadOnlyDatabase, connect, pauses
+from persistkit.engines.sqlite_read_only import BUSY, ReadOnlyDatabase, connect, pauses
 from persistkit.errors import StorageError
 
 __all__ = ["SQLiteEngine"]
 
 T = TypeVar("T")
-
-_ADVICE: Final = {
-    sqlite3.SQLITE_NOTADB: "; name another",
-    sqlite3.SQLITE_READONLY: "; to read it, open it with read_only=True",
-    sqlite3.SQLITE_CANTOPEN: "; file and folder must be writable, or open it with read_only=True",
-}
 
 
 class SQLiteEngine(SQLEngine):
@@ -61,8 +57,10 @@ class SQLiteEngine(SQLEngine):
     """
 
     mark = "?"
-    # Other programs may write text.
+    begin = "BEGIN IMMEDIATE"
+    # Other programs may write text, whose length SQLite counts in characters.
     value_column = "CAST(value AS BLOB)"
+    size_column = "iif(typeof(value) = 'blob', length(value), length(CAST(value AS BLOB)))"
     modified_column = "iif(typeof(modified) = 'integer', modified, NULL)"
     concurrency = 1
     max_value_bytes = 1_000_000_000 - 8_192
@@ -77,7 +75,12 @@ class SQLiteEngine(SQLEngine):
         timeout_seconds: float = 30.0,
     ) -> None:
         super().__init__(table, create=create, read_only=read_only, timeout_seconds=timeout_seconds)
-        self._path = _path_of(address)
+        scheme, _, path = address.partition(":///")
+        if scheme != "sqlite" or path in {"", ":memory:"}:
+            raise ValueError("a SQLite address names a file, sqlite:///state.db; for values in memory open memory:")
+        if "?" in path:
+            raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
+        self._path = Path(path).expanduser().absolute()
         self._forget()
         self._see_file()
 
@@ -92,8 +95,7 @@ class SQLiteEngine(SQLEngine):
         return f"SQLiteEngine({f'sqlite:///{self._path}'!r})"
 
     def __getstate__(self) -> dict[str, object]:
-        own = {"_reader", "_lock", "_connection", "_connection_mark"}
-        return {name: value for name, value in self.__dict__.items() if name not in own}
+        return {**self.__dict__, "_reader": None, "_lock": None, "_connection": None, "_connection_mark": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         # Nothing is looked for here: an error while a worker unpickles leaves a pool waiting for ever.
@@ -114,28 +116,31 @@ class SQLiteEngine(SQLEngine):
         yield from super()._entries(prefix)
         if not prefix:
             # A key that is text or a number, of another program: below all bytes.
-            statement = f"SELECT length(value), {self.modified_column} FROM \"{self.table}\" WHERE key < x''"  # noqa: S608
-            for size, modified in self._read("list keys that are not bytes", None, statement):
+            statement = f"SELECT {self.size_column}, {self.modified_column} FROM \"{self.table}\" WHERE key < x''"
+            for size, modified in self._read("list keys that are not bytes", statement):
                 yield Entry(None, size, moment(modified))
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
+        number = f"iif(typeof(value) IN ('blob', 'text'), NULL, {self.value_column})"
+        statement = f'SELECT rowid, {number} FROM "{self.table}" WHERE key = ?'
+
         def read(connection: sqlite3.Connection) -> bytes | None:
             connection.execute("BEGIN")  # or else the row could be another key's by the time it is opened
-            statement = f'SELECT rowid FROM "{self.table}" WHERE key = ?'  # noqa: S608
-            found = connection.execute(statement, (key.encode(),)).fetchone()
-            part = None
-            if found is not None:
-                with connection.blobopen(self.table, "value", found[0], readonly=True) as blob:
+            row, part = connection.execute(statement, (key.encode(),)).fetchone() or (None, None)
+            if part is not None:
+                part = part[start : start + size]
+            elif row is not None:
+                with connection.blobopen(self.table, "value", row, readonly=True) as blob:
                     blob.seek(min(start, len(blob)))
                     part = blob.read(min(size, len(blob)))
             connection.execute("COMMIT")
             return part
 
-        return self._run("read a part of {!r}", key, read)
+        return self._run(f"read a part of {key!r}", read)
 
     def _select_many(self, keys: list[bytes]) -> tuple[str, list[bytes]]:
         marks = ", ".join("?" * len(keys))
-        return f'SELECT key, {self.value_column} FROM "{self.table}" WHERE key IN ({marks})', keys  # noqa: S608
+        return f'SELECT key, {self.value_column} FROM "{self.table}" WHERE key IN ({marks})', keys
 
     def _change_token(self) -> object:
         def look(connection: sqlite3.Connection) -> object:
@@ -143,17 +148,9 @@ class SQLiteEngine(SQLEngine):
             statement = "SELECT data_version, total_changes() FROM pragma_data_version"
             return self._connection_mark, *connection.execute(statement).fetchone()
 
-        return self._reader.change_token() if self._read_only else self._run("look for changes", None, look)
+        return self._reader.change_token() if self._read_only else self._run("look for changes", look)
 
-    def _run_transaction(self, tried: str, subject: object, work: Callable[[sqlite3.Connection], None]) -> None:
-        def run(connection: sqlite3.Connection) -> None:
-            connection.execute("BEGIN IMMEDIATE")
-            work(connection)
-            connection.execute("COMMIT")
-
-        self._run(tried, subject, run)
-
-    def _run(self, tried: str, subject: object, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _run(self, tried: str, work: Callable[[sqlite3.Connection], T]) -> T:
         waits = deadline = None
         while True:
             try:
@@ -170,17 +167,23 @@ class SQLiteEngine(SQLEngine):
                         raise
             except (sqlite3.Error, StorageError) as error:
                 code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-                reason, number = f"{error}{_ADVICE.get(code, '')}", getattr(error, "errno", None)
-                if code in BUSY:
-                    # SQLite's own waiting would not end by Ctrl-C, and would keep other threads from reading.
-                    now = time.monotonic()
-                    if waits is None or deadline is None:
-                        waits, deadline = pauses(), now + self._timeout_seconds
-                    if now < deadline:
-                        time.sleep(next(waits))
-                        continue
-                    reason, number = f"another process kept it locked for {self._timeout_seconds:g} s", ETIMEDOUT
-                raise StorageError(f"{tried.format(subject)} in {self!r}: {reason}", errno=number) from error
+                now = time.monotonic()
+                if waits is None or deadline is None:
+                    waits, deadline = pauses(), now + self._timeout_seconds
+                if code not in BUSY or now > deadline:
+                    raise self._failure(tried, error, code) from error
+            # SQLite's own waiting would not end by Ctrl-C, and would keep other threads from reading.
+            time.sleep(next(waits))
+
+    def _failure(self, tried: str, error: sqlite3.Error | StorageError, code: int) -> StorageError:
+        reason, number = str(error), getattr(error, "errno", None)
+        if code in BUSY:
+            reason, number = f"another process kept it locked for {self._timeout_seconds:g} s", ETIMEDOUT
+        elif code == sqlite3.SQLITE_NOTADB:
+            reason += "; name another"
+        elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            reason += "; to write, file and folder must be writable; to read, open it with read_only=True"
+        return StorageError(f"{tried} in {self!r}: {reason}", errno=number)
 
     def _connect(self) -> sqlite3.Connection:
         self._see_file()
@@ -195,7 +198,7 @@ class SQLiteEngine(SQLEngine):
                 raise StorageError("SQLite keeps no write-ahead log here; put the file on a local disk")
             connection.execute("PRAGMA synchronous=FULL")
             if version is None:
-                for statement in ("BEGIN IMMEDIATE", *self._making("BLOB"), "COMMIT"):
+                for statement in (self.begin, *self._making("BLOB")):
                     connection.execute(statement)
         except BaseException:
             connection.close()
@@ -252,12 +255,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
-
-
-def _path_of(address: str) -> Path:
-    scheme, _, path = address.partition(":///")
-    if scheme != "sqlite" or path in {"", ":memory:"}:
-        raise ValueError("a SQLite address names a file, sqlite:///state.db; for values in memory open memory:")
-    if "?" in path:
-        raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
-    return Path(path).expanduser().absolute()
