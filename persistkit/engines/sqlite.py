@@ -165,7 +165,7 @@ class SQLiteEngine(SQLEngine):
                         if connection.in_transaction:
                             self._disconnect()  # which rolls back
                         raise
-            except (sqlite3.Error, StorageError) as error:
+            except (sqlite3.Error, OSError) as error:
                 code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
                 now = time.monotonic()
                 if waits is None or deadline is None:
@@ -175,13 +175,13 @@ class SQLiteEngine(SQLEngine):
             # SQLite's own waiting would not end by Ctrl-C, and would keep other threads from reading.
             time.sleep(next(waits))
 
-    def _failure(self, tried: str, error: sqlite3.Error | StorageError, code: int) -> StorageError:
+    def _failure(self, tried: str, error: sqlite3.Error | OSError, code: int) -> StorageError:
         reason, number = str(error), getattr(error, "errno", None)
         if code in BUSY:
             reason, number = f"another process kept it locked for {self._timeout_seconds:g} s", ETIMEDOUT
         elif code == sqlite3.SQLITE_NOTADB:
             reason += "; name another"
-        elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and not self._read_only:
             reason += "; to write, file and folder must be writable; to read, open it with read_only=True"
         return StorageError(f"{tried} in {self!r}: {reason}", errno=number)
 
@@ -212,12 +212,17 @@ class SQLiteEngine(SQLEngine):
             connection.close()
 
     def _see_file(self) -> None:
-        if not self._create and not self._path.exists():
-            raise StorageError(f"open {self!r}: there is no such file; pass create=True to make it", errno=ENOENT)
-        if self._path.is_dir():
-            raise StorageError(f"open {self!r}: this is a directory; name a file in it, or open the path as it is")
-        if not self._path.parent.is_dir():
-            raise StorageError(f"open {self!r}: there is no directory {str(self._path.parent)!r}; make it first")
+        try:
+            if self._path.is_dir():
+                raise StorageError(f"open {self!r}: this is a directory; name a file in it, or open the path as it is")
+            if not self._create and not self._path.exists():
+                raise StorageError(f"open {self!r}: there is no such file; pass create=True to make it", errno=ENOENT)
+            if not self._path.parent.is_dir():
+                raise StorageError(f"open {self!r}: there is no directory {str(self._path.parent)!r}; make it first")
+        except StorageError:
+            raise
+        except OSError as error:
+            raise self._failure("look for the file", error, 0) from error
 
     def _see_table(self) -> None:
         """Look for the table, once, without changing a file that has none."""

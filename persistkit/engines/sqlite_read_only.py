@@ -61,9 +61,11 @@ class ReadOnlyDatabase:
     * in rollback mode: with ``mode=ro`` and its locks.
 
     What is read without locks counts only if nothing was changed meanwhile, and is read again otherwise. A connection
-    that could hold up the end of a writer is closed after each read. Safe for threads, and after a fork. One moment
-    cannot be excluded: when the last writer closes between the look at its files and the opening, SQLite may make an
-    empty ``-wal``.
+    that could hold up the end of a writer is closed after each read. Safe for threads, and after a fork.
+
+    Two changes cannot be excluded: when the last writer closes between the look at its files and the opening, SQLite
+    may make an empty ``-wal``; and beside a writer of the same process it uses that writer's ``-shm``, and notes a
+    reader there while the read lasts.
 
     Args:
         path: of the file. The programs that write it may come and go.
@@ -151,8 +153,6 @@ class ReadOnlyDatabase:
             return self._kept[1]
         self._close()
         opened = _open(state)
-        if opened.is_kept and state.is_young():
-            return opened._replace(is_kept=False)
         if opened.is_kept:
             self._kept = state, opened
         return opened
@@ -183,9 +183,9 @@ def _open(state: _State) -> _Opened:
         connection = connect(state.path, "mode=ro&vfs=unix-none")
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         return _Opened(connection, is_locking=False, is_kept=False)
-    if _is_in_wal_mode(state.path):
-        return _Opened(connect(state.path, "immutable=1"), is_locking=False, is_kept=True)
-    return _Opened(connect(state.path, "mode=ro"), is_locking=True, is_kept=True)
+    is_closed = _is_in_wal_mode(state.path)
+    connection = connect(state.path, "immutable=1" if is_closed else "mode=ro")
+    return _Opened(connection, is_locking=not is_closed, is_kept=not state.is_young())
 
 
 def _is_in_wal_mode(path: str) -> bool:

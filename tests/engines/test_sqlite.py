@@ -168,8 +168,9 @@ def test_a_file_that_is_not_there_is_not_made_by_accident(path: Path) -> None:
         SQLiteEngine(f"sqlite:///{path}")
     with pytest.raises(StorageError, match="no directory"):
         opened(path.parent / "missing" / "state.db")
-    with pytest.raises(StorageError, match="directory"):
-        opened(path.parent)
+    for place, reason in ((path.parent, "directory"), (path.parent / ("x" * 300), "too long")):
+        with pytest.raises(StorageError, match=reason):
+            opened(place)
     opened(path).save("key", b"value")
     with SQLiteEngine(f"sqlite:///{path}") as engine:
         assert engine.load("key") == b"value"
@@ -201,12 +202,18 @@ def test_a_folder_that_cannot_be_written_is_an_error_at_once(path: Path) -> None
     for folder in [path.parent, *path.parents[1:4]]:
         folder.chmod(0o755)
 
+    closed = path.parent / "closed"
+    closed.mkdir(mode=0o700)
+
     def work() -> None:
         become_nobody()
         began = time.monotonic()
         with pytest.raises(StorageError, match="read_only=True"):
             engine.save("key", b"new")
         assert time.monotonic() - began < 5
+        for read_only in (True, False):
+            with pytest.raises(StorageError, match="Permission denied"):
+                SQLiteEngine(f"sqlite:///{closed}/state.db", read_only=read_only)
 
     in_child(work)
     assert engine.load("key") == b"old"

@@ -117,6 +117,7 @@ def read_everything(path: Path) -> dict[str, Any]:
             "entries": [(entry.key, entry.size) for entry in engine.entries("n")],
             "exists": [engine.exists("new"), engine.exists("missing")],
             "key_count": engine.key_count(),
+            "read_range": engine.read_range("new", 1, 9),
         }
     assert time.monotonic() - began < 5
     return found
@@ -149,6 +150,7 @@ def test_reading_changes_no_byte(path: Path, state: str, user: str) -> None:
         "entries": [("new", 3)],
         "exists": [True, False],
         "key_count": 2,
+        "read_range": b"wo",
     }
 
 
