@@ -49,6 +49,8 @@ ADDRESSES: Final = [
     f"postgresql://127.0.0.1:1/db?password={SECRET}&connect_timeout=1",
     f"postgresql://127.0.0.1:1/db?sslpassword={SECRET}&nonsense={SECRET}",
     f"postgresql://me:{SECRET}@127.0.0.1:port/db",
+    f"postgresql://me:{quote(ODD_SECRET, safe='')}@127.0.0.1:1/db",
+    f"postgresql://me:s@{SECRET}@127.0.0.1/db",
     f"mysql://me:{SECRET}@host/db",
     f"https://me:{SECRET}@host/path",
     f"sqlite:///no such folder/x.db?password={SECRET}",
