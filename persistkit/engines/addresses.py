@@ -71,7 +71,8 @@ def bucket_url(address: str) -> SplitResult:
         url = urlsplit(address)
     except ValueError:
         url = None
-    if url is None or not url.netloc or set("@:") & set(url.netloc) or url.query or url.fragment:
+    known = url is not None and url.scheme in ("s3", "gs", "az")
+    if url is None or not known or not url.netloc or set("@:") & set(url.netloc) or url.query or url.fragment:
         raise ValueError(
             "an address is s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, without ? and #; "
             "credentials do not belong there: write access_key_id=... and secret_access_key=..., or set the "

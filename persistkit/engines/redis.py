@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, chunked
+from persistkit.arguments import BytesLike, check_timeout, chunked, key_of
 from persistkit.batches import attempt_chunks, paged
 from persistkit.engine import Engine, Entry
 from persistkit.engines.addresses import cause_without, hidden, server_url
@@ -80,8 +80,9 @@ class RedisEngine(Engine):
     ) -> None:
         check_timeout(timeout_seconds)
         self.namespace = namespace
-        self._address, in_address = _without_password(address)
-        self._password = password or in_address
+        self._address, self._secrets = _without_passwords(address)
+        if password:
+            self._secrets["password"] = password
         self._timeout_seconds = timeout_seconds
         self._namespace = namespace.encode()
         # Last in, first out: the connection used last is the one most likely alive.
@@ -91,7 +92,8 @@ class RedisEngine(Engine):
         try:
             self._make_connection()  # looks at the options, and connects nowhere
         except (TypeError, ValueError, RedisError) as error:
-            refused = hidden(str(error), [self._password, *(value for _, value in parse_qsl(urlsplit(address).query))])
+            given = parse_qsl(urlsplit(address).query)
+            refused = hidden(str(error), [*self._secrets.values(), *(value for _, value in given)])
         if refused:
             raise ValueError(f"open {self!r}: an option after the ? is not one of redis-py's: {refused}")
 
@@ -101,9 +103,7 @@ class RedisEngine(Engine):
 
     def __reduce__(self) -> tuple[object, ...]:
         again = partial(type(self), namespace=self.namespace, timeout_seconds=self._timeout_seconds)
-        url = urlsplit(self._address)
-        options = [(name, value) for name, value in parse_qsl(url.query) if "password" not in name]
-        return again, (urlunsplit(url._replace(query=urlencode(options))),)
+        return again, (self._address,)
 
     def _save(self, key: str, value: BytesLike) -> None:
         self._command(f"save {key!r}", b"SET", self._name(key), bytes(value))
@@ -213,14 +213,7 @@ class RedisEngine(Engine):
         return self._namespace + key.encode()
 
     def _key(self, name: bytes) -> str | None:
-        """Return the key of a name on the server; None if another program wrote what cannot be a key."""
-        data = name[len(self._namespace) :]
-        if len(data) > MAX_KEY_BYTES or b"\0" in data:
-            return None
-        try:
-            return data.decode()
-        except UnicodeDecodeError:
-            return None
+        return key_of(name[len(self._namespace) :])
 
     def _scan(self, prefix: str) -> Iterator[list[bytes]]:
         """Give the names page by page, each once: a scan repeats names while the server's table grows or shrinks."""
@@ -296,18 +289,20 @@ class RedisEngine(Engine):
         scheme, rest = self._address.split("://", 1)
         options: dict[str, Any] = {"protocol": 2, **parse_url(f"{_SCHEMES[scheme]}://{rest}")}  # type: ignore[no-untyped-call]
         options.pop("max_connections", None)  # an option of redis-py's pools
-        if password := self._password or os.environ.get("REDISCLI_AUTH"):
-            options["password"] = password
+        options |= {"password": os.environ.get("REDISCLI_AUTH")} | self._secrets
         return limited(options.pop("connection_class", Connection))(**options)
 
     def _failure(self, tried: str, error: Exception) -> StorageError:
-        secrets = [self._password, os.environ.get("REDISCLI_AUTH"), *_option_passwords(self._address)]
-        if isinstance(error, (RedisTimeoutError, TimeoutError)):
+        secrets = [*self._secrets.values(), os.environ.get("REDISCLI_AUTH")]
+        reason, number = hidden(str(error).rstrip("."), secrets), None
+        if isinstance(error, AuthenticationError):
+            reason += "; pass password=..., or set REDISCLI_AUTH (a password does not travel to workers)"
+        elif isinstance(error, (RedisTimeoutError, TimeoutError)):
             reason = f"no answer within {self._timeout_seconds:g} s; look whether the server is up and reachable"
-            number: int | None = ETIMEDOUT
-        else:
-            reason = hidden(str(error).rstrip("."), secrets) + _advice(error)
-            number = EHOSTUNREACH if _is_unreachable(error) else None
+            number = ETIMEDOUT
+        elif isinstance(error, (RedisConnectionError, OSError)):
+            reason += "; look whether the server is up and reachable, and the address is right"
+            number = EHOSTUNREACH
         failure = StorageError(f"{tried} in {self!r}: {reason}", errno=number)
         failure.__cause__ = cause_without(error, secrets)
         return failure
@@ -320,34 +315,19 @@ def _checked(answers: list[Any]) -> list[Any]:
     return answers
 
 
-def _is_unreachable(error: Exception) -> bool:
-    return isinstance(error, (RedisConnectionError, OSError)) and not isinstance(error, AuthenticationError)
-
-
-def _advice(error: Exception) -> str:
-    """Return the next step for what a server most often refuses."""
-    if isinstance(error, AuthenticationError):
-        return "; pass password=..., or set REDISCLI_AUTH (a password does not travel to workers)"
-    if _is_unreachable(error):
-        return "; look whether the server is up and reachable, and the address is right"
-    return ""
-
-
-def _option_passwords(address: str) -> list[str]:
-    return [value for name, value in parse_qsl(urlsplit(address).query) if "password" in name]
-
-
-def _without_password(address: str) -> tuple[str, str | None]:
-    """Return the address without its password, and the password."""
+def _without_passwords(address: str) -> tuple[str, dict[str, str]]:
+    """Return the address without its passwords, and these as options of a connection."""
     url = server_url(address)
     if url.scheme not in _SCHEMES or not url.hostname or not re.fullmatch(r"(/[0-9]*)?", url.path):
         raise ValueError(
             "an address is redis://host:6379/0, with valkey://, and with TLS rediss:// or valkeys:// alike, 0 being "
             f"the database: this one, of the scheme {url.scheme!r}, has no host after //, or no number after /"
         )
-    queries = dict(parse_qsl(url.query))
-    password = unquote(url.password) if url.password else queries.pop("password", None)
+    options = dict(parse_qsl(url.query))
+    secrets = {name: options.pop(name) for name in list(options) if "password" in name}
+    if url.password:
+        secrets["password"] = unquote(url.password)
     credentials, at, host = url.netloc.rpartition("@")
     user = credentials.partition(":")[0]
     netloc = f"{user}{at}{host}" if user else host
-    return urlunsplit(url._replace(netloc=netloc, query=urlencode(queries), fragment="")), password
+    return urlunsplit(url._replace(netloc=netloc, query=urlencode(options), fragment="")), secrets

@@ -16,11 +16,9 @@ from persistkit.errors import BatchError, KeyCollisionError, StorageError
 from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
 
 try:
-    from persistkit.engines.objects.bucket import PART_BYTES, Bucket
+    from persistkit.engines.objects.bucket import PART_BYTES, Bucket, ObjectReader, run_together
     from persistkit.engines.objects.names import NamedKey, key_in, object_name, object_place, read_names
     from persistkit.engines.objects.options import place_of
-    from persistkit.engines.objects.reader import ObjectReader
-    from persistkit.engines.objects.threads import CallThreads
 except ImportError as error:
     raise ImportError('object stores need one more package: pip install "persistkit[s3]"') from error
 
@@ -52,7 +50,7 @@ class ObjectEngine(Engine):
     * Listing asks for every object under the prefix, whatever the key's prefix, and holds their names in memory.
 
     S3 is tested against SeaweedFS; ``gs://`` and ``az://`` share the code and are unverified. A forked child cannot
-    use it: start processes with ``spawn``. Requests wait in threads of the engine, at most 32.
+    use it: start processes with ``spawn``. Each request waits in a thread, and a batch in at most 32.
 
     Args:
         address: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix``; or a store of obstore.
@@ -82,8 +80,7 @@ class ObjectEngine(Engine):
         self._address = address
         self._timeout_seconds = timeout_seconds
         self._place = place_of(address, timeout_seconds, options)
-        self._call_threads = CallThreads(_THREADS)
-        self._bucket = Bucket(self._place, timeout_seconds, self._call_threads)
+        self._bucket = Bucket(self._place, timeout_seconds)
 
     def __repr__(self) -> str:
         return f"ObjectEngine({self._place.shown!r})"
@@ -196,7 +193,7 @@ class ObjectEngine(Engine):
             return None
 
         def read(start: int, size: int) -> bytes:
-            return self._bucket.get_range(f"read {key!r}", name, start, size, meta["e_tag"]) or b""
+            return self._bucket.get_range_of_version(f"read {key!r}", name, start, size, meta["e_tag"])
 
         return io.BufferedReader(ObjectReader(read, meta["size"]), _READER_BYTES)
 
@@ -257,4 +254,4 @@ class ObjectEngine(Engine):
         return objects, read_names(names, owners)
 
     def _attempt_each(self, operation: str, keys: list[str], work: Any) -> None:
-        attempt_each(operation, keys, work, lambda attempt: self._call_threads.run_together(attempt, len(keys)))
+        attempt_each(operation, keys, work, lambda attempt: run_together(attempt, min(len(keys), _THREADS)))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable, Iterable
+import threading
+from _thread import start_new_thread
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from datetime import datetime
 from errno import EHOSTUNREACH, ETIMEDOUT
 from functools import partial
@@ -15,20 +19,22 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from persistkit.batches import UNANSWERED
 from persistkit.engines.addresses import cause_without, hidden
 from persistkit.engines.objects.options import Place, is_panic
-from persistkit.engines.objects.threads import CallThreads
 from persistkit.errors import StorageError
 
-__all__ = ["PART_BYTES", "Bucket"]
+__all__ = ["PART_BYTES", "Bucket", "ObjectReader", "run_together"]
 
 PART_BYTES: Final = 8 * 1024 * 1024
 
 _PAGE: Final = 1_000
+_GRACE_SECONDS: Final = 1.0
 _PARTS_AT_ONCE: Final = 3
 _SMALL_BYTES: Final = 1024 * 1024
 _SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
 _UNREACHABLE: Final = "error sending request"
 # As servers say it, and as stores in memory do.
 _OUT_OF_RANGE: Final = ("416 Range Not Satisfiable", "Wanted range starting at")
+
+_here: Final = threading.local()
 
 # obstore's runtime is one for the process, and its threads do not follow a fork.
 _runtime_process: int | None = None
@@ -43,14 +49,12 @@ class Bucket:
     Args:
         place: where, with the store of obstore and what is secret about it.
         timeout_seconds: for one request, new tries included; large values get a second more a MiB.
-        threads: those that wait for the answers.
     """
 
-    def __init__(self, place: Place, timeout_seconds: float, threads: CallThreads) -> None:
+    def __init__(self, place: Place, timeout_seconds: float) -> None:
         self._place = place
         self._store = place.store
         self._timeout_seconds = timeout_seconds
-        self._call_threads = threads
         self._is_seen = False
 
     def get(self, tried: str, name: str) -> bytes | None:
@@ -65,9 +69,8 @@ class Bucket:
             result = obstore.get(self._store, name)
             return result, bytes(result.bytes()) if result.meta["size"] <= _SMALL_BYTES else None
 
-        answer = self._ask(tried, begin)
-        if isinstance(answer, FileNotFoundError):
-            self._see(tried, answer)
+        answer = self._find(tried, begin)
+        if answer is None:
             return None
         result, content = answer
         if content is None:
@@ -76,88 +79,85 @@ class Bucket:
 
     def head(self, tried: str, name: str) -> Any | None:
         """Return the object's size, time and tag. Any: a typed dictionary of obstore's stubs only."""
-        answer = self._ask(tried, partial(obstore.head, self._store, name))
-        if isinstance(answer, FileNotFoundError):
-            self._see(tried, answer)
-            return None
-        return answer
+        return self._find(tried, partial(obstore.head, self._store, name))
 
-    def get_range(self, tried: str, name: str, start: int, size: int, e_tag: str | None = None) -> Any:
-        """Return a part of the object, empty beyond its end; with a tag, of this version of it only."""
+    def get_range(self, tried: str, name: str, start: int, size: int) -> bytes | None:
+        """Return a part of the object, empty beyond its end."""
         options: Any = {"range": (start, start + size)}
-        if e_tag:
-            options["if_match"] = e_tag
-        answer = self._ask(tried, lambda: bytes(obstore.get(self._store, name, options=options).bytes()), size)
-        if e_tag and isinstance(answer, (PreconditionError, FileNotFoundError)):
+        part: bytes | None = self._find(
+            tried, lambda: bytes(obstore.get(self._store, name, options=options).bytes()), size
+        )
+        return part
+
+    def get_range_of_version(self, tried: str, name: str, start: int, size: int, e_tag: str | None) -> bytes:
+        """Return a part of this version of the object, and of no other."""
+        options: Any = {"range": (start, start + size)} | ({"if_match": e_tag} if e_tag else {})
+        part = self._ask(
+            tried,
+            lambda: bytes(obstore.get(self._store, name, options=options).bytes()),
+            size,
+            (PreconditionError, FileNotFoundError),
+        )
+        if isinstance(part, Exception):
             raise StorageError(f"{tried} in {self._place.shown!r}: it was replaced meanwhile; open it again")
-        if isinstance(answer, FileNotFoundError):
-            self._see(tried, answer)
-            return None
-        return answer
+        return bytes(part)
 
     def put(self, tried: str, name: str, value: bytes | IO[bytes], size: int) -> None:
         """Store the object, in several parts at once when it is large."""
         put = partial(obstore.put, self._store, name, value, chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
-        answer = self._ask(tried, put, size)
-        if isinstance(answer, Exception):
-            raise self._failure(tried, answer)
+        self._ask(tried, put, size)
 
     def put_if(self, tried: str, name: str, value: bytes, e_tag: str | None = None) -> bool:
         """Store the object if there is none, or with a tag, if that version is there; tell whether it was."""
         mode: Any = {"e_tag": e_tag} if e_tag else "create"
-        answer = self._ask(tried, partial(obstore.put, self._store, name, value, mode=mode), len(value))
-        if isinstance(answer, (AlreadyExistsError, PreconditionError)):
-            return False
-        if isinstance(answer, Exception):
-            raise self._failure(tried, answer)
-        return True
+        put = partial(obstore.put, self._store, name, value, mode=mode)
+        return not isinstance(self._ask(tried, put, len(value), (AlreadyExistsError, PreconditionError)), Exception)
 
     def remove(self, tried: str, name: str) -> None:
         """Remove the object if it is there."""
-        answer = self._ask(tried, partial(obstore.delete, self._store, name))
-        if isinstance(answer, FileNotFoundError):
-            self._see(tried, answer)
+        self._find(tried, partial(obstore.delete, self._store, name))
 
-    def remove_all(self, tried: str, names: Iterable[str]) -> bool:
+    def remove_all(self, tried: str, names: list[str]) -> bool:
         """Remove a thousand objects by one request; False when some could not be, whichever."""
         try:
-            answer = self._ask(tried, partial(obstore.delete, self._store, list(names)))
+            self._ask(tried, partial(obstore.delete, self._store, names))
         except StorageError as error:
             if error.errno in UNANSWERED:
                 raise
             return False
-        return not isinstance(answer, Exception)
+        return True
 
     def objects(self, tried: str) -> dict[str, tuple[int, datetime]]:
         """Return size and time of every object directly under the prefix, by name."""
         objects: dict[str, tuple[int, datetime]] = {}
         listing = iter(obstore.list(self._store, chunk_size=_PAGE))
         while page := self._ask(tried, partial(next, listing, None)):
-            if isinstance(page, Exception):
-                raise self._failure(tried, page)
             objects.update(
                 (found["path"], (found["size"], found["last_modified"])) for found in page if "/" not in found["path"]
             )
         return objects
 
-    def _see(self, tried: str, missing: FileNotFoundError) -> None:
-        """See once that the bucket is there: a missing bucket answers like a missing object."""
-        if "NoSuchBucket" in str(missing):
-            raise self._failure(tried, missing)
-        if not self._is_seen:
-            listing = iter(obstore.list(self._store, chunk_size=1))
-            answer = self._ask(tried, partial(next, listing, None))
-            if isinstance(answer, Exception):
-                raise self._failure(tried, answer)
+    # Any: what obstore answers.
+    def _find(self, tried: str, work: Callable[[], Any], size: int = 0) -> Any | None:
+        """Return the answer about an object, None when it is missing, and raise when the bucket is missing."""
+        answer = self._ask(tried, work, size, (FileNotFoundError,))
+        if not isinstance(answer, FileNotFoundError):
+            return answer
+        if "NoSuchBucket" in str(answer):
+            raise self._failure(tried, answer)
+        if not self._is_seen:  # some stores answer of a missing bucket as of a missing object
+            self._ask(tried, partial(next, iter(obstore.list(self._store, chunk_size=1)), None))
             self._is_seen = True
+        return None
 
-    # Any: what obstore answers, as work for a thread of its own.
-    def _ask(self, tried: str, work: Callable[[], Any], size: int = 0) -> Any:
-        """Return the answer to one request; missing, existing and replaced objects as obstore's errors."""
+    def _ask(
+        self, tried: str, work: Callable[[], Any], size: int = 0, expected: tuple[type[Exception], ...] = ()
+    ) -> Any:
+        """Return the answer to one request; an error that is ``expected`` is an answer too."""
         self._check_process(tried)
         try:
-            return self._call_threads.run(work, self._timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND)
-        except (FileNotFoundError, AlreadyExistsError, PreconditionError) as error:
+            return _run_in_thread(work, self._timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND)
+        except expected as error:
             return error
         except (BaseError, OSError, ValueError) as error:
             if any(text in str(error) for text in _OUT_OF_RANGE):
@@ -191,6 +191,82 @@ class Bucket:
         failure = StorageError(f"{tried} in {self._place.shown!r}: {reason}", errno=number)
         failure.__cause__ = cause_without(error, self._place.secrets)
         return failure
+
+
+class ObjectReader(io.RawIOBase):
+    """An object of ``size`` bytes as a file: ``read_range(start, size)`` is one request."""
+
+    def __init__(self, read_range: Callable[[int, int], bytes], size: int) -> None:
+        self._read_range = read_range
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:  # noqa: D102 - as every file
+        return True
+
+    def seekable(self) -> bool:  # noqa: D102 - as every file
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:  # noqa: D102 - as every file
+        position = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence] + offset
+        if position < 0:
+            raise ValueError(f"a position is 0 or later, not {position}")
+        self._position = position
+        return position
+
+    def readinto(self, buffer: Any) -> int:  # noqa: D102 - as every file; Any: every writable buffer
+        part = self._read(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
+
+    def readall(self) -> bytes:
+        """Return the whole rest, by one request."""
+        return self._read(self._size)
+
+    def _read(self, most: int) -> bytes:
+        wanted = min(most, self._size - self._position)
+        part = self._read_range(self._position, wanted) if wanted > 0 else b""
+        self._position += len(part)
+        return part
+
+
+def run_together(work: Callable[[], None], threads: int) -> None:
+    """Run ``work`` in several threads at once, whose requests start no more of them; return when all have ended."""
+
+    def join() -> None:
+        _here.is_batch = True
+        work()
+
+    for future in [_begin(join) for _ in range(threads)]:
+        future.result()
+
+
+def _run_in_thread(work: Callable[[], Any], limit_seconds: float) -> Any:
+    """Return what ``work`` returns; interrupted, give it a second to end, so that mostly nothing happens afterwards."""
+    if getattr(_here, "is_batch", False):
+        return work()
+    future = _begin(work)
+    try:
+        return future.result(limit_seconds)
+    except Exception:
+        raise
+    except BaseException:
+        wait([future], _GRACE_SECONDS)
+        raise
+
+
+def _begin(work: Callable[[], Any]) -> Future[Any]:
+    """Begin ``work`` in a new thread, for which no process waits when it ends, as it does for those of an executor."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    start_new_thread(run, ())  # threading.Thread would wait until it runs: 60 microseconds a request
+    return future
 
 
 def _advice(answer: str) -> str:

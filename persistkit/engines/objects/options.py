@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
-from urllib.parse import SplitResult, urlunsplit
+from urllib.parse import urlunsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import from_url
@@ -17,7 +17,6 @@ from persistkit.engines.addresses import bucket_url, hidden
 
 __all__ = ["Place", "is_panic", "place_of"]
 
-_SCHEMES: Final = ("s3", "gs", "az")
 _VARIABLES: Final = ("AWS_", "GOOGLE_", "AZURE_")
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _SECRET: Final = re.compile(r"key|secret|token|password|credential|sas", re.IGNORECASE)
@@ -59,7 +58,7 @@ def place_of(address: Any, timeout_seconds: float, options: Mapping[str, str | b
     secrets = (*secret.values(), *named)
     if not isinstance(address, str):
         return Place(address, type(address).__name__, public, secrets)
-    shown = urlunsplit(_url(address))
+    shown = urlunsplit(bucket_url(address))
     _check_options(shown, options)
     return Place(_opened(shown, timeout_seconds, options, secrets), shown, public, secrets)
 
@@ -71,13 +70,6 @@ def is_panic(error: BaseException) -> bool:
 
 def _is_secret(name: str, value: object) -> bool:
     return bool(_SECRET.search(name)) or ("proxy" in name.lower() and "@" in str(value))
-
-
-def _url(address: str) -> SplitResult:
-    url = bucket_url(address)
-    if url.scheme not in _SCHEMES:
-        raise ValueError(f"an address begins with s3://, gs:// or az://, such as s3://bucket/prefix, not {url.scheme}:")
-    return url
 
 
 def _check_options(shown: str, options: Mapping[str, str | bool]) -> None:
