@@ -38,7 +38,7 @@ class SQLEngine(Engine):
     Promises, beyond ``Engine``:
 
     * A batch is one transaction: all of it is stored or deleted, or, when anything fails, nothing. Its ``BatchError``
-      then names every key.
+      then names every key, and says when the commit itself failed, which may be carried out all the same.
     * ``add`` and ``replace`` are atomic among all programs that use the database.
     * Keys are stored as bytes and ordered as bytes. A row of another program whose key cannot be a key is listed with
       key None; sizes are those of the values, and times that cannot be are None.
@@ -174,16 +174,23 @@ class SQLEngine(Engine):
         connection.cursor().executemany(self._delete_one, [(key,) for key in keys])
 
     def _transact(self, tried: str, keys: list[str], work: Callable[[Connection], None]) -> None:
+        is_sent = False
+
         def run(connection: Connection) -> None:
+            nonlocal is_sent
+            is_sent = False
             connection.execute(self.begin)
             work(connection)
+            is_sent = True
             connection.execute("COMMIT")
 
         self._refuse_if_read_only(tried)
         try:
             self._run(tried, run)
         except StorageError as error:
-            raise BatchError(f"{error}; nothing of the batch was carried out", dict.fromkeys(keys, error)) from error
+            # Who gets no answer to a COMMIT cannot know.
+            outcome = "all of the batch or nothing" if is_sent else "nothing of the batch"
+            raise BatchError(f"{error}; {outcome} was carried out", dict.fromkeys(keys, error)) from error
 
     def _batch_load(self, keys: list[str]) -> list[bytes | None]:
         ordered = [key.encode() for key in keys]
