@@ -182,6 +182,10 @@ class _RawFile(FileIO):
         with errors(self._tried):
             return super().write(content)
 
+    def close(self) -> None:
+        with errors(self._tried):
+            super().close()
+
 
 def open_reader(path: str, tried: str) -> BufferedReader:
     """Open a regular file for reading; errors say what was ``tried``."""

@@ -21,7 +21,7 @@ from persistkit.engines.files.batches import at_once, attempt_all, uninterrupted
 from persistkit.engines.files.cached import CachedReader
 from persistkit.engines.files.check import Finding, check
 from persistkit.engines.files.listing import change_token, listing, scan
-from persistkit.engines.files.locks import KeyLocks, LockWait
+from persistkit.engines.files.locks import HAVE_LOCKS, KeyLocks, LockWait
 from persistkit.engines.files.owners import OwnerFiles
 from persistkit.errors import KeyCollisionError, StorageError
 from persistkit.keys import filename_for, is_filename, place_for
@@ -214,12 +214,16 @@ class FileEngine(Engine):
         """Make a finished file the value of ``key``, by renaming it, or by ``put`` under the key's lock."""
         name, owned = place_for(key)
         path = f"{self._root}/{name}"
-        locked = put is not None or (self._locks.in_use() if wait is None else wait.locked)
+        locked = put is not None or (self._locks_in_use() if wait is None else wait.locked)
         if not owned and not locked:
             os.replace(temp, path)  # noqa: PTH105 - a str path, as everywhere here
             return True
         with self._held(action, key, name, wait, owned=owned, locked=locked):
             return (put or rename)(temp, path)
+
+    def _locks_in_use(self) -> bool:
+        """Tell whether somebody has used ``add`` or ``replace`` in this directory."""
+        return not HAVE_LOCKS or os.access(self._locks.path, os.F_OK)
 
     @contextmanager
     def _held(
@@ -255,7 +259,7 @@ class FileEngine(Engine):
         name, owned = place_for(key)
         path = f"{self._root}/{name}"
         try:
-            locked = self._locks.in_use() if wait is None else wait.locked
+            locked = self._locks_in_use() if wait is None else wait.locked
             if not owned and not locked:
                 os.unlink(path)  # noqa: PTH108
                 return True
@@ -325,7 +329,7 @@ class FileEngine(Engine):
         self._sync_for("save", [key for key in items if key not in failures], failures)
 
     def _batch_wait(self, stop: Event | None = None) -> LockWait:
-        return LockWait(self._timeout_seconds, stop, locked=self._locks.in_use())
+        return LockWait(self._timeout_seconds, stop, locked=self._locks_in_use())
 
     def _sync_for(self, action: str, keys: list[str], failures: dict[str, Exception]) -> None:
         """Sync the directory for ``keys``; when that fails it has failed for each of them."""

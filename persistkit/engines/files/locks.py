@@ -32,9 +32,11 @@ else:  # what they protect is then protected among the threads of one process, o
         """Do nothing."""
 
 
-__all__ = ["LOCKS_FILENAME", "KeyLocks", "LockWait", "locked"]
+__all__ = ["HAVE_LOCKS", "LOCKS_FILENAME", "MOST_ATTEMPTS", "KeyLocks", "LockWait", "locked", "vanishing"]
 
 LOCKS_FILENAME: Final = ".persistkit-locks"
+# How often a file to lock is made, if it is always gone when it is opened: nobody removes one that is in use.
+MOST_ATTEMPTS: Final = 8
 
 _FIRST_PAUSE_SECONDS: Final = 0.000_05
 _LONGEST_PAUSE_SECONDS: Final = 0.02
@@ -105,11 +107,7 @@ class KeyLocks:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._path = f"{root}/{LOCKS_FILENAME}"
-
-    def in_use(self) -> bool:
-        """Tell whether the file is there: somebody has used ``add`` or ``replace`` in this directory."""
-        return not HAVE_LOCKS or os.access(self._path, os.F_OK)
+        self.path = f"{root}/{LOCKS_FILENAME}"
 
     @contextmanager
     def hold(self, filename: str, wait: LockWait) -> Iterator[None]:
@@ -119,25 +117,28 @@ class KeyLocks:
                 yield
             return
         byte = int(filename[-20:-4], 16) >> 1  # positions in a file have 63 bits
-        while True:
+        for _ in range(MOST_ATTEMPTS):
             descriptor = self._open()
+            if descriptor is None:
+                self._create()
+                continue
             try:
-                with locked(descriptor, self._path, wait, shared=False, start=byte, size=1):
+                with locked(descriptor, self.path, wait, shared=False, start=byte, size=1):
                     if os.fstat(descriptor).st_nlink:
                         yield
                         return
             finally:
                 os.close(descriptor)
+        raise vanishing(self.path)
 
-    def _open(self) -> int:
-        while True:
-            try:
-                return os.open(self._path, _WRITE)
-            except FileNotFoundError:
-                self._create()
-            except PermissionError as error:
-                reason = f"{error.strerror}: {self._path}; let everybody who writes in the directory write this file"
-                raise PermissionError(error.errno, reason) from error
+    def _open(self) -> int | None:
+        try:
+            return os.open(self.path, _WRITE)
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            reason = f"{error.strerror}: {self.path}; let everybody who writes in the directory write this file"
+            raise PermissionError(error.errno, reason) from error
 
     def _create(self) -> None:
         """Make the file, for those alone who may write in the directory: whoever can read it could lock others out."""
@@ -155,10 +156,15 @@ class KeyLocks:
             finally:
                 os.close(descriptor)
             with suppress(FileExistsError):
-                if not link(temp, self._path):
-                    os.close(os.open(self._path, _WRITE | os.O_CREAT, 0o600))
+                if not link(temp, self.path):
+                    os.close(os.open(self.path, _WRITE | os.O_CREAT, 0o600))
         finally:
             discard(temp)
+
+
+def vanishing(path: str) -> OSError:
+    """Return the error for a file that was made, or was there, again and again, and is gone each time."""
+    return OSError(errno.EBUSY, f"the file {path} was made {MOST_ATTEMPTS} times and is gone each time")
 
 
 def _lock(descriptor: int, kind: int, start: int, size: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 
 from persistkit.arguments import check_key
 from persistkit.engines.files.atomic import EXHAUSTED, READ_FLAGS, create_file, discard, link, new_temp, sync_path
-from persistkit.engines.files.locks import LockWait, locked
+from persistkit.engines.files.locks import MOST_ATTEMPTS, LockWait, locked, vanishing
 from persistkit.errors import InvalidKeyError, KeyCollisionError
 from persistkit.keys import candidates_of, filename_for, owner_filename_for
 
@@ -53,7 +53,7 @@ class OwnerFiles:
             OSError: an exclusive lock was waited for too long.
         """
         owner_name = owner_filename_for(name)
-        while True:
+        for _ in range(MOST_ATTEMPTS):
             descriptor = self._open(owner_name, READ_FLAGS)
             if descriptor is None:
                 self._refuse_if_read_as_another(action, key, name)
@@ -77,6 +77,7 @@ class OwnerFiles:
                 raise self._collision(action, key, name, f"the key {owner!r} owns")
             if young or not self.remove(owner_name, lambda: True):
                 raise self._collision(action, key, name, "another key has an unfinished owner file for")
+        raise vanishing(self._path(owner_name))
 
     def owned_by_another(self, key: str, name: str) -> bool:
         """Tell whether the owner file of ``name`` names a key other than ``key``."""

@@ -221,6 +221,21 @@ def test_where_hard_links_do_not_exist_the_owner_file_is_created(
     assert len(os.listdir(engine.base_dir)) == 3
 
 
+def test_a_file_that_is_never_there_after_it_was_made_is_an_error(
+    engine: FileEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system says it has linked a file and has not, a write fails and names the file, and leaves nothing."""
+    engine.save("there", b"1")
+    monkeypatch.setattr(os, "link", lambda *_: None)
+    for write, name in (
+        (lambda: engine.save("a?>", b"2"), ".key"),
+        (lambda: engine.add("b", b"2"), ".persistkit-locks"),
+    ):
+        with pytest.raises(StorageError, match=f"{name} was made .* gone each time"):
+            write()
+    assert os.listdir(engine.base_dir) == [filename_for("there")]
+
+
 def test_a_save_keeps_its_owner_file_while_a_repair_runs(engine: FileEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repair between the moment a save finds its old owner file and the moment it stores the value takes nothing."""
     engine.save("a?>", b"1")

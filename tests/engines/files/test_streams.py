@@ -96,6 +96,19 @@ def test_errors_of_streams_name_the_key(engine: FileEngine) -> None:
     assert not list(engine.base_dir.glob("*.tmp"))
 
 
+@pytest.mark.parametrize("how", ["read", "write"])
+def test_an_error_while_a_stream_is_closed_names_the_key(engine: FileEngine, how: str) -> None:
+    """A file that the system cannot close is a StorageError too; its descriptor was closed behind its back."""
+    engine.save("key", b"value")
+    with engine.open_writer("key") as writer:
+        file = writer if how == "write" else engine.open_reader("key")
+        assert file is not None
+        os.close(file.fileno())
+        with pytest.raises(StorageError, match=rf"'key' in {engine.base_dir}.*descriptor"):
+            file.close()
+    assert engine.load("key") is not None
+
+
 def test_a_full_process_opens_nothing_and_says_so(engine: FileEngine) -> None:
     """Without a free descriptor every operation is an error with its reason, never a missing key."""
     engine.save("key", b"value")
