@@ -23,19 +23,10 @@ def attempt_each(
     work: Callable[[str], object],
     together: Callable[[Callable[[], None]], None] | None = None,
 ) -> None:
-    """Run ``work`` on every key, and raise one error for all failures.
+    """Run ``work`` on every key, each given once, and raise one ``BatchError`` for all failures.
 
-    When the storage stops answering, the keys that are left fail without being tried.
-
-    Args:
-        operation: what the error says was tried.
-        keys: each of them once.
-        work: is called with each key.
-        together: runs what it is given in several threads at once, which share the keys, and returns when all have
-            ended; None for the calling thread alone.
-
-    Raises:
-        BatchError: some keys failed.
+    When the storage stops answering, the keys that are left fail without being tried. ``together`` runs what it is
+    given in several threads at once, which share the keys, and returns when all have ended.
     """
     listed = list(keys)
     pending = iter(listed)
@@ -61,11 +52,7 @@ def attempt_each(
 
 
 def attempt_chunks(operation: str, chunks: Iterable[Chunk], work: Callable[[Chunk], dict[str, Exception]]) -> None:
-    """Run ``work`` on every chunk of keys, as ``attempt_each`` does; it returns the failures it knows by key.
-
-    Raises:
-        BatchError: some keys failed.
-    """
+    """Run ``work`` on every chunk of keys, as ``attempt_each`` does; it returns the failures it knows by key."""
     batch = Batch(operation)
     for chunk in chunks:
         if batch.begins(chunk):
@@ -109,11 +96,7 @@ class Batch:
                 self._unanswered = error
 
     def end(self) -> None:
-        """Raise the one error of the batch when something failed.
-
-        Raises:
-            BatchError: some keys failed.
-        """
+        """Raise the one error of the batch when something failed."""
         raise_failures(self._operation, self._attempted, self.failures)
 
 
@@ -125,11 +108,7 @@ def paged(keys: Iterable[str], most: int) -> Iterator[list[str]]:
 
 
 def raise_failures(operation: str, attempted: int, failures: dict[str, Exception]) -> None:
-    """Raise the one error of a batch when some of its items failed.
-
-    Raises:
-        BatchError: ``failures`` is not empty.
-    """
+    """Raise the one error of a batch when some of its items failed."""
     if not failures:
         return
     key, error = next(iter(failures.items()))

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -211,6 +212,27 @@ def valkey() -> Iterator[str]:
     """Start Valkey and give its address."""
     with valkey_server() as (_, address):
         yield address
+
+
+@contextmanager
+def scripted(answer: Callable[[socket.socket], object]) -> Iterator[str]:
+    """Serve connections by hand, one after the other, and give host and port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 @dataclass(frozen=True)

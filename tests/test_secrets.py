@@ -6,7 +6,6 @@ import contextlib
 import logging
 import pickle
 import socket
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,23 +179,14 @@ def test_an_address_given_for_a_store_tells_no_secret(address: str, caplog: pyte
 def test_a_server_that_repeats_what_it_was_sent_is_not_quoted(secret: str, caplog: pytest.LogCaptureFixture) -> None:
     """A server that does not know the command tells its arguments, the password among them."""
 
-    def echo(listening: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = listening.accept()
-                with connection:
-                    asked = connection.recv(4096)
-                    line = b" ".join(asked.split(b"\r\n"))
-                    connection.sendall(b"-ERR unknown command, with args beginning with: " + line + b"\r\n")
+    def echo(connection: socket.socket) -> None:
+        line = b" ".join(connection.recv(4096).split(b"\r\n"))
+        connection.sendall(b"-ERR unknown command, with args beginning with: " + line + b"\r\n")
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=echo, args=(listening,))
-        thread.start()
-        address = f"redis://me:{quote(secret, safe='')}@127.0.0.1:{listening.getsockname()[1]}"
+    with servers.scripted(echo) as place:
+        address = f"redis://me:{quote(secret, safe='')}@{place}"
         with RedisEngine(address, timeout_seconds=2) as engine, pytest.raises(StorageError, match="unknown") as caught:
             engine.load("key")
-        listening.shutdown(socket.SHUT_RDWR)
-        thread.join()
     assert "***" in str(caught.value)
     check_untold(told_by(caught.value), caplog)
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -234,27 +234,6 @@ def test_an_interrupt_ends_a_waiting_call_and_its_answer_is_nobody_elses(valkey_
         assert [engine.load("two") for _ in range(5)] == [b"2"] * 5
 
 
-@contextmanager
-def scripted(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Serve connections, one after the other, and give the address."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                except OSError:
-                    return
-                with connection:
-                    answer(connection)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"redis://127.0.0.1:{listening.getsockname()[1]}"
-        listening.shutdown(socket.SHUT_RDWR)
-    thread.join()
-
-
 def test_an_answer_that_drips_in_does_not_outlast_the_timeout() -> None:
     """A server that sends one byte at a time keeps nobody longer than the timeout."""
 
@@ -269,7 +248,7 @@ def test_an_answer_that_drips_in_does_not_outlast_the_timeout() -> None:
         except OSError:
             return
 
-    with scripted(drip) as address, RedisEngine(address, timeout_seconds=1) as engine:
+    with servers.scripted(drip) as place, RedisEngine(f"redis://{place}", timeout_seconds=1) as engine:
         began = time.monotonic()
         with pytest.raises(StorageError, match="no answer within 1 s"):
             engine.load("key")
@@ -289,7 +268,7 @@ def test_an_add_whose_answer_was_lost_is_not_sent_again() -> None:
                 sent.append(asked)
                 return
 
-    with scripted(lose) as address, RedisEngine(address, timeout_seconds=5) as engine:
+    with servers.scripted(lose) as place, RedisEngine(f"redis://{place}", timeout_seconds=5) as engine:
         assert engine.add("one", b"1")
         with pytest.raises(StorageError, match="add 'two'"):
             engine.add("two", b"2")
@@ -357,10 +336,3 @@ os._exit(min(wrong, 1))
         assert len(client.client_list()) == before + 1
         process.stdin.close()
     assert process.returncode == 0
-
-
-@pytest.mark.parametrize("address", ["redis://", "http://host", "nonsense"])
-def test_an_address_of_another_kind_is_refused(address: str) -> None:
-    """What is not an address of Redis or Valkey is refused when the engine is made."""
-    with pytest.raises(ValueError, match="redis://"):
-        RedisEngine(address)

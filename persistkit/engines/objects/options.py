@@ -52,10 +52,13 @@ def place_of(address: Any, timeout_seconds: float, options: Mapping[str, str | b
         TypeError: an option is neither text nor a bool.
         ValueError: the address or an option cannot be.
     """
-    secret = {name: str(value) for name, value in options.items() if _is_secret(name, value)}
-    named = [value for name, value in os.environ.items() if name.startswith(_VARIABLES) and _is_secret(name, value)]
-    public = {name: value for name, value in options.items() if name not in secret}
-    secrets = (*secret.values(), *named)
+    taken: dict[str, Any] = dict(options)
+    if not isinstance(address, str):
+        for told in ("config", "client_options"):  # of a store that was given
+            taken |= getattr(address, told, None) or {}
+    taken |= {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)}
+    secrets = tuple({str(value) for name, value in taken.items() if _is_secret(name, value)})
+    public = {name: value for name, value in options.items() if not _is_secret(name, value)}
     if not isinstance(address, str):
         return Place(address, type(address).__name__, public, secrets)
     shown = urlunsplit(bucket_url(address))
