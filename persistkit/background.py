@@ -7,7 +7,6 @@ import atexit
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Future
 from os import PathLike
 from typing import Any, Final, TypeVar
 
@@ -198,32 +197,26 @@ class _BackgroundLoop:
                 "use a backend at the interpreter's exit: the background event loop has ended; finish before, "
                 "in an atexit handler"
             )
-        started: Future[asyncio.AbstractEventLoop] = Future()
-
-        async def serve() -> None:
-            self._stopping = asyncio.Event()
-            started.set_result(asyncio.get_running_loop())
-            await self._stopping.wait()
+        try:
+            loop = asyncio.new_event_loop()
+        except OSError as error:  # no descriptor left
+            raise StorageError(f"start the background loop: {error}", errno=error.errno) from error
+        self._stopping = stopping = asyncio.Event()
 
         def run() -> None:
-            try:
-                asyncio.run(serve())
-            except BaseException as error:
-                if started.done():
-                    raise
-                started.set_exception(error)
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(stopping.wait())
 
         # A daemon, stopped by atexit: any other thread is joined before atexit handlers run, so a loop for the whole
         # process could never be told to stop.
-        self._thread = threading.Thread(target=run, name="persistkit", daemon=True)
+        thread = threading.Thread(target=run, name="persistkit", daemon=True)
         try:
-            self._thread.start()
-            return started.result()
-        except (OSError, RuntimeError) as error:  # no descriptor left, no thread left
-            self._thread = None
-            raise StorageError(
-                f"start the background loop: {error}", errno=error.errno if isinstance(error, OSError) else None
-            ) from error
+            thread.start()
+        except RuntimeError as error:  # no thread left
+            loop.close()
+            raise StorageError(f"start the background loop: {error}") from error
+        self._thread = thread
+        return loop
 
     def _stop(self) -> None:
         self._over = True

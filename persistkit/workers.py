@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
@@ -57,7 +58,7 @@ class Workers:
             self._forget()
         loop = asyncio.get_running_loop()
         results = self._loops.get(loop) or self._results_of(loop)
-        call = _Call(function, arguments, results, loop.create_future())
+        call = _Call(function, arguments, getattr(function, "__name__", ""), results, loop.create_future())
         long = self._usual_seconds.get(call.name, 0.0) > _LONG_SECONDS
         with self._lock:
             self._waiting.append(call)
@@ -201,37 +202,20 @@ async def _wait_for(future: asyncio.Future[T]) -> None:
         future.exception()
 
 
+@dataclass(slots=True, eq=False)
 class _Call:
     """One call: what is to be done, and who waits for it."""
 
-    __slots__ = (
-        "arguments",
-        "begun",
-        "delivered",
-        "dropped",
-        "error",
-        "function",
-        "future",
-        "name",
-        "results",
-        "value",
-    )
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        arguments: tuple[object, ...],
-        results: _LoopResults,
-        future: asyncio.Future[Any],
-    ) -> None:
-        self.function = function
-        self.arguments = arguments
-        self.name = getattr(function, "__name__", "")
-        self.results = results
-        self.future = future
-        self.begun = self.dropped = self.delivered = False
-        self.value: Any = None
-        self.error: BaseException | None = None
+    function: Callable[..., Any]
+    arguments: tuple[object, ...]
+    name: str
+    results: _LoopResults
+    future: asyncio.Future[Any]
+    begun: bool = False
+    dropped: bool = False
+    delivered: bool = False
+    value: Any = None
+    error: BaseException | None = None
 
     def deliver(self) -> None:
         self.delivered = True
@@ -243,13 +227,11 @@ class _Call:
             self.future.set_exception(self.error)
 
 
+@dataclass(slots=True, eq=False)
 class _LoopResults:
     """The calls that have ended and that an event loop has not seen yet."""
 
-    __slots__ = ("calls", "loop", "ticking", "told")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.calls: list[_Call] = []
-        self.told = False
-        self.ticking = False
+    loop: asyncio.AbstractEventLoop
+    calls: list[_Call] = field(default_factory=list)
+    told: bool = False
+    ticking: bool = False
