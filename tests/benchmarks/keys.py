@@ -5,7 +5,7 @@
     python tests/benchmarks/keys.py owners          how many of a million keys need an owner file
     python tests/benchmarks/keys.py speed           a template's names and this machine's paths, as one listing
 
-``--against`` names the folder of another version of persistkit that is measured in turns.
+Each takes ``--count``; see ``--help``.
 """
 
 from __future__ import annotations
@@ -14,16 +14,11 @@ import argparse
 import os
 import random
 import resource
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
-from persistkit.keys import candidates_of, filename_for
-
-__all__ = ["FAMILIES"]
+from persistkit.keys import candidates_of, filename_for, place_for
 
 # fmt: off
 WORDS = [
@@ -274,50 +269,24 @@ def keys_to_place(count: int) -> dict[str, list[str]]:
     }
 
 
-_MEASURED = """
-import sys, time
-try:
-    from persistkit.keys import candidates_of, filename_for, place_for
-except ImportError:
-    from persistkit.filenames import filename_for, keys_for as candidates_of, place_for
-keys = sys.stdin.buffer.read().decode().split("\\0")
-before = time.perf_counter()
-placed = [place_for(key) for key in keys]
-microseconds = (time.perf_counter() - before) / len(keys) * 1e6
-print(f"{microseconds:.2f} us a place, {sum(needed for _, needed in placed)} owner files", end="")
-if sys.argv[1] == "read":
-    names = [name for name, _ in placed]
-    before = time.perf_counter()
-    found = candidates_of(names)
-    print(f", {time.perf_counter() - before:.2f} s for {sum(map(len, (f.keys for f in found)))} keys", end="")
-"""
+def show_owners(arguments: argparse.Namespace) -> None:
+    """Print how many keys of each family need an owner file, and what finding a key's place costs."""
+    for name, keys in keys_to_place(arguments.count).items():
+        before = time.perf_counter()
+        owned = sum(place_for(key)[1] for key in keys)
+        microseconds = (time.perf_counter() - before) / len(keys) * 1e6
+        print(f"{name}: {owned} of {len(keys)} keys need an owner file, {microseconds:.2f} us a place", flush=True)
 
 
-def measured(folder: Path, keys: list[str], what: str) -> str:
-    """Return what the version in a folder needs for the keys, in a process of its own."""
-    command = [sys.executable, "-c", _MEASURED, what]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    text = "\0".join(keys).encode()
-    # From its own folder: with -c Python looks there first.
-    return subprocess.run(
-        command, cwd=folder, env=environment, input=text, capture_output=True, check=True
-    ).stdout.decode()
-
-
-def show_versions(arguments: argparse.Namespace) -> None:
-    """Print, for this version and the other one in turns, owner files or the speed of a listing."""
-    folders = [folder for folder in (arguments.against, Path(__file__).parents[2]) if folder is not None]
-    if arguments.what == "owners":
-        groups = keys_to_place(arguments.count)
-        print(sum(map(len, groups.values())), "keys")
-    else:
-        template = [f"session:{number}/step:{number % 97}" for number in range(arguments.count)]
-        groups = {"template": template, "paths of this machine": paths_here(arguments.count)}
-    for name, keys in groups.items():
-        for _ in range(1 if arguments.what == "owners" else 5):
-            for folder in folders:
-                done = measured(folder, keys, "place" if arguments.what == "owners" else "read")
-                print(f"{name}, {len(keys)} keys, {folder.name}: {done}", flush=True)
+def show_speed(arguments: argparse.Namespace) -> None:
+    """Print how long the names of one listing take to read."""
+    template = [f"session:{number}/step:{number % 97}" for number in range(arguments.count)]
+    for name, keys in {"template": template, "paths of this machine": paths_here(arguments.count)}.items():
+        names = [filename_for(key) for key in keys]
+        for _ in range(5):
+            before = time.perf_counter()
+            found = sum(len(candidates.keys) for candidates in candidates_of(names))
+            print(f"{name}: {time.perf_counter() - before:.2f} s for {found} keys of {len(keys)} names", flush=True)
 
 
 def main() -> None:
@@ -327,11 +296,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="keys of each family, or altogether")
     parser.add_argument("--directory", type=int, default=2000, help="names listed together")
     parser.add_argument("--only", default="", help="a part of the families' names")
-    parser.add_argument("--against", type=Path, help="the folder of another version")
     arguments = parser.parse_args()
     usual = {"families": 2000, "hostile": 10_000, "owners": 1_000_000, "speed": 100_000}
     arguments.count = arguments.count or usual[arguments.what]
-    {"families": show_families, "hostile": show_hostile}.get(arguments.what, show_versions)(arguments)
+    shows = {"families": show_families, "hostile": show_hostile, "owners": show_owners, "speed": show_speed}
+    shows[arguments.what](arguments)
 
 
 if __name__ == "__main__":
