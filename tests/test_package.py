@@ -164,11 +164,11 @@ def test_notebooks_were_run_from_top_to_bottom(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_notebooks_are_read_at_a_glance(path: Path) -> None:
-    """A code cell has ten lines at most; no output names a person's folder."""
+    """A code cell has twelve lines at most; no output names a person's folder."""
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
             source = "".join(cell["source"])
-            assert len(source.splitlines()) <= 10, source
+            assert len(source.splitlines()) <= 12, source
             assert not re.search(r"/(home|root|Users)/", json.dumps(cell["outputs"]))
 
 
