@@ -11,7 +11,8 @@ from concurrent.futures import Future, wait
 from datetime import datetime
 from errno import EHOSTUNREACH, ETIMEDOUT
 from functools import partial
-from typing import IO, Any, Final
+from queue import Empty, SimpleQueue
+from typing import IO, Any, Final, TypeAlias
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -27,6 +28,7 @@ PART_BYTES: Final = 8 * 1024 * 1024
 
 _PAGE: Final = 1_000
 _GRACE_SECONDS: Final = 1.0
+_IDLE_SECONDS: Final = 10.0
 _PARTS_AT_ONCE: Final = 3
 _SMALL_BYTES: Final = 1024 * 1024
 _SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
@@ -34,6 +36,8 @@ _UNREACHABLE: Final = "error sending request"
 # As servers say it, and as stores in memory do.
 _OUT_OF_RANGE: Final = ("416 Range Not Satisfiable", "Wanted range starting at")
 
+_Tasks: TypeAlias = SimpleQueue[tuple[Future[Any], Callable[[], Any]]]
+_idle: Final[list[_Tasks]] = []  # one for each thread without work
 _here: Final = threading.local()
 
 # obstore's runtime is one for the process, and its threads do not follow a fork.
@@ -256,17 +260,39 @@ def _run_in_thread(work: Callable[[], Any], limit_seconds: float) -> Any:
 
 
 def _begin(work: Callable[[], Any]) -> Future[Any]:
-    """Begin ``work`` in a new thread, for which no process waits when it ends, as it does for those of an executor."""
+    """Begin ``work`` in a thread, for which no process waits when it ends, as it does for those of an executor."""
     future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    start_new_thread(run, ())  # threading.Thread would wait until it runs: 60 microseconds a request
+    try:
+        tasks = _idle.pop()
+    except IndexError:
+        tasks = SimpleQueue()
+        start_new_thread(_work, (tasks,))
+    tasks.put((future, work))
     return future
+
+
+def _work(tasks: _Tasks) -> None:
+    """Do the tasks of one thread, until none came for a while."""
+    while True:
+        try:
+            future, work = tasks.get(timeout=_IDLE_SECONDS)
+        except Empty:
+            try:
+                _idle.remove(tasks)
+            except ValueError:  # a task is on its way
+                continue
+            return
+        try:
+            answer, error = work(), None
+        except BaseException as raised:
+            answer, error = None, raised
+        _here.is_batch = False
+        _idle.append(tasks)
+        if error is None:
+            future.set_result(answer)
+        else:
+            future.set_exception(error)
+        del future, work, answer, error  # an idle thread keeps no value
 
 
 def _advice(answer: str) -> str:
