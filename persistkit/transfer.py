@@ -179,7 +179,7 @@ class _Copy:
         for key in filter(large.__contains__, keys):
             try:
                 self._stream(key)
-            except PersistenceError as error:
+            except Exception as error:
                 self.report.failures[key] = error
 
     def _wanted(self, keys: list[str]) -> dict[str, None]:
@@ -213,8 +213,8 @@ class _Copy:
             self._target.batch_save(values)
         except BatchError as error:
             self._fail(error.failures, values)
-        except PersistenceError as error:
-            self._fail(dict.fromkeys(list(values), error), values)
+        except Exception as error:
+            self._fail(dict.fromkeys(values, error), values)
         if self._verify:
             stored = self._load(self._target, dict.fromkeys(values))
             for key in [key for key in values if stored.get(key) != values[key]]:
@@ -231,6 +231,9 @@ class _Copy:
             self._fail(error.failures, pending)
             # One key may make the whole batch fail: what is left is asked for once more.
             return self._load(engine, pending) if pending else {}
+        except Exception as error:
+            self._fail(dict.fromkeys(pending, error), pending)
+            return {}
         found = {key: value for key, value in zip(pending, loaded, strict=True) if value is not None}
         for key in pending.keys() - found.keys():
             self.report.failures[key] = StorageError(f"copy {key!r}: it was deleted in {engine!r} meanwhile")

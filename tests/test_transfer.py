@@ -184,6 +184,28 @@ def test_a_value_deleted_while_it_is_copied_is_reported() -> None:
     assert target.list_keys() == ["there"]
 
 
+@pytest.mark.parametrize("broken", ["_batch_save", "_batch_load", "_open_reader", "_open_writer"])
+@pytest.mark.parametrize("error", [StorageError("gone"), ValueError("a driver's own")], ids=repr)
+def test_a_target_that_fails_as_a_whole_stops_no_copy(
+    broken: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an engine raises, for a batch or a streamed value, is in the report, and the rest is copied."""
+
+    class Broken(DictEngine):
+        pass
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Broken, broken, fail)
+    target = Broken()
+    report = copy(filled(), target, progress=False)
+    assert report.failures
+    assert all(failure is error for failure in report.failures.values())
+    assert report.copied == len(ITEMS) - len(report.failures)
+    assert set(report.failures) == ({"large"} if "open" in broken else set(ITEMS) - {"large"})
+
+
 @pytest.mark.parametrize("size", [None, -1, 10**400, "12"], ids=repr)
 def test_odd_sizes_in_a_listing_stop_no_copy(size: Any) -> None:
     """Whatever size an engine claims, the value is copied whole, and compares as equal to itself."""
