@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -29,12 +28,6 @@ from persistkit.keys import alternatives, filename_for, owner_filename_for
 TEN = '/\\:*?"<>|_'  # the characters that a filename does not tell apart
 LONG = "k" * 400
 COLLIDING = ["a?>", "a>_", "<|im_start|>", ">:im_start|>", "?:_", ">\\>", "?<>", ">\\_", LONG + "az", LONG + "bY"]
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> FileEngine:
-    """An empty directory."""
-    return FileEngine(tmp_path, fsync=False)
 
 
 class CollidingKeys(RuleBasedStateMachine):

@@ -24,12 +24,6 @@ LONG_TWINS = (LONG + "az", LONG + "bY")
 HOUR_AGO = time.time() - 3700
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> FileEngine:
-    """An empty directory."""
-    return FileEngine(tmp_path, fsync=False)
-
-
 def owner_file(engine: FileEngine, key: str) -> Path:
     """Return the path of the owner file of ``key``."""
     return engine.base_dir / owner_filename_for(filename_for(key))

@@ -17,12 +17,6 @@ from persistkit.engines.files import FileEngine
 from persistkit.errors import StorageError
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> FileEngine:
-    """An empty directory."""
-    return FileEngine(tmp_path, fsync=False)
-
-
 def write_and_fail(engine: FileEngine) -> None:
     """Write half of a value, and leave the block by an error."""
     with engine.open_writer("key") as writer:
