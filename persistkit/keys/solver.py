@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import inf
 from operator import mul
 from time import monotonic
@@ -136,7 +137,9 @@ class Solver:
             self._solve_all(count)
         yield
         hard = np.flatnonzero(~self.found & (self._counts > _MOST_PLACES))
-        likelihoods = Likelihoods([*lessons[:: len(lessons) // _LESSONS + 1], *self.lessons()] if len(hard) else [])
+        if not len(hard):
+            return
+        likelihoods = Likelihoods([*lessons[:: len(lessons) // _LESSONS + 1], *self.lessons()])
         for most in _ROUNDS:
             if most == _ROUNDS[-1]:
                 hard = hard[self._counts[hard] == _MOST_PLACES + 2]
@@ -318,6 +321,7 @@ def _folded(texts: Bytes) -> Words:
     return sums
 
 
+@cache
 def _possible(alphabet: bytes, count: int) -> NDArray[np.bool_]:
     """Tell which residues modulo 32 a sum of ``count`` places can have.
 
