@@ -272,7 +272,6 @@ CLIENT_OPTIONS: Final = {
     "pool_idle_timeout": "5s",
     "pool_max_idle_per_host": "4",
     "randomize_addresses": "true",
-    "read_timeout": "5s",
     "timeout": "5s",
 }
 TEXT_OPTIONS: Final = {"default_content_type": "text/plain", "proxy_excludes": "127.0.0.1", "user_agent": "test"}
