@@ -20,14 +20,12 @@ _MAX_HEADER: Final = 10_000
 _MAX_EMPTY_ITEMS: Final = 1 << 20
 
 
-def encode_array(value: object) -> memoryview:
+def encode_array(value: np.ndarray[Any, Any]) -> memoryview:
     """Return an array as ``.npy`` bytes that ``decode_array`` turns back into an equal one.
 
     Raises:
-        FormatError: a subclass (masked, matrix, memmap, recarray), or a dtype ``.npy`` does not keep.
+        FormatError: a dtype that ``.npy`` does not keep.
     """
-    if type(value) is not np.ndarray:
-        raise FormatError(f"$: {type(value).__name__} is an array subclass; write numpy.asarray(value), or its parts")
     dtype = value.dtype
     if dtype.hasobject or dtype.kind not in "?biufcSUMmV":
         raise FormatError(f"$: an array of dtype {dtype} would need pickle; convert it to numbers or fixed-width text")

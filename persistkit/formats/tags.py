@@ -26,7 +26,8 @@ __all__ = ["MARK", "has_many_hashes", "read_tags", "tag_of"]
 
 MARK: Final = "$py"
 
-_MOMENT: Final = re.compile(r"([^\[]+)(?:\[([A-Za-z][\w+/-]*)\])?(\[fold=1\])?")
+_ZONE: Final = re.compile(r"[A-Za-z][\w+/-]*")
+_MOMENT: Final = re.compile(rf"([^\[]+)(?:\[({_ZONE.pattern})\])?(\[fold=1\])?")
 _TIMES: Final = re.compile(r"(?:datetime64|timedelta64)(?:\[\w+\])?")
 _NUMBERS: Final = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]
@@ -108,7 +109,7 @@ def _zone_name(zone: Any) -> str | None:
         return None
     if type(zone) is timezone:
         return datetime.min.replace(tzinfo=zone).isoformat()[19:]
-    if type(zone) is ZoneInfo and zone.key:
+    if type(zone) is ZoneInfo and _ZONE.fullmatch(zone.key or ""):
         return zone.key
     raise FormatError(f"a time zone of type {type(zone).__name__} is not kept; use zoneinfo.ZoneInfo or datetime.UTC")
 
@@ -150,7 +151,7 @@ def _read_dict(pairs: list[Any]) -> Any:
 def _write_numpy(value: Any) -> tuple[str, Any] | None:
     import numpy as np
 
-    if isinstance(value, np.ndarray):
+    if type(value) is np.ndarray:
         from persistkit.formats.arrays import encode_array
 
         if value.dtype.kind in "OV":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any, Final
 
@@ -55,14 +55,14 @@ def encode(value: object, key: str | None = None) -> BytesLike:
         return _encode_text(value, key)  # type: ignore[arg-type]
     if kind is bytes:
         return _encode_bytes(value, key)  # type: ignore[arg-type]
-    if _is_kind(value, "pandas", "DataFrame", "Series"):
+    if kind.__module__ == "pandas" and kind.__name__ in ("DataFrame", "Series"):
         from persistkit.formats.tables import encode_table
 
-        return encode_table(value)
-    if _is_kind(value, "numpy", "ndarray"):
+        return encode_table(value)  # type: ignore[arg-type]
+    if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
         from persistkit.formats.arrays import encode_array
 
-        return encode_array(value)
+        return encode_array(value)  # type: ignore[arg-type]
     if kind is float and not isfinite(value):  # type: ignore[arg-type]
         return _fit_key(_dumps({MARK: "float", "value": value}).encode(), value, key)
     return _fit_key(encode_json(value), value, key)
@@ -84,7 +84,7 @@ def encode_json(value: object) -> bytes:
     except _RefusedError as refused:
         raise FormatError(refused.message()) from refused.__cause__
     except RecursionError as error:
-        raise FormatError("$: nested too deeply for what is left of the stack") from error
+        raise FormatError("$: nested too deeply for what is left of the stack; store its parts") from error
     try:
         return _dumps(tagged).encode()
     except UnicodeEncodeError:
@@ -128,7 +128,9 @@ def _tagged(value: Any, depth: int) -> Any:
         _check_plain(value)
         return value
     if depth > _MAX_DEPTH:
-        raise _RefusedError(f"nested more than {_MAX_DEPTH} deep, or containing itself")
+        raise _RefusedError(
+            f"nested more than {_MAX_DEPTH} deep, or containing itself; store its parts under keys of their own"
+        )
     if kind is list:
         return _tagged_items(value, depth)
     if kind is dict:
@@ -139,8 +141,8 @@ def _tagged(value: Any, depth: int) -> Any:
         if not has_many_hashes(value):
             raise _RefusedError("almost all of its items have the same hash; store a list")
         # In the order of their text, equal sets are equal bytes.
-        items = sorted(_tagged_items(value, depth + 1), key=_dumps_ascii)
-        return {MARK: kind.__name__, "value": items}
+        items = _distinct(_tagged_items(value, depth + 1), "a list")
+        return {MARK: kind.__name__, "value": [items[text] for text in sorted(items)]}
     if kind is range:
         _tagged_items([value.start, value.stop, value.step], depth)
     try:
@@ -178,12 +180,24 @@ def _tagged_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
         return dict(tagged)
     if not has_many_hashes(value):
         raise _RefusedError("almost all of its keys have the same hash; store a list of pairs")
+    _distinct([key for key, _ in tagged], "a list of pairs")
     return {MARK: "dict", "value": tagged}
+
+
+def _distinct(items: list[Any], way: str) -> dict[str, Any]:
+    """Return items, as they are stored, by their text."""
+    found = {_dumps_ascii(item): item for item in items}
+    if len(found) < len(items):
+        raise _RefusedError(f"NaN is in it twice, and would come back once; store {way}")
+    return found
 
 
 def _check_plain(value: Any) -> None:
     if type(value) is str and not value.isascii() and _JOINED.search(value):
-        raise _RefusedError("text with two lone surrogates that JSON would join; clean it first")
+        raise _RefusedError(
+            "text with two surrogates that JSON would join; store "
+            "value.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+        )
     if type(value) is int and value.bit_length() > 14_000:
         try:
             str(value)
@@ -224,14 +238,6 @@ def _fit_key(data: bytes, value: object, key: str | None) -> bytes:
     return data[:1] + b"\n" + data[1:]
 
 
-def _is_kind(value: object, module: str, *names: str) -> bool:
-    return any(
-        kind.__name__ in names and kind.__module__.partition(".")[0] == module
-        for kind in type(value).__mro__
-        if kind.__module__ != "builtins"
-    )
-
-
 def _shown(key: object) -> str:
     try:
         return json.dumps(key) if type(key) is str else repr(key)[:60]
@@ -251,22 +257,24 @@ _BY_ATTRIBUTE: Final = {
     "_asdict": "value._asdict()",
     "to_pandas": "value.to_pandas() under a key of its own",
     "savefig": "what value.savefig(buffer) writes, with put_bytes",
-    "detach": "value.detach().cpu().numpy()",
+    "cpu": "value.detach().cpu().numpy()",
     "_repr_png_": "what value.save(buffer, 'PNG') writes, with put_bytes",
 }
 _BY_NAME: Final = {
     "Enum": "value.value",
-    "DataFrame": "it under a key of its own",
-    "Series": "it under a key of its own",
+    "DataFrame": "it under a key of its own, as a plain pandas.DataFrame",
+    "Series": "it under a key of its own, as a plain pandas.Series",
     "Index": "value.to_series() under a key of its own, or list(value)",
     "NAType": "None",
-    "MaskedArray": "value.filled(), or its parts",
+    "MaskedArray": "value.data and value.mask",
     "ndarray": "numpy.asarray(value)",
     "longdouble": "float(value)",
     "clongdouble": "complex(value)",
     "generic": "value.item()",
     "Period": "str(value)",
-    "Interval": "str(value)",
+    **dict.fromkeys(
+        ["Interval", "date", "PurePath", "tzinfo", "Fraction", "_IPAddressBase", "BaseException"], "str(value)"
+    ),
 }
 _BY_TYPE: Final = {
     dict: "dict(value)",
@@ -292,8 +300,8 @@ def _advice(value: object) -> str:
     ways = [_BY_NAME.get(kind.__name__) for kind in kinds] + [_BY_TYPE.get(kind) for kind in kinds]
     if known := next(filter(None, ways), None):
         return f"store {known}"
+    if isinstance(value, Mapping):
+        return "store dict(value)"
     if isinstance(value, Iterable):
         return "store list(value)"
-    if any(kind.__name__ in ("date", "PurePath", "tzinfo") for kind in kinds):
-        return "store str(value)"
     return "store text, numbers, lists and dicts instead"

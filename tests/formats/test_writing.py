@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections import Counter, OrderedDict, defaultdict, namedtuple
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
+from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from time import process_time
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -31,6 +34,7 @@ from persistkit.formats import decode, encode, format_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 EAST = timezone(timedelta(hours=5, minutes=30, seconds=7))
+NAMELESS = ZoneInfo.from_file(io.BytesIO(b"TZif" + bytes(35) + b"\1\0\0\0\4" + bytes(6) + b"UTC\0"), "my zone")
 Point = namedtuple("Point", "x y")
 
 
@@ -193,16 +197,24 @@ REFUSED: list[tuple[object, str]] = [
     (pd.NA, "store None"),
     (pd.Index([1]), r"store value.to_series\(\)"),
     (pd.Period("2026"), r"store str\(value\)"),
-    ({"a": pd.DataFrame()}, r"^\$\.a: .*store it under a key of its own"),
+    ({"a": pd.DataFrame()}, r"^\$\.a: .*store it under a key of its own, as a plain pandas.DataFrame"),
     (np.longdouble(1), r"store float\(value\)"),
     (np.longlong(1), r"store value.item\(\)"),
     ([np.array([None])], r"^\$\[0\]: .*store value.tolist\(\)"),
     ([np.zeros(1, "i4,i4")], r"^\$\[0\]: .*store it under a key of its own"),
-    ([np.ma.array([1])], r"^\$\[0\]: MaskedArray"),
+    ([np.ma.array([1])], r"^\$\[0\]: .*store value.data and value.mask"),
+    (np.ma.masked, r"store value.data and value.mask"),
+    (np.array([[1]]).view(np.matrix), r"store numpy.asarray\(value\)"),
+    (type("Frame", (pd.DataFrame,), {})(), "store it under a key of its own, as a plain pandas.DataFrame"),
+    (MappingProxyType({"a": 1}), r"store dict\(value\)"),
+    (io.TextIOWrapper(io.BytesIO()), r"store list\(value\)"),
+    (Fraction(1, 2), r"store str\(value\)"),
+    ({math.nan, -math.nan}, "store a list"),
+    ({"a": dict.fromkeys([(math.nan,), (-math.nan,)])}, r"^\$\.a: .*store a list of pairs"),
+    (datetime(2026, 1, 1, tzinfo=NAMELESS), "use zoneinfo.ZoneInfo"),
     (np.array([None]), "pickle"),
     (np.array(["a"], dtype=np.dtypes.StringDType()), "pickle"),
-    (np.ma.array([1, 2], mask=[False, True]), "MaskedArray"),
-    (np.rec.array([(1,)], dtype=[("a", "i4")]), "recarray"),
+    (np.rec.array([(1,)], dtype=[("a", "i4")]), r"recarray .*store numpy.asarray\(value\)"),
     (np.zeros(2, np.dtype("i4", metadata={"a": 1})), "come back"),
     (np.zeros(1, np.dtype([(("Title", "a"), "i4")])), "come back"),
     ({n * (2**61 - 1) for n in range(5_000)}, "same hash; store a list"),
@@ -373,7 +385,12 @@ def elsewhere() -> Iterator[ProcessPoolExecutor]:
 @given(value=values, key=st.sampled_from([None, "log.jsonl"]))
 def test_any_value_comes_back_in_another_process(elsewhere: ProcessPoolExecutor, value: Any, key: str | None) -> None:
     """Nested values of every kind that is kept come back equal and of the same type in another process."""
-    data = bytes(encode(value, key))
+    try:
+        data = bytes(encode(value, key))
+    except FormatError as error:
+        if "NaN is in it twice" in str(error):
+            return
+        raise
     assert elsewhere.submit(described_once_decoded, data, key).result() == described(value)
 
 
