@@ -147,7 +147,7 @@ def _restore_index(frame: pd.DataFrame, index: Metadata, reader: Reader) -> pd.D
         parts = [frame.iloc[:, n] for n in range(levels)]
         frame = frame.iloc[:, levels:]
         frame.index = pd.MultiIndex.from_arrays(parts) if index["multi"] else pd.Index(parts[0])
-    frame.index.names = [_label_from_json(name) for name in index["names"]]
+    frame.index.names = read_tags([*index["names"]])
     return frame
 
 
@@ -200,20 +200,20 @@ def _describe_objects(array: Any) -> Metadata | None:
     kinds = set(map(type, array))
     gaps = kinds - {str}
     for name, missing in _MISSING.items():
-        if str in kinds and gaps <= {type(missing)} and (name != "nan" or all(map(pd.isna, filter(_is_float, array)))):
+        if (
+            str in kinds
+            and gaps <= {type(missing)}
+            and (name != "nan" or all(pd.isna(cell) for cell in array if type(cell) is float))
+        ):
             return {"kind": "object", "missing": name}
     kinds.discard(type(None))
-    if len(kinds) == 1 and kinds <= _PARQUET_OBJECTS and (kinds != {Decimal} or all(map(_is_finite, array))):
+    if (
+        len(kinds) == 1
+        and kinds <= _PARQUET_OBJECTS
+        and (kinds != {Decimal} or all(cell is None or cell.is_finite() for cell in array))
+    ):
         return None
     return {"kind": "json"} if kinds else None
-
-
-def _is_float(cell: object) -> bool:
-    return type(cell) is float
-
-
-def _is_finite(cell: Decimal | None) -> bool:
-    return cell is None or cell.is_finite()
 
 
 def _stored_column(column: Any, cell: Metadata | None, path: str) -> Any:
@@ -276,11 +276,11 @@ def _restore_labels(described: Metadata, reader: Reader) -> pd.Index[Any]:
         labels = pd.RangeIndex(*described["range"])
         reader.take(_LABEL_BYTES * len(labels))
     elif "values" in described:
-        labels = pd.Index([_label_from_json(value) for value in described["values"]], dtype=object, tupleize_cols=False)
+        labels = pd.Index(read_tags([*described["values"]]), dtype=object, tupleize_cols=False)
     else:
         levels = [level for _, level in reader.open_embedded(described["table"]).items()]
         labels = pd.MultiIndex.from_arrays(levels) if described["multi"] else pd.Index(levels[0])
-    labels.names = [_label_from_json(name) for name in described["names"]]
+    labels.names = read_tags([*described["names"]])
     return labels
 
 
@@ -290,10 +290,6 @@ def _label_to_json(label: Any, path: str) -> Any:
         return json.loads(encode_json(label))
     except FormatError as error:
         raise FormatError(f"{path}{str(error).removeprefix('$')}") from error
-
-
-def _label_from_json(tagged: Any) -> Any:
-    return read_tags([tagged])[0]
 
 
 def _in_seconds(dtype: Any) -> bool:

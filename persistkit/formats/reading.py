@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from typing import Any, Final
 
@@ -129,24 +130,18 @@ def _read(data: bytes, key: str | None) -> tuple[str, Any]:
         text = data.decode()
     except UnicodeDecodeError:
         return "bytes", data
+    found = None
     try:
         found = _read_json(text, key)
     except RecursionError:
         # The nesting that can be read must not depend on how deep in the program the caller is.
-        with ThreadPoolExecutor(1) as fresh_stack:
-            found = fresh_stack.submit(_read_json_if_shallow, text, key).result()
+        with ThreadPoolExecutor(1) as fresh_stack, suppress(RecursionError):
+            found = fresh_stack.submit(_read_json, text, key).result()
     if found is not None:
         return found
     if "\0" in text or 10 * (len(data) - len(data.translate(None, _CONTROLS))) > len(data) or data[:4] == _ZIP:
         return "bytes", data
     return "text", text
-
-
-def _read_json_if_shallow(text: str, key: str | None) -> tuple[str, Any] | None:
-    try:
-        return _read_json(text, key)
-    except RecursionError:
-        return None
 
 
 def _read_json(text: str, key: str | None) -> tuple[str, Any] | None:
