@@ -22,18 +22,42 @@ if TYPE_CHECKING:
     from persistkit.browser import browse
     from persistkit.engine import Engine, Entry
     from persistkit.engines import open_engine
+    from persistkit.errors import (
+        BatchError,
+        FormatError,
+        InvalidKeyError,
+        KeyCollisionError,
+        ListingNotSupportedError,
+        MissingKeyError,
+        PersistenceError,
+        ReadOnlyError,
+        StorageError,
+        ValueTooLargeError,
+    )
     from persistkit.frames import to_frame
     from persistkit.store import Store, open  # noqa: A004 - persistkit.open is its name
 
+__version__ = "0.1.0"
+
 __all__ = [
     "BackendEngine",
+    "BatchError",
     "Engine",
     "EngineBackend",
     "Entry",
     "FilePersistenceBackend",
+    "FormatError",
+    "InvalidKeyError",
+    "KeyCollisionError",
+    "ListingNotSupportedError",
     "MemoryPersistenceBackend",
+    "MissingKeyError",
     "PersistenceBackend",
+    "PersistenceError",
+    "ReadOnlyError",
+    "StorageError",
     "Store",
+    "ValueTooLargeError",
     "agent_runtime",
     "browse",
     "open",
@@ -45,13 +69,23 @@ __all__ = [
 
 _HOMES: Final = {
     "BackendEngine": "background",
+    "BatchError": "errors",
     "Engine": "engine",
     "EngineBackend": "backend",
     "Entry": "engine",
     "FilePersistenceBackend": "backend",
+    "FormatError": "errors",
+    "InvalidKeyError": "errors",
+    "KeyCollisionError": "errors",
+    "ListingNotSupportedError": "errors",
     "MemoryPersistenceBackend": "backend",
+    "MissingKeyError": "errors",
     "PersistenceBackend": "backend",
+    "PersistenceError": "errors",
+    "ReadOnlyError": "errors",
+    "StorageError": "errors",
     "Store": "store",
+    "ValueTooLargeError": "errors",
     "browse": "browser",
     "open": "store",
     "open_backend": "backend",

@@ -152,12 +152,14 @@ def as_pair(item: Any) -> tuple[str, Any]:
     """Return an item of a batch, whatever was given for one, as key and value.
 
     Raises:
-        TypeError: ``item`` is no pair.
+        TypeError: ``item`` is nothing that could be a pair.
+        ValueError: ``item`` has fewer or more than two parts.
     """
     try:
         key, value = item
     except (TypeError, ValueError):
-        raise TypeError(f"a batch is a dict, or pairs of key and value, not {_shortened(item)}") from None
+        kind = ValueError if isinstance(item, (tuple, list)) else TypeError
+        raise kind(f"a batch is a dict, or pairs of key and value, not {_shortened(item)}") from None
     return key, value
 
 
@@ -176,7 +178,7 @@ def collect_items(items: Items) -> dict[str, BytesLike]:
 
 
 def chunked(items: Mapping[str, BytesLike], most: int, most_bytes: int) -> Iterator[dict[str, BytesLike]]:
-    """Split a batch into chunks of at most ``most`` items and ``most_bytes`` bytes; a larger value is a chunk of its own.
+    """Split a batch into chunks of at most ``most`` items and ``most_bytes`` bytes; a larger value alone.
 
     Example:
         >>> list(chunked({"a": b"12", "b": b"3", "c": b"4567"}, most=5, most_bytes=3))

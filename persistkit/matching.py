@@ -10,10 +10,31 @@ from typing import Final
 
 from persistkit.engine import Engine
 
-__all__ = ["Suggestions", "matching_keys"]
+__all__ = ["Suggestions", "matching_keys", "spelling_of"]
 
 _SUGGEST_AMONG: Final = 10_000
 _SUGGEST_SECONDS: Final = 0.2
+# What people try who come from an engine, or from another library.
+_SPELLINGS: Final = {
+    "delete": "del store[key]",
+    "exists": "key in store",
+    "save": "store[key] = value",
+    "batch_save": "store.update(values)",
+    "batch_load": "store.load_many(keys)",
+    "list_keys": "store.keys(prefix)",
+    "key_count": "len(store)",
+}
+
+
+def spelling_of(name: str) -> str:
+    """Say how a store is used by whoever tried its attribute ``name``, which it has not.
+
+    Example:
+        >>> spelling_of("delete")
+        'it is used like a dict: del store[key]; bytes go through store.engine.delete(...)'
+    """
+    told = f"it is used like a dict: {_SPELLINGS.get(name, 'store[key]')}"
+    return told + (f"; bytes go through store.engine.{name}(...)" if hasattr(Engine, name) else "")
 
 
 def matching_keys(engine: Engine, pattern: str) -> list[str]:

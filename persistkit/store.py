@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, Sized, ValuesView
-from fnmatch import fnmatchcase
+import random
+import time
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+from copy import deepcopy
 from functools import partial
-from itertools import chain
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, Never, Self
+from typing import TYPE_CHECKING, Any, Final, Never, Self, Unpack, overload
 
-from persistkit.arguments import BytesLike, as_pair, check_keys
+from persistkit import views
+from persistkit.arguments import BytesLike, check_keys
 from persistkit.engine import Engine
 from persistkit.engines import open_engine, shown_address
+from persistkit.engines.addresses import Options
+from persistkit.engines.prefix import PrefixEngine
 from persistkit.engines.read_only import ReadOnlyEngine, refusal
-from persistkit.errors import FormatError, MissingKeyError, PersistenceError
+from persistkit.errors import FormatError, MissingKeyError
 from persistkit.formats import decode, encode, format_of
-from persistkit.keys import alternatives
-from persistkit.matching import Suggestions, matching_keys
-from persistkit.progress import BATCH_BYTES, Progress, load_in_batches
-from persistkit.views import (
-    Errors,
-    StoreItems,
-    StoreValues,
-    check_errors,
-    damaged,
-    equal_values,
-    read_values,
-    value_or_bytes,
-)
+from persistkit.matching import Suggestions, spelling_of
+from persistkit.progress import Progress
+from persistkit.reports import Reports
+from persistkit.staging import store_all
+from persistkit.views import Errors, T, V
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from persistkit.browser import KeyBrowser
-    from persistkit.transfer import CopyReport, Overwrite, Place
+    from persistkit.transfer import Place
 
 __all__ = ["Store", "open"]
 
-_CARD_ROWS: Final = 8
+_NOTHING: Final[Any] = object()  # Any: stands where a value may stand
 
 
 def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
-    address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Any
-) -> Store:
+    address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Unpack[Options]
+) -> Store[Any]:
     """Open the store at a path, or at an address of another engine (see ``persistkit.open_engine``).
 
     A mistyped path is an error, not a new empty store, unless ``create`` is given; with ``read_only`` every write is
@@ -58,7 +51,7 @@ def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
     return Store(engine, address=shown_address(address))
 
 
-class Store(MutableMapping[str, Any]):
+class Store(Reports, MutableMapping[str, T]):
     """Typed values under text keys: a mapping over an engine.
 
     What goes in comes back equal or is refused with a ``FormatError`` (see ``persistkit.formats``). Iteration and
@@ -69,10 +62,14 @@ class Store(MutableMapping[str, Any]):
     on takes its bytes instead: ``get`` and ``pop`` return them (never the default, or ``get`` and save would destroy
     what can still be repaired), ``==`` compares them, and bulk reads do as their ``errors`` says.
 
+    ``store[key] += 1`` is two steps, and ``store[key]["a"] = 2`` changes nothing stored; ``add``, ``setdefault`` and
+    ``modify`` are one step, between threads, processes and, on servers, machines.
+
     Args:
         engine: where the bytes are; also another store, or a backend.
         read_only: refuse every write with ``ReadOnlyError`` before any I/O, on every path this store hands out.
         address: how to name the place in reprs; the engine's own name by default.
+        type: of all values, as for ``view``.
 
     Attributes:
         engine: the bytes, for whoever wants them: ``store.engine.load(key)``.
@@ -80,15 +77,32 @@ class Store(MutableMapping[str, Any]):
         address: the name of the place.
     """
 
-    def __init__(self, engine: Place, *, read_only: bool = False, address: str | None = None) -> None:
+    def __init__(
+        self,
+        engine: Place,
+        *,
+        read_only: bool = False,
+        address: str | None = None,
+        type: Any = None,  # noqa: A002
+    ) -> None:
         if not isinstance(engine, Engine):
             from persistkit.background import engine_of  # here, because few bring a backend
 
-            engine = engine_of(engine, type(self).__name__)
+            engine = engine_of(engine, self.__class__.__name__)
         already = isinstance(engine, ReadOnlyEngine)
         self.read_only = read_only or already
         self.engine: Engine = ReadOnlyEngine(engine) if read_only and not already else engine
-        self.address = address or repr(engine.engine if isinstance(engine, ReadOnlyEngine) else engine)
+        inner = engine.engine if isinstance(engine, ReadOnlyEngine) else engine
+        self.address = address or repr(inner)
+        self._prefix = inner.prefix if isinstance(inner, PrefixEngine) else ""
+        self._type = type
+        self._encode: Callable[[Any, str], BytesLike] = encode
+        self._decode: Callable[..., Any] = decode
+        if type is not None:
+            from persistkit.shapes import Shape  # here, because few have types of their own
+
+            shape = Shape(type)
+            self._encode, self._decode = shape.encode, shape.decode
         self._suggestions = Suggestions(self.engine)
 
     def __repr__(self) -> str:
@@ -98,22 +112,12 @@ class Store(MutableMapping[str, Any]):
 
         def __getattr__(self, name: str) -> Never:
             # Whoever comes from an engine or a backend is led back to it.
-            what = f"{type(self).__name__!r} object has no attribute {name!r}; it is used like a dict: store[key]"
-            if hasattr(Engine, name):
-                what += f"; bytes go through store.engine.{name}(...)"
+            what = f"{type(self).__name__!r} object has no attribute {name!r}; {spelling_of(name)}"
             raise AttributeError(what, name=name, obj=self)
 
     def __reduce__(self) -> tuple[object, ...]:
         # A worker opens the place anew; what the engine does not pickle (credentials) comes from its environment.
-        return partial(type(self), address=self.address), (self.engine,)
-
-    def _repr_html_(self) -> str:
-        from persistkit.card import card, card_of_error
-
-        try:
-            return card(self.address, self.engine.entries(), _CARD_ROWS)
-        except PersistenceError as error:  # a notebook would print its whole traceback
-            return card_of_error(self.address, error)
+        return partial(type(self), address=self.address, type=self._type), (self.engine,)
 
     def __enter__(self) -> Self:
         return self
@@ -125,12 +129,13 @@ class Store(MutableMapping[str, Any]):
         """Give back what the engine holds; using the store again opens it anew."""
         self.engine.close()
 
-    def __getitem__(self, key: str) -> Any:
-        return self.load(key)
+    def __getitem__(self, key: str) -> T:
+        value: T = self.load(key)
+        return value
 
-    def __setitem__(self, key: str, value: object) -> None:
+    def __setitem__(self, key: str, value: T) -> None:
         self._check_writable("save", key)
-        self.engine.save(key, _encoded(key, value))
+        self.engine.save(key, self._encoded(key, value))
 
     def __delitem__(self, key: str) -> None:
         self._check_writable("delete", key)
@@ -155,28 +160,72 @@ class Store(MutableMapping[str, Any]):
         if data is None:
             raise self._missing(key)
         try:
-            return decode(data, format, key, max_bytes=max_bytes)
+            return self._decode(data, format, key, max_bytes=max_bytes)
         except FormatError as error:
-            raise damaged(key, error) from error
+            raise views.damaged(key, error) from error
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: Any = None) -> T | Any:
         """Return the value of ``key``, its bytes where it is damaged, or ``default`` where there is none."""
         data = self.engine.load_buffer(key)
-        return default if data is None else value_or_bytes(key, data)
+        return default if data is None else self._value_or_bytes(key, data)
 
-    def pop(self, key: str, *default: Any) -> Any:
+    def add(self, key: str, value: T) -> bool:
+        """Store ``value`` if nothing is stored under ``key``, in one atomic step; tell whether it was stored."""
+        self._check_writable("add", key)
+        return self.engine.add(key, self._encoded(key, value))
+
+    def setdefault(self, key: str, default: T = None) -> T:  # type: ignore[assignment]  # as dict has it
+        """Return the value of ``key``; where there is none, ``default``, stored first. Of several only one stores."""
+        while (data := self.engine.load_buffer(key)) is None:
+            if self.add(key, default):
+                return default
+        return self._value(key, data)
+
+    def modify(self, key: str, function: Callable[[T], T], default: T = _NOTHING) -> T:
+        """Store what ``function`` makes of the value of ``key``, in one atomic step, and return it.
+
+        The value is loaded, changed, and stored if nobody has stored another one meanwhile; or else all of it is done
+        again, so ``function`` may be called several times. Exact between threads, processes and, on servers, machines,
+        among all who use ``modify``, ``add`` or ``setdefault``.
+
+        Args:
+            key: what to change.
+            function: takes the value, or a copy of ``default``; returns the new one.
+            default: what it is given where nothing is stored.
+
+        Raises:
+            KeyError: nothing is stored under ``key``, and there is no ``default``.
+
+        Example:
+            >>> open("memory:").modify("count", lambda count: count + 1, default=0)
+            1
+        """
+        self._check_writable("modify", key)
+        tries = 0
+        while True:
+            data = self.engine.load(key)
+            if data is None and default is _NOTHING:
+                raise self._missing(key)
+            value = function(deepcopy(default) if data is None else self._value(key, data))
+            encoded = self._encoded(key, value)
+            if self.engine.add(key, encoded) if data is None else self.engine.replace(key, encoded, data):
+                return value
+            tries += 1
+            time.sleep(random.random() * min(0.05, 0.0005 * 2 ** min(tries, 10)))  # noqa: S311 - so that not all meet again
+
+    def pop(self, key: str, default: Any = _NOTHING) -> T | Any:
         """Remove ``key`` and return its value, its bytes where it is damaged, or ``default`` where there is none."""
         self._check_writable("pop", key)
         data = self.engine.load_buffer(key)
         if data is None:
-            if default:
-                return default[0]
-            raise self._missing(key)
-        value = value_or_bytes(key, data)
+            if default is _NOTHING:
+                raise self._missing(key)
+            return default
+        value = self._value_or_bytes(key, data)
         self.engine.delete(key)
         return value
 
-    def popitem(self) -> tuple[str, Any]:
+    def popitem(self) -> tuple[str, T]:
         """Remove the first known key and return it with its value, as ``pop``."""
         self._check_writable("popitem")
         key = next(iter(self), None)
@@ -212,33 +261,39 @@ class Store(MutableMapping[str, Any]):
         """Return the known keys that start with ``prefix`` (literal text), sorted."""
         return self.engine.list_keys(prefix)
 
-    def glob(self, pattern: str) -> list[str]:
-        """Return the known keys that match ``pattern`` (``*``, ``?``, ``[...]``; ``*`` crosses ``/`` and ``:``).
+    @overload
+    def view(self, prefix: str) -> Store[T]: ...
+
+    @overload
+    def view(self, prefix: str, type: type[V]) -> Store[V]: ...
+
+    def view(self, prefix: str, type: Any = None) -> Store[Any]:  # noqa: A002
+        """Return the keys that start with ``prefix``, without it, as a store of its own with everything a store has.
+
+        Args:
+            prefix: literal text.
+            type: of the values: a dataclass, a pydantic model, a TypedDict (of ``typing_extensions`` before Python
+                3.12) or an enum, written and validated by pydantic; without it, values as in this store. A bad value
+                is a ``FormatError`` that names key and field, of ``get`` and ``pop`` too.
 
         Raises:
-            TypeError: ``pattern`` is not text.
-        """
-        return matching_keys(self.engine, pattern)
-
-    def alternatives(self, key: str) -> list[str]:
-        """Return the other keys with the filename of ``key``: to one of them an ``ambiguous`` value may belong instead.
+            ImportError: pydantic is not installed, and there is a ``type``.
+            TypeError: ``prefix`` is not text, or pydantic does not know what to do with ``type``.
 
         Example:
-            >>> open("memory:").alternatives("a>_")
-            ['a?>']
+            >>> store = open("memory:")
+            >>> store["run/1"] = {"loss": 0.25}
+            >>> dict(store.view("run/"))
+            {'1': {'loss': 0.25}}
         """
-        return list(alternatives(key))
-
-    def _ipython_key_completions_(self) -> list[str]:
-        """Offer the keys when a person presses Tab after ``store["`` in IPython or a notebook."""
-        try:
-            return self.keys()
-        except PersistenceError:  # IPython would print its whole traceback at every Tab
-            return []
+        inner = self.engine.engine if isinstance(self.engine, ReadOnlyEngine) else self.engine
+        engine = PrefixEngine(inner, prefix)
+        address = f"{self.address}, below {prefix!r}"
+        return Store(engine, read_only=self.read_only, address=address, type=type or self._type)
 
     # Many values
 
-    def items(self, errors: Errors = "raise") -> ItemsView[str, Any]:
+    def items(self, errors: Errors = "raise") -> ItemsView[str, T]:
         """Return a view of all keys with their values, sorted; iterating reads in batches.
 
         What was deleted since the keys were listed is left out.
@@ -250,132 +305,73 @@ class Store(MutableMapping[str, Any]):
         Raises:
             ValueError: ``errors`` is another word.
         """
-        return StoreItems(self, self.engine, errors)
+        return views.StoreItems(self, self.engine, errors, self._decode)
 
-    def values(self, errors: Errors = "raise") -> ValuesView[Any]:
+    def values(self, errors: Errors = "raise") -> ValuesView[T]:
         """Return a view of all values in the order of their keys; everything else as ``items``."""
-        return StoreValues(self, self.engine, errors)
+        return views.StoreValues(self, self.engine, errors, self._decode)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
         mine = dict(self.items("bytes"))
         theirs = dict(other.items("bytes") if isinstance(other, Store) else other.items())
-        return mine.keys() == theirs.keys() and all(equal_values(value, theirs[key]) for key, value in mine.items())
+        return mine.keys() == theirs.keys() and all(
+            views.equal_values(value, theirs[key]) for key, value in mine.items()
+        )
 
-    def load_many(self, keys: Iterable[str], errors: Errors = "raise") -> dict[str, Any]:
-        """Return the values of ``keys`` by key, in batches, with a progress bar when it takes longer than a second.
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self, **other} if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**other, **self} if isinstance(other, Mapping) else NotImplemented
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # changes the store, where | makes a dict
+        self.update(other)
+        return self
+
+    def load_many(self, keys: Iterable[str], errors: Errors = "raise", *, progress: bool = True) -> dict[str, T]:
+        """Return the values of ``keys`` by key, in batches.
 
         Args:
             keys: what to load.
             errors: as in ``items``.
+            progress: show a bar when it takes longer than a second.
 
         Raises:
             KeyError: nothing is stored under one of them.
             FormatError: one of them is damaged (``errors="raise"``).
         """
-        check_errors(errors)
+        views.check_errors(errors)
         wanted = list(dict.fromkeys(check_keys(keys)))
-        with Progress(len(wanted), "loading") as progress:
-            return dict(read_values(self.engine, wanted, errors, progress=progress, missing=self._missing))
+        with Progress(len(wanted), "loading", shown=progress) as bar:
+            return dict(
+                views.read_values(self.engine, wanted, errors, self._decode, progress=bar, missing=self._missing)
+            )
 
-    def update(self, other: Any = (), /, **more: Any) -> None:
-        """Store the values of ``other`` and ``more`` in batches, with a progress bar when it takes over a second.
+    def update(  # type: ignore[override]  # progress is no key
+        self, other: Any = (), /, *, progress: bool = True, **more: T
+    ) -> None:
+        """Store the values of ``other`` and ``more``, with a bar when it takes over a second and ``progress`` is True.
 
-        Takes what ``dict.update`` takes; of a generator no more than a batch is in memory. Each value is checked when
-        its batch begins; earlier batches are then stored already.
+        Takes what ``dict.update`` takes. Every value is checked before the first one is stored, and on SQL it is one
+        transaction; beyond 256 MiB they wait in a temporary file. An iterator, such as a generator, is checked and
+        stored batch by batch, and no more than a batch is in memory.
+
+        Raises:
+            FormatError: a value cannot be stored; but for an iterator's earlier batches, nothing was.
+            ValueError: an item is no pair of key and value.
+            BatchError: the storage refused some of them.
         """
+        if not isinstance(progress, bool):  # a key given by name
+            raise TypeError(f"progress is True or False; to store a value under that key: {{'progress': {progress!r}}}")
         self._check_writable("update")
-        batch: dict[str, BytesLike] = {}
-        size_bytes = 0
-        with Progress(len(other) + len(more) if isinstance(other, Sized) else None, "storing") as progress:
-            for key, value in chain(_pairs(other), more.items()):
-                batch[key] = _encoded(key, value)
-                size_bytes += len(batch[key])
-                if len(batch) >= progress.batch or size_bytes >= BATCH_BYTES:
-                    self.engine.batch_save(batch)
-                    progress.done(len(batch))
-                    batch, size_bytes = {}, 0
-            self.engine.batch_save(batch)
-            progress.done(len(batch))
+        store_all(self.engine, other, more, self._encoded, prefix=self._prefix, progress=progress)
 
     def clear(self) -> None:
         """Remove every known key, in batches."""
         self._check_writable("clear")
         self.engine.batch_delete(self.keys())
-
-    # Tables and the browser
-
-    def to_frame(self, *, prefix: str = "", glob: str | None = None, formats: bool = False) -> pd.DataFrame:
-        """Return one row for everything stored, as ``persistkit.to_frame``.
-
-        Args:
-            prefix: literal text the keys start with.
-            glob: a pattern the keys match.
-            formats: add a column ``format``; every value is read for it.
-        """
-        from persistkit.frames import entries_frame, text_column
-
-        entries = self.engine.entries(prefix)
-        if glob is not None:
-            entries = (entry for entry in entries if entry.key is not None and fnmatchcase(entry.key, glob))
-        frame = entries_frame(entries)
-        if formats:
-            keys = frame["key"].dropna().tolist()  # those of unknown key come last
-            named = [None if data is None else format_of(data, key) for key, data in load_in_batches(self.engine, keys)]
-            frame["format"] = text_column(named + [None] * (len(frame) - len(keys)))
-        return frame
-
-    def values_frame(self, glob: str = "*", errors: Errors = "skip") -> pd.DataFrame:
-        """Return the JSON objects of the keys that match ``glob`` as rows, nested ones as dotted columns.
-
-        The index is the key. A column starts where the first object that has it does; where an object lacks it, or
-        holds null, is a gap. Whole numbers stay whole beside gaps (Int64), truth values too (boolean), and numbers
-        beyond 2**53 are never rounded (object).
-
-        Args:
-            glob: which keys.
-            errors: what a value that is no JSON object does: be left out and named in ``.attrs["skipped"]``, key ->
-                reason (``"skip"``), ``"raise"`` a ``FormatError``, or be a row with its bytes in the column ``bytes``
-                (``"bytes"``). An object that would make more than 10,000 columns, or a table almost empty, is left
-                out and named like that unless errors are raised.
-        """
-        from persistkit.frames import values_frame
-
-        check_errors(errors)
-        return values_frame(self.engine, self.glob(glob), errors)
-
-    def usage(self, depth: int = 1, separators: str = ":/") -> pd.DataFrame:
-        """Return keys and bytes under each prefix of ``depth`` parts, ended by ``separators``, the largest first."""
-        from persistkit.frames import usage_frame
-
-        return usage_frame(self.engine.entries(), depth=depth, separators=separators)
-
-    def copy_to(
-        self,
-        other: Place,
-        *,
-        prefix: str = "",
-        overwrite: Overwrite = "error",
-        verify: bool = True,
-        progress: bool = True,
-    ) -> CopyReport:
-        """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``."""
-        from persistkit.transfer import copy
-
-        return copy(self.engine, other, prefix=prefix, overwrite=overwrite, verify=verify, progress=progress)
-
-    def compare(self, other: Place, *, prefix: str = "") -> pd.DataFrame:
-        """Return a row for each difference from ``other`` under ``prefix``; see ``persistkit.transfer.compare``."""
-        from persistkit.transfer import compare
-
-        return compare(self.engine, other, prefix=prefix)
-
-    def browse(self, *, read_only: bool = True) -> KeyBrowser:
-        """Return a browser of all keys, for display in a notebook; ``read_only=False`` lets it delete."""
-        from persistkit.browser import browse
-
-        return browse(self, read_only=read_only or self.read_only, load_line="store[{key}]")
 
     def _check_writable(self, tried: str, key: str | None = None) -> None:
         if self.read_only:
@@ -384,15 +380,18 @@ class Store(MutableMapping[str, Any]):
     def _missing(self, key: str) -> MissingKeyError:
         return MissingKeyError(key, partial(self._suggestions.near, key))
 
+    def _encoded(self, key: str, value: Any) -> BytesLike:
+        try:
+            return self._encode(value, key)
+        except FormatError as error:
+            raise FormatError(f"store {key!r}: {error}") from error
 
-def _encoded(key: str, value: object) -> BytesLike:
-    try:
-        return encode(value, key)
-    except FormatError as error:
-        raise FormatError(f"store {key!r}: {error}") from error
+    def _value(self, key: str, data: BytesLike) -> T:
+        try:
+            value: T = self._decode(data, None, key)
+            return value
+        except FormatError as error:
+            raise views.damaged(key, error) from error
 
-
-def _pairs(other: Any) -> Iterable[tuple[str, Any]]:  # Any: whatever dict.update takes
-    if isinstance(other, Mapping):
-        return other.items()
-    return ((key, other[key]) for key in other.keys()) if hasattr(other, "keys") else map(as_pair, other)  # noqa: SIM118
+    def _value_or_bytes(self, key: str, data: BytesLike) -> Any:
+        return views.value_or_bytes(key, data) if self._type is None else self._value(key, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from persistkit.arguments import BytesLike
 from persistkit.engine import Engine
@@ -15,12 +15,25 @@ __all__ = [
     "Errors",
     "StoreItems",
     "StoreValues",
+    "T",
+    "V",
     "check_errors",
     "damaged",
     "equal_values",
     "read_values",
     "value_or_bytes",
 ]
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+    V = TypeVar("V")
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    V = TypeVar("V")
 
 Errors: TypeAlias = Literal["raise", "skip", "bytes"]
 
@@ -29,8 +42,11 @@ def check_errors(errors: str) -> None:
     """Refuse what says nothing about damaged values.
 
     Raises:
+        TypeError: ``errors`` is not text.
         ValueError: ``errors`` is none of the three words.
     """
+    if not isinstance(errors, str):
+        raise TypeError(f"errors is 'raise', 'skip' or 'bytes', not {type(errors).__name__}")
     if errors not in ("raise", "skip", "bytes"):
         raise ValueError(f"errors is 'raise', 'skip' or 'bytes', not {errors!r}")
 
@@ -52,6 +68,7 @@ def read_values(
     engine: Engine,
     keys: Sequence[str],
     errors: Errors,
+    read: Callable[..., Any] = decode,
     *,
     progress: Progress | None = None,
     missing: Callable[[str], Exception] | None = None,
@@ -63,7 +80,7 @@ def read_values(
                 raise missing(key)
             continue
         try:
-            value = decode(bytes(data), None, key)  # an engine may have kept a buffer, which an array would share
+            value = read(bytes(data), None, key)  # an engine may have kept a buffer, which an array would share
         except FormatError as error:
             if errors == "skip":
                 continue
@@ -76,22 +93,27 @@ def read_values(
 class StoreItems(ItemsView[str, Any]):
     """The keys of a store, sorted, with their values."""
 
-    def __init__(self, store: Mapping[str, Any], engine: Engine, errors: Errors) -> None:
+    def __init__(
+        self, store: Mapping[str, Any], engine: Engine, errors: Errors, read: Callable[..., Any] = decode
+    ) -> None:
         check_errors(errors)
         super().__init__(store)
         self._engine = engine
         self._errors = errors
+        self._read = read
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        return read_values(self._engine, self._engine.list_keys(), self._errors)
+        return read_values(self._engine, self._engine.list_keys(), self._errors, self._read)
 
 
 class StoreValues(ValuesView[Any]):
     """The values of a store in the order of their keys."""
 
-    def __init__(self, store: Mapping[str, Any], engine: Engine, errors: Errors) -> None:
+    def __init__(
+        self, store: Mapping[str, Any], engine: Engine, errors: Errors, read: Callable[..., Any] = decode
+    ) -> None:
         super().__init__(store)
-        self._items = StoreItems(store, engine, errors)
+        self._items = StoreItems(store, engine, errors, read)
 
     def __iter__(self) -> Iterator[Any]:
         return (value for _, value in self._items)

@@ -124,18 +124,18 @@ PLACES: dict[str, tuple[Mistake, type[Exception], str]] = {
     "no bucket": (lambda _: persistkit.open("s3:bucket"), ValueError, "s3://bucket/prefix"),
     "no host": (lambda _: persistkit.open("redis:localhost"), ValueError, "redis://host:6379/0"),
     "a mistyped read_only": (
-        lambda _: persistkit.open("results", readonly=True),
+        lambda _: persistkit.open("results", readonly=True),  # type: ignore[call-arg]
         TypeError,
         "did you mean 'read_only'",
     ),
-    "a mistyped option": (lambda _: persistkit.open("results", fsnc=False), TypeError, "did you mean 'fsync'"),
+    "a mistyped option": (lambda _: persistkit.open("results", fsnc=False), TypeError, "did you mean 'fsync'"),  # type: ignore[call-arg]
     "an option of another engine": (
         lambda _: persistkit.open("sqlite:///x.db", create=True, fsync=False),
         TypeError,
         "it takes create, read_only, table, timeout_seconds",
     ),
     "an option obstore has not": (
-        lambda _: persistkit.open("s3://bucket", regin="x"),
+        lambda _: persistkit.open("s3://bucket", regin="x"),  # type: ignore[call-arg]
         ValueError,
         "regin.*options are those of obstore, such as endpoint, region",
     ),
@@ -163,7 +163,7 @@ SERVERS: dict[str, tuple[Mistake, type[Exception], str]] = {
     ),
     "no credentials": (
         # The service that gives a cloud machine its credentials is looked for on loopback here.
-        lambda _: persistkit.open(
+        lambda _: persistkit.open(  # type: ignore[call-arg]
             "s3://b", region="us-east-1", metadata_endpoint=f"http://{nowhere()}", timeout_seconds=5
         )["run/1"],
         StorageError,

@@ -25,6 +25,7 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 LAYERS = [
     {"agent_runtime"},
     {"store"},
+    {"cache", "reports", "shapes", "staging"},
     {"browser", "card", "frames", "matching", "testing", "transfer", "views"},
     {"background"},
     {"backend"},
@@ -37,7 +38,7 @@ LAYERS = [
     {"errors"},
 ]
 FACADE = "__init__"
-SHARED = ("addresses", "read_only", "sql")  # what serves several engines
+SHARED = ("addresses", "prefix", "read_only", "sql")  # what serves several engines
 
 
 def layer_of(name: str) -> int:

@@ -8,11 +8,11 @@ import re
 from importlib import import_module
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 from urllib.parse import unquote, urlunsplit
 
 from persistkit.engine import Engine
-from persistkit.engines.addresses import bucket_url, check_path, server_url
+from persistkit.engines.addresses import Options, bucket_url, check_path, server_url
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import StorageError
 
@@ -42,7 +42,7 @@ _SCHEMES: Final = ("file:", "memory:", *(f"{scheme}://" for scheme in _ENGINES))
 
 
 def open_engine(
-    address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Any
+    address: str | PathLike[str], *, create: bool = False, read_only: bool = False, **options: Unpack[Options]
 ) -> Engine:
     """Return the engine an address leads to.
 
@@ -74,7 +74,7 @@ def open_engine(
         raise ValueError("the address is empty; write a path, such as 'results', or '.' for the working directory")
     if create and read_only:
         raise ValueError(f"open {shown_address(address)!r}: what is opened read only is not made; drop create=True")
-    engine = _opened(address, create, read_only, options)
+    engine = _opened(address, create, read_only, dict(options))
     return ReadOnlyEngine(engine) if read_only else engine
 
 

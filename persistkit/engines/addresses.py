@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypedDict
 from urllib.parse import SplitResult, quote, urlsplit
 
-__all__ = ["bucket_url", "cause_without", "check_path", "hidden", "server_url"]
+__all__ = ["Options", "bucket_url", "cause_without", "check_path", "hidden", "server_url"]
 
 
 _SERVER: Final = re.compile(r"([^:/]+://[^@/?#]*@)?[^@]*")
@@ -16,6 +16,27 @@ _SERVER: Final = re.compile(r"([^:/]+://[^@/?#]*@)?[^@]*")
 
 # As it was written, and as Path writes it. Two letters at least: `C:/results` is a path.
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+
+
+class Options(TypedDict, total=False):
+    """What ``open`` hands to the engine of an address; each class says which it takes, and what for.
+
+    A bucket's rarer options (obstore's) are given to its class: ``Store(ObjectEngine(address, ...))``.
+    """
+
+    fsync: bool  # files
+    timeout_seconds: float  # all but memory
+    table: str  # SQLite, PostgreSQL
+    namespace: str  # Redis, Valkey
+    password: str | None  # Redis, Valkey
+    endpoint: str  # buckets, from here on
+    region: str
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    skip_signature: bool
+    allow_http: bool
+    virtual_hosted_style_request: bool
 
 
 def check_path(path: str | os.PathLike[str]) -> None:

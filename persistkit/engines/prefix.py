@@ -1,0 +1,130 @@
+"""PrefixEngine: the keys of another engine that start with a prefix, without it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import IO, Any
+
+from persistkit.arguments import BytesLike, check_key, check_prefix
+from persistkit.engine import Engine, Entry
+from persistkit.errors import BatchError
+
+__all__ = ["PrefixEngine"]
+
+
+class PrefixEngine(Engine):
+    """Every key is that of the engine it holds, without ``prefix``; what does not start with it is not there.
+
+    Example:
+        >>> from persistkit.engines.memory import MemoryEngine
+        >>> engine = MemoryEngine()
+        >>> engine.save("run/1", b"value")
+        >>> PrefixEngine(engine, "run/").list_keys()
+        ['1']
+
+    Attributes:
+        engine: where the bytes are.
+        prefix: what every key there begins with.
+    """
+
+    def __init__(self, engine: Engine, prefix: str) -> None:
+        check_prefix(prefix)
+        check_key(prefix)
+        # Of a view of a view one is enough.
+        self.prefix: str = engine.prefix + prefix if isinstance(engine, PrefixEngine) else prefix
+        self.engine: Engine = engine.engine if isinstance(engine, PrefixEngine) else engine
+        self.max_value_bytes = engine.max_value_bytes
+        self.concurrency = engine.concurrency
+        self.blocks = engine.blocks  # type: ignore[misc]  # constant for each class, except for what holds another
+        self.batch_is_transaction = engine.batch_is_transaction  # type: ignore[misc]  # the same
+
+    def __repr__(self) -> str:
+        return f"PrefixEngine({self.engine!r}, {self.prefix!r})"
+
+    def _whole(self, key: str) -> str:
+        whole = self.prefix + key
+        check_key(whole)  # together they may be too long
+        return whole
+
+    def _save(self, key: str, value: BytesLike) -> None:
+        self.engine._save(self._whole(key), value)
+
+    def _load(self, key: str) -> bytes | None:
+        return self.engine._load(self._whole(key))
+
+    def _load_buffer(self, key: str) -> BytesLike | None:
+        return self.engine._load_buffer(self._whole(key))
+
+    def _load_cached(self, key: str) -> bytes | None:
+        return self.engine._load_cached(self._whole(key))
+
+    def _delete(self, key: str) -> None:
+        self.engine._delete(self._whole(key))
+
+    def _batch_save(self, items: dict[str, BytesLike]) -> None:
+        with self._named():
+            self.engine._batch_save({self._whole(key): value for key, value in items.items()})
+
+    def _batch_load(self, keys: list[str]) -> list[bytes | None]:
+        with self._named():
+            return self.engine._batch_load(self._all(keys))
+
+    def _batch_delete(self, keys: list[str]) -> None:
+        with self._named():
+            self.engine._batch_delete(self._all(keys))
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        for entry in self.engine._entries(self.prefix + prefix):
+            if entry.key is None:
+                yield entry
+            else:
+                yield entry._replace(key=entry.key.removeprefix(self.prefix), stored_as=entry.filename)
+
+    def _list_keys(self, prefix: str) -> list[str]:
+        return [key.removeprefix(self.prefix) for key in self.engine._list_keys(self.prefix + prefix)]
+
+    def _exists(self, key: str) -> bool:
+        return self.engine._exists(self._whole(key))
+
+    def _key_count(self) -> int:
+        return sum(1 for _ in self._entries("")) if self.prefix else self.engine._key_count()
+
+    def _add(self, key: str, value: BytesLike) -> bool:
+        return self.engine._add(self._whole(key), value)
+
+    def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
+        return self.engine._replace(self._whole(key), value, expected)
+
+    def _read_range(self, key: str, start: int, size: int) -> bytes | None:
+        return self.engine._read_range(self._whole(key), start, size)
+
+    def _open_reader(self, key: str) -> io.BufferedIOBase | None:
+        return self.engine._open_reader(self._whole(key))
+
+    def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
+        return self.engine._open_writer(self._whole(key))
+
+    def _change_token(self) -> object | None:
+        return self.engine._change_token()
+
+    def load_filename(self, filename: str) -> bytes | None:
+        """Return the value under a filename, where the engine has filenames."""
+        value: bytes | None = self.engine.load_filename(filename)  # type: ignore[attr-defined]  # engines that have one
+        return value
+
+    def close(self) -> None:
+        """Close the engine."""
+        self.engine.close()
+
+    def _all(self, keys: Iterable[str]) -> list[str]:
+        return [self._whole(key) for key in keys]
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except BatchError as error:
+            failures: dict[str, Any] = {key.removeprefix(self.prefix): why for key, why in error.failures.items()}
+            raise BatchError(str(error), failures) from error
