@@ -33,7 +33,9 @@ def encode_array(value: np.ndarray[Any, Any]) -> memoryview:
     version = None if str(dtype).isascii() else (3, 0)
     try:
         if _has_metadata(dtype) or np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) != dtype:
-            raise FormatError(f"$: the dtype {dtype} does not come back as it went in")
+            raise FormatError(
+                f"$: the dtype {dtype} does not come back as it went in; use value.astype(...) of a plain one"
+            )
         np.lib.format.write_array(buffer, value, version=version, allow_pickle=False)
         kept = npy_header(
             buffer.getvalue() if buffer.tell() < _MAX_HEADER else bytes(buffer.getbuffer()[: 2 * _MAX_HEADER])
