@@ -53,8 +53,8 @@ Answer = tuple[Message, list[bytes]]
 def _joined(*names: str) -> str:
     """Return files of the page as one, without comments and indentation: they travel with every browser."""
     folder = Path(__file__).with_name("page")
-    lines = (line.strip() for name in names for line in (folder / name).read_text(encoding="utf-8").splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith(("//", "/*")))
+    lines = [line.strip() for name in names for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+    return "\n".join(line.partition(" // ")[0] for line in lines if line and not line.startswith(("//", "/*")))
 
 
 class KeyBrowser(anywidget.AnyWidget):

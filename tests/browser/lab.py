@@ -12,14 +12,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 
-__all__ = ["SETUP", "Notebook", "Server", "browser_in", "chromium", "row_of", "rows", "serving", "write_notebook"]
+__all__ = ["SETUP", "Notebook", "Server", "browser_in", "row_of", "rows", "write_notebook"]
 
 expect.set_options(timeout=30_000)  # a loaded machine answers late; a right answer ends the wait at once
 
@@ -136,27 +134,6 @@ class Server:
         raise RuntimeError(f"JupyterLab did not start:\n{log}")
 
 
-def serving(root: Path) -> Iterator[Server]:
-    """Start a JupyterLab and end it; in CI a missing Chromium fails."""
-    if shutil.which("chromium") is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is not installed: apt-get install chromium")
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    started = Server(root)
-    yield started
-    started.close()
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Start the Chromium that is installed; nothing is downloaded."""
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
-        yield browser
-        browser.close()
-
-
 def write_notebook(path: Path, cells: Sequence[str]) -> None:
     """Write a notebook of code cells."""
     code: dict[str, object] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
@@ -173,21 +150,15 @@ def write_notebook(path: Path, cells: Sequence[str]) -> None:
 class Notebook:
     """One notebook, open in one page."""
 
-    def __init__(
-        self, browser: Browser, server: Server, path: str, *, app: str = "lab/tree", width: int = 1280
-    ) -> None:
+    def __init__(self, browser: Browser, server: Server, path: str, *, app: str = "lab/tree") -> None:
         self._context = browser.new_context(
-            viewport={"width": width, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
+            viewport={"width": 1280, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
         )
         self.page: Page = self._context.new_page()
         self.errors: list[str] = []
         self.dialogs: list[str] = []
-        self.received: list[int] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("dialog", self._dismiss)
-        self.page.on(
-            "websocket", lambda socket: socket.on("framereceived", lambda data: self.received.append(len(data)))
-        )
         self.page.goto(f"{server.url}/{app}/{path}{'?reset' if app == 'lab/tree' else ''}")
         self.page.wait_for_function(_READY, timeout=_PATIENCE_SECONDS * 1000)
         if app == "lab/tree":

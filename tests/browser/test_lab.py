@@ -7,11 +7,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import SETUP, Notebook, Server, browser_in, chromium, row_of, rows, serving, write_notebook
+from lab import SETUP, Notebook, Server, browser_in, row_of, rows, write_notebook
 from playwright.sync_api import Browser, expect
 
 from persistkit.engines import open_engine
@@ -54,32 +53,6 @@ CELLS = [
     "from IPython.display import HTML; from persistkit import Store\n"
     "priced = Store(MemoryEngine()); priced['from $1 to $2'] = 0; display(HTML('<p>$y^2$</p>'), priced)",
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One JupyterLab for all tests here."""
-    yield from serving(tmp_path_factory.mktemp("lab"))
-
-
-@pytest.fixture(scope="module")
-def chrome(server: Server) -> Iterator[Browser]:
-    """One Chromium for all tests here."""
-    assert server.url
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def notebook(server: Server, chrome: Browser) -> Iterator[Notebook]:
-    """One notebook, its values made; each test runs the cells it is about."""
-    write_notebook(server.root / "all.ipynb", CELLS)
-    opened = Notebook(chrome, server, "all.ipynb")
-    opened.run(0)
-    yield opened
-    assert opened.errors == []
-    assert opened.dialogs == []
-    opened.close()
 
 
 def test_the_card_of_a_store_is_not_typeset(notebook: Notebook) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import SETUP, Notebook, Server, browser_in, chromium, row_of, rows, serving, write_notebook
+from lab import SETUP, Notebook, Server, browser_in, row_of, rows, write_notebook
 from playwright.sync_api import Browser, Locator, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -25,31 +24,6 @@ values = {
 }
 """
 CELLS = [SETUP + VALUES, "browser_of(values, load_line='store[{key}]')"]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One JupyterLab for all tests here."""
-    yield from serving(tmp_path_factory.mktemp("lab"))
-
-
-@pytest.fixture(scope="module")
-def chrome(server: Server) -> Iterator[Browser]:
-    """One Chromium for all tests here."""
-    assert server.url
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def notebook(server: Server, chrome: Browser) -> Iterator[Notebook]:
-    """One notebook, its values made."""
-    write_notebook(server.root / "page.ipynb", CELLS)
-    opened = Notebook(chrome, server, "page.ipynb")
-    opened.run(0)
-    yield opened
-    assert opened.errors == []
-    opened.close()
 
 
 @pytest.fixture

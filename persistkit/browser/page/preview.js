@@ -244,7 +244,7 @@ class Preview {
       if (answer.error || this.row !== null || !hint.isConnected) return;
       const bars = answer.folders.map(([path, label, summary, share]) => button("", () => view.enter(path), { title: summary },
         h("span.meter", { style: `width:${Math.max(1, share * 100)}%` }), h("bdi.barname", label), h("span.dim", summary)));
-      const newest = answer.newest.map(([row, label, , , time]) => button("", () => this.open(row), { title: label }, h("bdi.barname", label || TEXT.emptyKey), h("span.dim", time)));
+      const newest = answer.newest.map(([row, label, , , time]) => button("", () => this.open(row), { title: label }, h("div.barname.keytext", ...keyParts(label, [])), h("span.dim", time)));
       this.root.replaceChildren(hint, bars.length ? h("div.overview", h("strong", TEXT.space), ...bars) : "",
         newest.length ? h("div.overview", h("strong", TEXT.newest), ...newest) : "", view.state.readOnly ? h("div.dim", TEXT.readOnly) : "");
     });

@@ -17,7 +17,6 @@ const TEXT = {
   lives: { off: "Live: off", tell: "Live: tell me", auto: "Live: refresh" },
   full: "Full screen",
   listing: (n) => `Listing… ${n}`,
-  waiting: "waiting for the kernel · ",
   lost: "No answer for 5 seconds: after a restart, run this cell again.",
   keys: "Keys",
   columns: { kind: "Kind", key: "Key", size: "Size", modified: "Modified" },

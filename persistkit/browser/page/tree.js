@@ -17,7 +17,7 @@ class Folders {
   item(path, label, keys, summary, leaf) {
     const group = h("div.group", { role: "group", hidden: true });
     const chosen = path === this.view.folder;
-    const twist = leaf ? h("span.twist.leaf") : h("span.twist", { click: (e) => { e.stopPropagation(); this.open(item, group.hidden); } });
+    const twist = leaf ? h("span.twist") : h("span.twist", { click: (e) => { e.stopPropagation(); this.open(item, group.hidden); } });
     const item = h("div.folder", { role: "treeitem", "aria-level": path.split(/[:/]/).length, "aria-expanded": leaf ? null : "false", "aria-selected": String(chosen),
       tabindex: chosen ? "0" : "-1", title: `${label}: ${summary}`, click: () => this.enter(item) },
       twist, h("span.foldername", h("bdi", label)), h("span.count", keys));
