@@ -12,23 +12,9 @@ __all__ = ["KeyBrowser", "browse"]
 def browse(
     place: Any, *, read_only: bool = True, load_line: str = "engine.load({key})", height: int = 440
 ) -> KeyBrowser:
-    """Show every key of ``place`` in a notebook.
-
-    Args:
-        place: an engine, a store or a backend; it is listed in the background. Any: ``engine_of`` tells what it takes.
-        read_only: refuse every deletion, whatever the page asks for.
-        load_line: the Python line "Copy code" gives, ``{key}`` standing for the key as a literal.
-        height: of the browser, in pixels; it can be dragged.
+    """Show every key of ``place`` in a notebook; the arguments are those of ``KeyBrowser``.
 
     Raises:
-        TypeError: ``place`` is nothing of the kind; the message never shows it.
-
-    Example:
-        >>> from persistkit.engines.memory import MemoryEngine
-        >>> browser = browse(MemoryEngine())
-        >>> browser.wait(timeout_seconds=10)
-        True
-        >>> browser
-        KeyBrowser(MemoryEngine: 0 keys, 0 B)
+        TypeError: ``place`` is no engine, store or backend; the message never shows it.
     """
     return KeyBrowser(place, read_only=read_only, load_line=load_line, height=height)

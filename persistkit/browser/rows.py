@@ -1,17 +1,20 @@
-"""What a page shows of an index: rows, folders, an overview, and why nothing is there."""
+"""What is shown of an index: rows, folders, an overview, why nothing is there, and a table where no kernel is."""
 
 from __future__ import annotations
 
 from collections.abc import Container
+from html import escape
 from typing import Any, Final
 
 from persistkit.browser.index import KeyIndex, Query
 from persistkit.text import human_size, human_time, keys_and_size, label_of, visible
 
-__all__ = ["LABEL", "folders_of", "overview_of", "row_of", "why_empty"]
+__all__ = ["LABEL", "folders_of", "overview_of", "row_of", "static_table", "why_empty"]
 
 LABEL: Final = 200
 _OVERVIEW_ROWS: Final = 8
+_STATIC_ROWS: Final = 20
+_KEY_CHARACTERS: Final = 120
 
 Message = dict[str, Any]  # JSON to the page
 
@@ -60,3 +63,24 @@ def why_empty(index: KeyIndex, state: Message, query: Query) -> tuple[str, int]:
     if query.folder:
         return f"No key in {folder} {fits} “{text}”.", len(index.rows(Query(query.text, query.match)))
     return f"No key {fits} “{text}”.{' Case counts.' if query.text != query.text.lower() else ''}", 0
+
+
+def static_table(index: KeyIndex, summary: str) -> str:
+    """Return the first rows as HTML that needs no script and no style sheet; keys are escaped."""
+    cell = "padding:2px 12px 2px 0;text-align:"
+    head = "".join(
+        f'<th style="{cell}{side}">{name}</th>'
+        for name, side in (("Key", "left"), ("Size", "right"), ("Modified (UTC)", "left"))
+    )
+    lines = []
+    for row in range(min(len(index), _STATIC_ROWS)):
+        entry = index.entry(row)
+        lines.append(
+            f'<tr><td style="{cell}left"><code>{escape(label_of(entry, _KEY_CHARACTERS))}</code></td>'
+            f'<td style="{cell}right" title="{entry.size:,} bytes">{human_size(entry.size)}</td>'
+            f'<td style="{cell}left">{human_time(entry.modified)}</td></tr>'
+        )
+    rest = len(index) - len(lines)
+    more = f"<p>… and {rest:,} more: run the cell to browse them.</p>" if rest > 0 else "<p>Run the cell to browse.</p>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>" if lines else ""
+    return f"<div><p>{escape(summary)}</p>{table}{more}</div>"

@@ -13,11 +13,10 @@ import traitlets as t
 
 from persistkit.background import engine_of
 from persistkit.browser.deletion import delete_unchanged
-from persistkit.browser.fallback import static_table
 from persistkit.browser.index import KeyIndex, Query, Rows
 from persistkit.browser.listing import Listing
 from persistkit.browser.reading import Reader
-from persistkit.browser.rows import LABEL, folders_of, overview_of, row_of, why_empty
+from persistkit.browser.rows import LABEL, folders_of, overview_of, row_of, static_table, why_empty
 from persistkit.engine import Engine, Entry
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import PersistenceError, ReadOnlyError
