@@ -49,6 +49,7 @@ def test_json_of_any_width_opens_to_its_end(widget: Locator) -> None:
     row_of(widget, "big.json").click()
     tree = widget.locator(".pk-json")
     expect(tree.locator("summary").nth(1)).to_contain_text('{ i: 0, text: "word')
+    assert widget.locator(".pk-value").evaluate("node => node.scrollWidth <= node.clientWidth")
     tree.get_by_role("button", name="800 more").click()
     expect(tree.get_by_role("button", name="700 more")).to_be_visible()
     tree.locator("summary").nth(150).click()
@@ -232,7 +233,8 @@ def test_a_kernel_that_is_gone_is_said(server: Server, chrome: Browser) -> None:
     row_of(widget, "raw").click()
     expect(widget.get_by_role("alert")).to_contain_text("run this cell again")
     widget.get_by_label("Search keys").fill("x")
-    assert notebook.errors == []
+    own = "create_subshell_request"  # JupyterLab's own request, when the restart overtakes it
+    assert [error for error in notebook.errors if own not in error] == []
     notebook.run(0)
     again = browser_in(notebook, 1)
     expect(again.get_by_role("alert")).to_be_hidden()
