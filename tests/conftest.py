@@ -10,6 +10,8 @@ import pytest
 import servers
 from hypothesis import HealthCheck, settings
 
+from persistkit.engines.files import FileEngine
+
 # On a loaded machine drawing is slow too, and no fault of a test.
 _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("short", _PATIENT, max_examples=60)
@@ -53,3 +55,9 @@ def s3_server() -> Iterator[servers.S3Server]:
     """One SeaweedFS for the session."""
     with servers.s3() as server:
         yield server
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> FileEngine:
+    """An empty directory, whose files are not synced; contracts have a fixture of their own."""
+    return FileEngine(tmp_path, fsync=False)
