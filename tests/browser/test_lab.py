@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, expect
 
 from persistkit.engines import open_engine
 
+pytest_plugins = ["lab_fixtures"]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 WAITING = """

@@ -8,6 +8,7 @@ import pytest
 from lab import SETUP, Notebook, Server, browser_in, row_of, rows, write_notebook
 from playwright.sync_api import Browser, Locator, expect
 
+pytest_plugins = ["lab_fixtures"]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 VALUES = r"""

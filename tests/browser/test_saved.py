@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, expect
 
+pytest_plugins = ["lab_fixtures"]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
