@@ -12,12 +12,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Dialog, Locator, Page, expect
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
-__all__ = ["SETUP", "Notebook", "Server", "browser_in", "row_of", "rows", "write_notebook"]
+__all__ = ["SETUP", "Notebook", "Server", "browser_in", "chromium", "row_of", "rows", "write_notebook"]
 
 expect.set_options(timeout=30_000)  # a loaded machine answers late; a right answer ends the wait at once
 
@@ -134,6 +135,16 @@ class Server:
         raise RuntimeError(f"JupyterLab did not start:\n{log}")
 
 
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the Chromium that is installed; nothing is downloaded."""
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        yield browser
+        browser.close()
+
+
 def write_notebook(path: Path, cells: Sequence[str]) -> None:
     """Write a notebook of code cells."""
     code: dict[str, object] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
@@ -157,8 +168,12 @@ class Notebook:
         self.page: Page = self._context.new_page()
         self.errors: list[str] = []
         self.dialogs: list[str] = []
+        self.received: list[int] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("dialog", self._dismiss)
+        self.page.on(
+            "websocket", lambda socket: socket.on("framereceived", lambda data: self.received.append(len(data)))
+        )
         self.page.goto(f"{server.url}/{app}/{path}{'?reset' if app == 'lab/tree' else ''}")
         self.page.wait_for_function(_READY, timeout=_PATIENCE_SECONDS * 1000)
         if app == "lab/tree":

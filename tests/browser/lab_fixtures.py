@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from lab import Notebook, Server, write_notebook
-from playwright.sync_api import Browser, sync_playwright
+from lab import Notebook, Server, chromium, write_notebook
+from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def chrome(server: Server) -> Iterator[Browser]:
     """The Chromium that is installed; nothing is downloaded."""
     assert server.url
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
