@@ -68,6 +68,21 @@ def wait_until(ready: Callable[[], object], process: subprocess.Popen[bytes], lo
             return
 
 
+def wait_until_stopped(*processes: int) -> None:
+    """Wait until no thread of the processes runs: after SIGSTOP one of them may answer for another moment."""
+    deadline = time.monotonic() + _START_SECONDS
+    for process in processes:
+        while not set(_thread_states(process)) <= set("TtZX"):
+            assert time.monotonic() < deadline, f"the process {process} does not stop"
+            time.sleep(0.001)
+
+
+def _thread_states(process: int) -> Iterator[str]:
+    for status in Path(f"/proc/{process}/task").glob("*/stat"):
+        with suppress(OSError):  # a thread that has ended
+            yield status.read_text().rpartition(")")[2].split()[0]
+
+
 @dataclass
 class Server:
     """A server that can be stopped, killed and started again, on the same port and data.
@@ -101,9 +116,12 @@ class Server:
         """Send a signal to the server and to every process it has started, unless it has ended."""
         if self.process.poll() is not None:
             return  # by now its number may be another process's
-        for process in [self.process.pid, *_descendants(self.process.pid)]:
+        processes = [self.process.pid, *_descendants(self.process.pid)]
+        for process in processes:
             with suppress(ProcessLookupError):
                 os.kill(process, number)
+        if number == signal.SIGSTOP:
+            wait_until_stopped(*processes)
 
     def kill(self) -> None:
         """End it without a warning."""

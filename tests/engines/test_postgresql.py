@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import servers
 
 from persistkit.engine import Engine
 from persistkit.engines.postgresql import PostgreSQLEngine
@@ -88,6 +89,7 @@ def stopped(address: str) -> Iterator[None]:
     assert processes
     for process in processes:
         os.kill(process, signal.SIGSTOP)
+    servers.wait_until_stopped(*processes)
     try:
         yield
     finally:

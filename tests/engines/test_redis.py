@@ -45,6 +45,7 @@ def stopped(client: Redis) -> Iterator[None]:
     information = client.info("server")
     assert isinstance(information, dict)
     os.kill(information["process_id"], signal.SIGSTOP)
+    servers.wait_until_stopped(information["process_id"])
     try:
         yield
     finally:
