@@ -156,7 +156,7 @@ OTHERS: list[object] = [
     Path(), Path("/a b/ü"), Path("\udcff"), complex(math.nan, -0.0), range(0), range(10**30, -5, -3),
     np.bool_(True), np.int8(-1), np.uint64(2**64 - 1), np.float16(0.1), np.float64(math.nan), np.complex64(1j),
     np.str_("a\ud800"),
-    np.bytes_(b"a\0"), np.datetime64("NaT"), np.datetime64(5, ("s", 10)), np.timedelta64(-3, "Y"), np.timedelta64("NaT",
+    np.bytes_(b"a\0"), np.datetime64("NaT", "s"), np.datetime64(5, ("s", 10)), np.timedelta64(-3, "Y"), np.timedelta64("NaT",
     "ns"),
     [np.arange(6).reshape(2, 3)], [np.array(5.0)], {"a": np.array([], "M8[D]")}, (np.array(["x"]),),
     [np.asfortranarray(np.eye(2))],
