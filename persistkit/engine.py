@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from logging import DEBUG
@@ -114,19 +114,18 @@ class Engine(ABC):
         return None
 
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
-        attempt_each("batch_save", items, lambda key: self._save(key, items[key]))
+        self._attempt_each("batch_save", items, lambda key: self._save(key, items[key]))
 
     def _batch_load(self, keys: list[str]) -> list[bytes | None]:
         loaded: dict[str, bytes | None] = {}
-
-        def load(key: str) -> None:
-            loaded[key] = self._load(key)
-
-        attempt_each("batch_load", dict.fromkeys(keys), load)
+        self._attempt_each("batch_load", dict.fromkeys(keys), lambda key: loaded.update({key: self._load(key)}))
         return [loaded[key] for key in keys]
 
     def _batch_delete(self, keys: list[str]) -> None:
-        attempt_each("batch_delete", keys, self._delete)
+        self._attempt_each("batch_delete", keys, self._delete)
+
+    def _attempt_each(self, operation: str, keys: Iterable[str], work: Callable[[str], object]) -> None:
+        attempt_each(operation, keys, work)
 
     def _list_keys(self, prefix: str) -> list[str]:
         # Text sorts by code point, and UTF-8 keeps that order in its bytes.
@@ -134,6 +133,11 @@ class Engine(ABC):
 
     def _exists(self, key: str) -> bool:
         return self._load(key) is not None
+
+    def _existing(self, keys: list[str]) -> set[str]:
+        found: set[str] = set()
+        self._attempt_each("existing", keys, lambda key: found.update([key] * self._exists(key)))
+        return found
 
     def _key_count(self) -> int:
         return sum(1 for _ in self._entries(""))
@@ -199,32 +203,22 @@ class Engine(ABC):
         """
         _check_key(key)
         with _traced("load", key) as trace:
-            value = self._load(key)
-            if trace is not None and value is not None:
-                trace.size_bytes = len(value)
-            return value
+            return self._load(key) if trace is None else trace.sized(self._load(key))
 
     def load_buffer(self, key: str) -> BytesLike | None:
         """Return the value as ``load`` does; a large one perhaps in a writable buffer that belongs to the caller."""
         _check_key(key)
         with _traced("load", key) as trace:
-            value = self._load_buffer(key)
-            if trace is not None and value is not None:
-                trace.size_bytes = len(value)
-            return value
+            return self._load_buffer(key) if trace is None else trace.sized(self._load_buffer(key))
 
     def load_cached(self, key: str) -> bytes | None:
         """Return the value if it can be had at once, without waiting for a disk or a server; None says nothing.
 
-        None may mean that nothing is stored, that the value is large, or that it is not in the system's cache: ``load``
-        tells. For event loops, which must not wait.
+        The value may be missing, large, or not in the system's cache. For event loops, which must not wait.
         """
         _check_key(key)
         with _traced("load_cached", key) as trace:
-            value = self._load_cached(key)
-            if trace is not None and value is not None:
-                trace.size_bytes = len(value)
-            return value
+            return self._load_cached(key) if trace is None else trace.sized(self._load_cached(key))
 
     def delete(self, key: str) -> None:
         """Remove the value stored under ``key``; no error when there is none. Raises as ``load``."""
@@ -261,7 +255,7 @@ class Engine(ABC):
         with _traced("batch_load") as trace:
             values = self._batch_load(checked) if checked else []
             if trace is not None:
-                trace.size_bytes = sum(len(value) for value in values if value is not None)
+                trace.size_bytes = sum(map(len, filter(None, values)))
             return values
 
     def batch_delete(self, keys: Iterable[str]) -> None:
@@ -298,6 +292,12 @@ class Engine(ABC):
         _check_key(key)
         with _traced("exists", key):
             return self._exists(key)
+
+    def existing(self, keys: Iterable[str]) -> set[str]:
+        """Return those of ``keys`` under which a value is stored; raises as ``batch_load``."""
+        checked = list(dict.fromkeys(check_keys(keys)))
+        with _traced("existing"):
+            return self._existing(checked) if checked else set()
 
     def key_count(self) -> int:
         """Return how many values are stored, those of unknown keys included; raises as ``entries``."""

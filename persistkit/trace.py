@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeVar
 
 __all__ = ["SILENT", "Trace", "logger", "traced", "traced_iteration"]
 
 T = TypeVar("T")
+V = TypeVar("V", bound=Sized | None)
 
 logger = logging.getLogger("persistkit")
 
@@ -28,6 +29,12 @@ class Trace:
     def __enter__(self) -> Trace:
         self._started = time.perf_counter()
         return self
+
+    def sized(self, value: V) -> V:
+        """Return ``value``, and note its size if there is one."""
+        if value is not None:
+            self.size_bytes = len(value)
+        return value
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
         milliseconds = (time.perf_counter() - self._started) * 1000

@@ -118,8 +118,8 @@ class PostgreSQLEngine(SQLEngine):
         found = self._read(f"read a part of {key!r}", statement, (*part, key.encode()))
         return found[0][0] if found else None
 
-    def _select_many(self, keys: list[bytes]) -> tuple[str, tuple[list[bytes]]]:
-        return f'SELECT key, value FROM "{self.table}" WHERE key = ANY(%b)', (keys,)
+    def _select_many(self, columns: str, keys: list[bytes]) -> tuple[str, tuple[list[bytes]]]:
+        return f'SELECT {columns} FROM "{self.table}" WHERE key = ANY(%b)', (keys,)
 
     def _delete_many(self, connection: Any, keys: list[bytes]) -> None:
         # A tenth of the time of one statement for each key; locked in their order, as _batch_save locks them.

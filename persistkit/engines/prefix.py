@@ -88,6 +88,10 @@ class PrefixEngine(Engine):
     def _exists(self, key: str) -> bool:
         return self.engine._exists(self._whole(key))
 
+    def _existing(self, keys: list[str]) -> set[str]:
+        with self._named():
+            return {key.removeprefix(self.prefix) for key in self.engine._existing(self._all(keys))}
+
     def _key_count(self) -> int:
         return sum(1 for _ in self._entries("")) if self.prefix else self.engine._key_count()
 

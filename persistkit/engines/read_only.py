@@ -84,6 +84,9 @@ class ReadOnlyEngine(Engine):
     def _exists(self, key: str) -> bool:
         return self.engine._exists(key)
 
+    def _existing(self, keys: list[str]) -> set[str]:
+        return self.engine._existing(keys)
+
     def _key_count(self) -> int:
         return self.engine._key_count()
 

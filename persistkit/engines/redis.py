@@ -181,6 +181,17 @@ class RedisEngine(Engine):
 
         attempt_chunks("batch_delete", paged(keys, _PAGE), delete)
 
+    def _existing(self, keys: list[str]) -> set[str]:
+        found: set[str] = set()
+
+        def look(chunk: list[str]) -> dict[str, Exception]:
+            answers, failures = self._each("look for", {key: (b"EXISTS", self._name(key)) for key in chunk})
+            found.update(key for key, count in answers.items() if count)
+            return failures
+
+        attempt_chunks("existing", paged(keys, _PAGE), look)
+        return found
+
     def _entries(self, prefix: str) -> Iterator[Entry]:
         tried = f"list keys starting with {prefix!r}"
         for page in self._scan(prefix):

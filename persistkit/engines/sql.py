@@ -9,11 +9,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from time import time_ns
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, chunked, key_of
+from persistkit.batches import paged
 from persistkit.engine import Engine, Entry
 from persistkit.engines.read_only import refusal
 from persistkit.errors import BatchError, StorageError
@@ -112,8 +112,8 @@ class SQLEngine(Engine):
         """Return what ``work`` makes of a connection; an error says what was ``tried``."""
 
     @abstractmethod
-    def _select_many(self, keys: list[bytes]) -> tuple[str, Sequence[object]]:
-        """Return the statement for the rows (key, value) of several keys, and its parameters."""
+    def _select_many(self, columns: str, keys: list[bytes]) -> tuple[str, Sequence[object]]:
+        """Return the statement for some columns of the rows of several keys, and its parameters."""
 
     def _read(self, tried: str, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
         found: list[Any] = self._run(tried, lambda connection: connection.execute(statement, parameters).fetchall())
@@ -193,15 +193,18 @@ class SQLEngine(Engine):
             raise BatchError(f"{error}; {outcome} was carried out", dict.fromkeys(keys, error)) from error
 
     def _batch_load(self, keys: list[str]) -> list[bytes | None]:
-        ordered = [key.encode() for key in keys]
-        loaded: dict[bytes, bytes] = {}
-        asked = iter(dict.fromkeys(ordered))
+        loaded = dict(self._read_many(f"load a batch of {len(keys):,} keys", f"key, {self.value_column}", keys))
+        return [loaded.get(key.encode()) for key in keys]
+
+    def _existing(self, keys: list[str]) -> set[str]:
+        return {key.decode() for (key,) in self._read_many(f"look for {len(keys):,} keys", "key", keys)}
+
+    def _read_many(self, tried: str, columns: str, keys: list[str]) -> Iterator[Any]:
         try:
-            while chunk := list(islice(asked, _STATEMENT_ROWS)):
-                loaded.update(self._read(f"load a batch of {len(keys):,} keys", *self._select_many(chunk)))
+            for chunk in paged(dict.fromkeys(keys), _STATEMENT_ROWS):
+                yield from self._read(tried, *self._select_many(columns, [key.encode() for key in chunk]))
         except StorageError as error:
             raise BatchError(str(error), dict.fromkeys(keys, error)) from error
-        return [loaded.get(key) for key in ordered]
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         # The size is asked of the value, because other programs may write another one into the column.

@@ -138,9 +138,9 @@ class SQLiteEngine(SQLEngine):
 
         return self._run(f"read a part of {key!r}", read)
 
-    def _select_many(self, keys: list[bytes]) -> tuple[str, list[bytes]]:
+    def _select_many(self, columns: str, keys: list[bytes]) -> tuple[str, list[bytes]]:
         marks = ", ".join("?" * len(keys))
-        return f'SELECT key, {self.value_column} FROM "{self.table}" WHERE key IN ({marks})', keys
+        return f'SELECT {columns} FROM "{self.table}" WHERE key IN ({marks})', keys
 
     def _change_token(self) -> object:
         def look(connection: sqlite3.Connection) -> object:

@@ -107,9 +107,11 @@ class ValuesContract:
         for name, arguments in _ON_A_KEY.items():
             with pytest.raises(InvalidKeyError):
                 getattr(engine, name)(key, *arguments)
-        for name, batch in {"batch_save": {"good": b"", key: b""}, "batch_load": [key], "batch_delete": [key]}.items():
+        for call in (engine.batch_load, engine.batch_delete, engine.existing):
             with pytest.raises(InvalidKeyError):
-                getattr(engine, name)(batch)
+                call([key])
+        with pytest.raises(InvalidKeyError):
+            engine.batch_save({"good": b"", key: b""})
         self._check(engine, "good", None)
 
     @pytest.mark.parametrize("value", ["text", None, 3, ["list"]], ids=["text", "none", "number", "list"])
@@ -209,13 +211,15 @@ class ValuesContract:
         """A batch saves all, loads in the asked order with None for the missing, and deletes what is there."""
         engine.batch_save([("a", b"lost"), ("b", b"B"), ("", b"empty"), ("a", b"A")])
         assert engine.batch_load(["b", "missing", "a", "b", ""]) == [b"B", None, b"A", b"B", b"empty"]
+        assert engine.existing(iter(["b", "missing", "a", "b", ""])) == {"a", "b", ""}
         engine.batch_delete(iter(["b", "missing", "b"]))
         self._check(engine, "a", b"A")
         self._check(engine, "b", None)
         engine.batch_save({})
         assert engine.batch_load([]) == []
+        assert engine.existing([]) == set()
         engine.batch_delete([])
-        for call in (engine.batch_load, engine.batch_delete):
+        for call in (engine.batch_load, engine.batch_delete, engine.existing):
             with pytest.raises(TypeError):
                 call("a")  # not taken letter by letter
 
@@ -238,12 +242,13 @@ class ValuesContract:
         items = {f"run:{number % 7}:step:{number:05}": b"%d" % number for number in range(10_000)}
         engine.batch_save(items)
         assert engine.batch_load(items) == list(items.values())
+        assert engine.existing(["other", *items]) == set(items)
         if self._lists(engine):
             assert engine.list_keys() == sorted(items)
             assert engine.list_keys("run:3:") == sorted(key for key in items if key.startswith("run:3:"))
             assert engine.key_count() == len(items)
         engine.batch_delete(items)
-        assert engine.batch_load(list(items)[::100]) == [None] * 100
+        assert engine.existing(["other", *items]) == set()
 
     def test_a_value_is_read_as_a_file(self, engine: Engine) -> None:
         """A reader is readable and seekable, and None for a missing key."""

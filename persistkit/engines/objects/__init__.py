@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import partial
@@ -145,18 +145,6 @@ class ObjectEngine(Engine):
             part = None if self._bucket.head(f"read a part of {key!r}", name) is None else b""
         return None if part is None or self._is_anothers(key, name, owner_name) else part
 
-    def _batch_save(self, items: dict[str, BytesLike]) -> None:
-        self._attempt_each("batch_save", list(items), lambda key: self._save(key, items[key]))
-
-    def _batch_load(self, keys: list[str]) -> list[bytes | None]:
-        loaded: dict[str, bytes | None] = {}
-
-        def load(key: str) -> None:
-            loaded[key] = self._load(key)
-
-        self._attempt_each("batch_load", list(dict.fromkeys(keys)), load)
-        return [loaded[key] for key in keys]
-
     def _batch_delete(self, keys: list[str]) -> None:
         def delete(page: list[str]) -> dict[str, Exception]:
             places = {key: object_place(key) for key in page}
@@ -253,5 +241,6 @@ class ObjectEngine(Engine):
         self._attempt_each("list", [name for name in names if owner_filename_for(name) in objects], read_owner)
         return objects, read_names(names, owners)
 
-    def _attempt_each(self, operation: str, keys: list[str], work: Any) -> None:
-        attempt_each(operation, keys, work, lambda attempt: run_together(attempt, min(len(keys), _THREADS)))
+    def _attempt_each(self, operation: str, keys: Iterable[str], work: Callable[[str], object]) -> None:
+        listed = list(keys)
+        attempt_each(operation, listed, work, lambda attempt: run_together(attempt, min(len(listed), _THREADS)))
