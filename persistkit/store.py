@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
-from copy import deepcopy
+from collections.abc import Callable, Iterable
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, Never, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Never, Self, Unpack, overload
 
 from persistkit import views
 from persistkit.arguments import BytesLike, check_keys
@@ -16,9 +13,9 @@ from persistkit.engine import Engine
 from persistkit.engines import open_engine, shown_address
 from persistkit.engines.addresses import Options
 from persistkit.engines.prefix import PrefixEngine
-from persistkit.engines.read_only import ReadOnlyEngine, refusal
-from persistkit.errors import FormatError, MissingKeyError
-from persistkit.formats import decode, encode, format_of
+from persistkit.engines.read_only import ReadOnlyEngine
+from persistkit.formats import decode, encode
+from persistkit.mapping import StoreMapping
 from persistkit.matching import Suggestions, spelling_of
 from persistkit.progress import Progress
 from persistkit.reports import Reports
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
     from persistkit.transfer import Place
 
 __all__ = ["Store", "open"]
-
-_NOTHING: Final[Any] = object()  # Any: stands where a value may stand
 
 
 def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
@@ -51,7 +46,7 @@ def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
     return Store(engine, address=shown_address(address))
 
 
-class Store(Reports, MutableMapping[str, T]):
+class Store(Reports, StoreMapping[T]):
     """Typed values under text keys: a mapping over an engine.
 
     What goes in comes back equal or is refused with a ``FormatError`` (see ``persistkit.formats``). Iteration and
@@ -129,133 +124,7 @@ class Store(Reports, MutableMapping[str, T]):
         """Give back what the engine holds; using the store again opens it anew."""
         self.engine.close()
 
-    def __getitem__(self, key: str) -> T:
-        value: T = self.load(key)
-        return value
-
-    def __setitem__(self, key: str, value: T) -> None:
-        self._check_writable("save", key)
-        self.engine.save(key, self._encoded(key, value))
-
-    def __delitem__(self, key: str) -> None:
-        self._check_writable("delete", key)
-        if not self.engine.exists(key):
-            raise self._missing(key)
-        self.engine.delete(key)
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self.engine.exists(key)
-
-    def load(self, key: str, format: str | None = None, *, max_bytes: int | None = None) -> Any:  # noqa: A002
-        """Return the value of ``key``, read as ``format``: ``"json"``, ``"jsonl"``, ``"csv"``, ``"text"``, ``"bytes"``.
-
-        A table may take ``max_bytes`` of memory; None for 256 MiB, or 256 times its size where that is more.
-
-        Raises:
-            KeyError: nothing is stored under ``key``.
-            FormatError: the value is damaged, or not of that format; without a format the content tells it.
-            ValueError: ``format`` is unknown.
-        """
-        data = self.engine.load_buffer(key)
-        if data is None:
-            raise self._missing(key)
-        try:
-            return self._decode(data, format, key, max_bytes=max_bytes)
-        except FormatError as error:
-            raise views.damaged(key, error) from error
-
-    def get(self, key: str, default: Any = None) -> T | Any:
-        """Return the value of ``key``, its bytes where it is damaged, or ``default`` where there is none."""
-        data = self.engine.load_buffer(key)
-        return default if data is None else self._value_or_bytes(key, data)
-
-    def add(self, key: str, value: T) -> bool:
-        """Store ``value`` if nothing is stored under ``key``, in one atomic step; tell whether it was stored."""
-        self._check_writable("add", key)
-        return self.engine.add(key, self._encoded(key, value))
-
-    def setdefault(self, key: str, default: T = None) -> T:  # type: ignore[assignment]  # as dict has it
-        """Return the value of ``key``; where there is none, ``default``, stored first. Of several only one stores."""
-        while (data := self.engine.load_buffer(key)) is None:
-            if self.add(key, default):
-                return default
-        return self._value(key, data)
-
-    def modify(self, key: str, function: Callable[[T], T], default: T = _NOTHING) -> T:
-        """Store what ``function`` makes of the value of ``key``, in one atomic step, and return it.
-
-        The value is loaded, changed, and stored if nobody has stored another one meanwhile; or else all of it is done
-        again, so ``function`` may be called several times. Exact between threads, processes and, on servers, machines,
-        among all who use ``modify``, ``add`` or ``setdefault``.
-
-        Args:
-            key: what to change.
-            function: takes the value, or a copy of ``default``; returns the new one.
-            default: what it is given where nothing is stored.
-
-        Raises:
-            KeyError: nothing is stored under ``key``, and there is no ``default``.
-
-        Example:
-            >>> open("memory:").modify("count", lambda count: count + 1, default=0)
-            1
-        """
-        self._check_writable("modify", key)
-        tries = 0
-        while True:
-            data = self.engine.load(key)
-            if data is None and default is _NOTHING:
-                raise self._missing(key)
-            value = function(deepcopy(default) if data is None else self._value(key, data))
-            encoded = self._encoded(key, value)
-            if self.engine.add(key, encoded) if data is None else self.engine.replace(key, encoded, data):
-                return value
-            tries += 1
-            time.sleep(random.random() * min(0.05, 0.0005 * 2 ** min(tries, 10)))  # noqa: S311 - so that not all meet again
-
-    def pop(self, key: str, default: Any = _NOTHING) -> T | Any:
-        """Remove ``key`` and return its value, its bytes where it is damaged, or ``default`` where there is none."""
-        self._check_writable("pop", key)
-        data = self.engine.load_buffer(key)
-        if data is None:
-            if default is _NOTHING:
-                raise self._missing(key)
-            return default
-        value = self._value_or_bytes(key, data)
-        self.engine.delete(key)
-        return value
-
-    def popitem(self) -> tuple[str, T]:
-        """Remove the first known key and return it with its value, as ``pop``."""
-        self._check_writable("popitem")
-        key = next(iter(self), None)
-        if key is None:
-            raise KeyError("popitem: the store is empty")
-        return key, self.pop(key)
-
-    def get_bytes(self, key: str) -> bytes:
-        """Return the stored bytes of ``key`` exactly; raises ``KeyError`` where there are none."""
-        data = self.engine.load(key)
-        if data is None:
-            raise self._missing(key)
-        return data
-
-    def put_bytes(self, key: str, data: BytesLike) -> None:
-        """Store the bytes ``data`` under ``key`` exactly, whatever they would load as."""
-        self._check_writable("save", key)
-        self.engine.save(key, data)
-
-    def format_of(self, key: str) -> str:
-        """Return the name of the format of one value, such as ``json``, ``parquet``, ``text`` or ``png``."""
-        return format_of(self.get_bytes(key), key)
-
     # Keys
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.engine.list_keys())
-
-    def __len__(self) -> int:
-        return len(self.engine.list_keys())
 
     def keys(self, prefix: str = "") -> list[str]:  # type: ignore[override]  # a list is what people index
         """Return the known keys that start with ``prefix`` (literal text), sorted."""
@@ -292,43 +161,6 @@ class Store(Reports, MutableMapping[str, T]):
         return Store(engine, read_only=self.read_only, address=address, type=type or self._type)
 
     # Many values
-
-    def items(self, errors: Errors = "raise") -> ItemsView[str, T]:
-        """Return a view of all keys with their values, sorted; iterating reads in batches.
-
-        What was deleted since the keys were listed is left out.
-
-        Args:
-            errors: what a damaged value does: ``"raise"`` its ``FormatError``, be left out (``"skip"``), or come as
-                its bytes (``"bytes"``).
-
-        Raises:
-            ValueError: ``errors`` is another word.
-        """
-        return views.StoreItems(self, self.engine, errors, self._decode)
-
-    def values(self, errors: Errors = "raise") -> ValuesView[T]:
-        """Return a view of all values in the order of their keys; everything else as ``items``."""
-        return views.StoreValues(self, self.engine, errors, self._decode)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        mine = dict(self.items("bytes"))
-        theirs = dict(other.items("bytes") if isinstance(other, Store) else other.items())
-        return mine.keys() == theirs.keys() and all(
-            views.equal_values(value, theirs[key]) for key, value in mine.items()
-        )
-
-    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self, **other} if isinstance(other, Mapping) else NotImplemented
-
-    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return {**other, **self} if isinstance(other, Mapping) else NotImplemented
-
-    def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # changes the store, where | makes a dict
-        self.update(other)
-        return self
 
     def load_many(self, keys: Iterable[str], errors: Errors = "raise", *, progress: bool = True) -> dict[str, T]:
         """Return the values of ``keys`` by key, in batches.
@@ -372,26 +204,3 @@ class Store(Reports, MutableMapping[str, T]):
         """Remove every known key, in batches."""
         self._check_writable("clear")
         self.engine.batch_delete(self.keys())
-
-    def _check_writable(self, tried: str, key: str | None = None) -> None:
-        if self.read_only:
-            raise refusal(tried if key is None else f"{tried} {key!r}", self.address)
-
-    def _missing(self, key: str) -> MissingKeyError:
-        return MissingKeyError(key, partial(self._suggestions.near, key))
-
-    def _encoded(self, key: str, value: Any) -> BytesLike:
-        try:
-            return self._encode(value, key)
-        except FormatError as error:
-            raise FormatError(f"store {key!r}: {error}") from error
-
-    def _value(self, key: str, data: BytesLike) -> T:
-        try:
-            value: T = self._decode(data, None, key)
-            return value
-        except FormatError as error:
-            raise views.damaged(key, error) from error
-
-    def _value_or_bytes(self, key: str, data: BytesLike) -> Any:
-        return views.value_or_bytes(key, data) if self._type is None else self._value(key, data)

@@ -25,7 +25,7 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 LAYERS = [
     {"agent_runtime"},
     {"store"},
-    {"cache", "reports", "shapes", "staging"},
+    {"mapping", "reports", "shapes", "staging"},
     {"browser", "card", "frames", "matching", "testing", "transfer", "views"},
     {"background"},
     {"backend"},
