@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from persistkit import agent_runtime, transfer
+    from persistkit import agents, transfer
     from persistkit.backend import (
         EngineBackend,
         FilePersistenceBackend,
@@ -58,7 +58,7 @@ __all__ = [
     "StorageError",
     "Store",
     "ValueTooLargeError",
-    "agent_runtime",
+    "agents",
     "browse",
     "open",
     "open_backend",

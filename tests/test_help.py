@@ -19,7 +19,7 @@ from persistkit.testing import BackendContract, EngineContract
 # What a person imports; the other modules are the house's own.
 MODULES = [
     "persistkit",
-    "persistkit.agent_runtime",
+    "persistkit.agents.rust",
     "persistkit.browser",
     "persistkit.engines",
     "persistkit.engines.files",

@@ -19,7 +19,7 @@ import pytest
 from servers import S3Server, free_port
 
 import persistkit
-from persistkit import agent_runtime, transfer
+from persistkit import agents, transfer
 from persistkit.engines.memory import MemoryEngine
 from persistkit.errors import (
     FormatError,
@@ -222,7 +222,7 @@ OBJECTS: dict[str, tuple[Mistake, type[Exception], str]] = {
     "a path to copy to": (lambda store: store.copy_to("other"), TypeError, OPENED),  # type: ignore[arg-type]
     "a path to compare": (lambda store: store.compare("other"), TypeError, OPENED),  # type: ignore[arg-type]
     "a path to copy from": (lambda store: transfer.copy(Path("other"), store), TypeError, OPENED),  # type: ignore[arg-type]
-    "a path for the sessions": (lambda _: agent_runtime.sessions_frame("results"), TypeError, OPENED),  # type: ignore[arg-type]
+    "a path for the sessions": (lambda _: agents.sessions_frame("results"), TypeError, OPENED),  # type: ignore[arg-type]
     "a dict for a store": (lambda _: persistkit.Store({"a": 1}), TypeError, "not dict.*open.* returns a store"),  # type: ignore[arg-type]
     "a class for an engine": (lambda _: persistkit.Store(MemoryEngine), TypeError, "not "),  # type: ignore[arg-type]
     "awaiting a table": (

@@ -23,7 +23,7 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 # From the top to the ground: a module imports only from layers below its own.
 LAYERS = [
-    {"agent_runtime"},
+    {"agents"},
     {"store"},
     {"mapping", "reports", "shapes", "staging"},
     {"browser", "card", "frames", "matching", "testing", "transfer", "views"},

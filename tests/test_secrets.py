@@ -16,7 +16,7 @@ import pytest
 import servers
 
 import persistkit
-from persistkit import agent_runtime, transfer
+from persistkit import agents, transfer
 from persistkit.backend import EngineBackend, FilePersistenceBackend, open_backend
 from persistkit.background import BackendEngine
 from persistkit.browser import KeyBrowser, browse
@@ -78,9 +78,9 @@ TAKERS: Final[list[Callable[..., Any]]] = [
     lambda address: transfer.copy(address, persistkit.open("memory:")),
     lambda address: transfer.copy(persistkit.open("memory:"), address),
     lambda address: transfer.compare(address, persistkit.open("memory:")),
-    agent_runtime.sessions_frame,
-    agent_runtime.steps_frame,
-    agent_runtime.shutdown_time,
+    agents.sessions_frame,
+    agents.steps_frame,
+    agents.rust.shutdown_time,
     EngineBackend,
     BackendEngine,
     ReadOnlyEngine,

@@ -12,11 +12,11 @@ import pytest
 
 import persistkit
 from persistkit import Store
-from persistkit.agent_runtime import sessions_frame, shutdown_time, steps_frame, unfinished_frame
+from persistkit.agents.rust import sessions_frame, shutdown_time, steps_frame, unfinished_frame
 from persistkit.engines.memory import MemoryEngine
 from persistkit.errors import FormatError
 
-DATA = Path(__file__).parent.parent / "notebooks" / "data"
+DATA = Path(__file__).parent.parent.parent / "notebooks" / "data"
 
 
 @pytest.fixture

@@ -1,0 +1,25 @@
+"""What agent runtimes leave behind, as tables and in a notebook."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from persistkit.agents import rust
+    from persistkit.agents.rust import sessions_frame, steps_frame, unfinished_frame
+
+__all__ = ["rust", "sessions_frame", "steps_frame", "unfinished_frame"]
+
+_HOMES: Final = {"sessions_frame": "rust", "steps_frame": "rust", "unfinished_frame": "rust"}
+
+
+def __getattr__(name: str) -> object:  # opening a store imports this package, and must not load pandas
+    if name not in __all__:
+        raise AttributeError(f"module 'persistkit.agents' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    home = import_module(f"persistkit.agents.{_HOMES.get(name, name)}")
+    return getattr(home, name) if name in _HOMES else home
+
+
+def __dir__() -> list[str]:  # Tab is to show what is not loaded yet
+    return __all__
