@@ -6,10 +6,9 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
 from logging import DEBUG
 from threading import Lock
-from typing import IO, ClassVar, Final, NamedTuple, Self
+from typing import IO, ClassVar, Final, Self
 
 from persistkit.arguments import (
     MAX_KEY_BYTES,
@@ -24,35 +23,10 @@ from persistkit.arguments import (
     collect_items,
 )
 from persistkit.batches import attempt_each
-from persistkit.keys import filename_for
+from persistkit.entry import Entry
 from persistkit.trace import SILENT, Trace, logger, traced_iteration
 
 __all__ = ["Engine", "Entry"]
-
-
-class Entry(NamedTuple):
-    """One stored value, as a listing shows it.
-
-    Attributes:
-        key: the true key, or None when it cannot be known.
-        size: of the value, in bytes.
-        modified: when the value was last saved, aware and in UTC; None where the engine keeps no time.
-        stored_as: the filename it is stored under; None for the one the rule gives.
-        ambiguous: several keys share this filename and nothing on disk tells which; ``key`` is the likeliest.
-    """
-
-    key: str | None
-    size: int
-    modified: datetime | None
-    stored_as: str | None = None
-    ambiguous: bool = False
-
-    @property
-    def filename(self) -> str:
-        """The hashed filename of the key, by the same rule on every engine; empty when it cannot be known."""
-        if self.stored_as is not None or self.key is None:
-            return self.stored_as or ""
-        return filename_for(self.key)
 
 
 class Engine(ABC):
