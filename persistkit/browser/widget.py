@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
-import anywidget
 import traitlets as t
 
 from persistkit.background import engine_of
 from persistkit.browser.deletion import delete_unchanged
 from persistkit.browser.index import KeyIndex, Query, Rows
 from persistkit.browser.listing import Listing
+from persistkit.browser.page_widget import Answer, Message, PageWidget, joined
 from persistkit.browser.reading import Reader
 from persistkit.browser.rows import LABEL, folders_of, overview_of, row_of, static_table, why_empty
 from persistkit.engine import Engine, Entry
@@ -35,28 +32,9 @@ _RELISTED_KEYS: Final = 20_000
 _KIND_ROWS: Final = 25
 _MARKS: Final = 100_000
 _MIMEBUNDLE_SECONDS: Final = 2
-_NOT_A_REQUEST: Final = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-    t.TraitError,
-)
-
-Message = dict[str, Any]  # JSON to and from the page
-Answer = tuple[Message, list[bytes]]
 
 
-def _joined(*names: str) -> str:
-    """Return files of the page as one, without comments and indentation: they travel with every browser."""
-    folder = Path(__file__).with_name("page")
-    lines = [line.strip() for name in names for line in (folder / name).read_text(encoding="utf-8").splitlines()]
-    return "\n".join(line.partition(" // ")[0] for line in lines if line and not line.startswith(("//", "/*")))
-
-
-class KeyBrowser(anywidget.AnyWidget):
+class KeyBrowser(PageWidget):
     """Every key of an engine: find, read, and, when not read only, delete.
 
     The listing runs in the background; the page asks for what it shows and no more. Deleting is refused here, in
@@ -92,8 +70,8 @@ class KeyBrowser(anywidget.AnyWidget):
         {'loss': 0.25}
     """
 
-    _esm = _joined(*_SCRIPTS)
-    _css = _joined("style.css")
+    _esm = joined(*_SCRIPTS)
+    _css = joined("base.css", "style.css")
 
     key = t.Unicode(None, allow_none=True).tag(sync=True)
     query = t.Unicode("").tag(sync=True)
@@ -106,17 +84,13 @@ class KeyBrowser(anywidget.AnyWidget):
         self, place: Any, *, read_only: bool = True, load_line: str = "engine.load({key})", height: int = 440
     ) -> None:
         self._engine = engine_of(place, "browse")
-        super().__init__(height=height)
+        super().__init__({name: getattr(self, f"_{name}") for name in _REQUESTS}, height=height)
         self._read_only = read_only or isinstance(self._engine, ReadOnlyEngine)
-        self._lock = threading.RLock()
         self._seen: Entry | None = None
         self._marks: dict[str, Entry] = {}
         self._found = Query()
         self._reader = Reader(self._engine, load_line)
-        self._asking: int | None = None  # the view whose request is being answered
-        self._requests: dict[str, Callable[[Message], Answer]] = {name: getattr(self, f"_{name}") for name in _REQUESTS}
         self._listing = Listing(self._engine, self._listed)
-        self.on_msg(self._receive)
         self.observe(self._tell, ["key", "selected_keys", "query", "match"])
         self._listing.start()
 
@@ -169,36 +143,10 @@ class KeyBrowser(anywidget.AnyWidget):
             self._listing.close()
         super().close()
 
-    def handle(self, request: Message) -> Answer:
-        """Answer one request of the page: a message and its buffers. What goes wrong becomes the answer's ``error``."""
-        with self._lock:
-            self._asking = request.get("view")
-            try:
-                operation = self._requests[request["op"]]
-                answer, buffers = operation(request)
-            except (PersistenceError, OSError) as error:
-                answer, buffers = {"error": visible(str(error))}, []
-            except _NOT_A_REQUEST as error:
-                answer, buffers = {"error": f"not a request: {visible(str(error))[:200]}"}, []
-            finally:
-                self._asking = None
-        return {**answer, "op": request.get("op"), "view": request.get("view"), "id": request.get("id")}, buffers
-
     @t.validate("query", "key")
     def _is_text(self, proposal: Message) -> Any:
         (proposal["value"] or "").encode()  # half a character, once held, would break every later answer
         return proposal["value"]
-
-    @t.observe("comm")
-    def _answer_beside_cells(self, _change: object) -> None:
-        # Without this ipykernel 7.4 lets the page wait for the running cell, once a cell or the listing sent anything.
-        if hasattr(self.comm, "_reply_subshell_for"):
-            self.comm._reply_subshell_for = None
-
-    def _receive(self, _widget: object, content: object, _buffers: object) -> None:
-        if isinstance(content, dict):
-            with self._lock:  # sent in the order they were made: a page takes the newest for the truth
-                self.send(*self.handle(content))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         self.wait(_MIMEBUNDLE_SECONDS)

@@ -123,3 +123,18 @@ class Line {
 
 /** Text that Python did not write out: what a page would hide or obey is shown as a sign. */
 const visible = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, "␣");
+
+/** Keep keys that are typed in `root` from JupyterLab, whose shortcut "x" would cut the cell; returns what ends it. */
+function keepKeys(root, press) {
+  root.addEventListener("keydown", (e) => {
+    press(e);
+    if (!e.ctrlKey && !e.metaKey) e.stopPropagation();
+  });
+  // Notebook 7 listens before any element does; this attribute is Lumino's word for "not here".
+  const guard = (e) => {
+    const inner = e.composedPath()[0];
+    if (root.contains(inner)) inner.toggleAttribute("data-lm-suppress-shortcuts", !e.ctrlKey && !e.metaKey);
+  };
+  window.addEventListener("keydown", guard, true);
+  return () => window.removeEventListener("keydown", guard, true);
+}

@@ -27,7 +27,7 @@ class View {
   }
 
   close() {
-    window.removeEventListener("keydown", this.guard, true);
+    this.release();
     clearInterval(this.poller);
     for (const name of ["listing", "choosing", "kinds", "finding"]) clearTimeout(this[name]);
     this.watcher.disconnect();
@@ -75,17 +75,7 @@ class View {
     this.root = h("div.root", { role: "region", label: TEXT.title }, bar, this.lost, this.crumbs, this.body, grip, this.dialog.root);
     this.root.classList.add("pk");
     this.setHeight(this.model.get("height") || 440);
-    // JupyterLab's shortcuts must not see what is typed here: "x" would cut the cell.
-    this.root.addEventListener("keydown", (e) => {
-      if (e.key === "Escape") this.escape(e);
-      if (!e.ctrlKey && !e.metaKey) e.stopPropagation();
-    });
-    // Notebook 7 listens before any element does; this attribute is Lumino's word for "not here".
-    this.guard = (e) => {
-      const inner = e.composedPath()[0];
-      if (this.root.contains(inner)) inner.toggleAttribute("data-lm-suppress-shortcuts", !e.ctrlKey && !e.metaKey);
-    };
-    window.addEventListener("keydown", this.guard, true);
+    this.release = keepKeys(this.root, (e) => { if (e.key === "Escape") this.escape(e); });
     this.list.scroller.addEventListener("scroll", () => this.later("kinds", 120, () => this.list.askKinds()));
     el.append(this.root);
   }
