@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import TracebackType
 
 __all__ = [
     "BatchError",
@@ -21,8 +22,35 @@ __all__ = [
 class PersistenceError(Exception):
     """Base of every error of persistkit.
 
-    The text starts with what was tried, names the key and the place; the cause is kept as ``__cause__``.
+    The text starts with what was tried, names the key and the place; where it does not tell all of a cause, the cause
+    is kept as ``__cause__``. A notebook shows the lines of its own code only, unless ``%xmode Verbose`` asks for all.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython calls this in place of its own formatter. The lines of this package do not help who mistyped a key.
+        from IPython.core.getipython import get_ipython
+
+        formatter = get_ipython().InteractiveTB  # type: ignore[union-attr]
+        if formatter.mode == "Verbose":
+            lines: list[str] = formatter.structured_traceback(type(self), self, self.__traceback__, tb_offset=1)
+            return lines
+        cause, context, suppressed = self.__cause__, self.__context__, self.__suppress_context__
+        try:
+            self.__cause__ = self.__context__ = None
+            shown = _outside(self.__traceback__)
+            return list(formatter.structured_traceback(type(self), self, shown, tb_offset=1))
+        finally:
+            self.__cause__, self.__context__, self.__suppress_context__ = cause, context, suppressed
+
+
+def _outside(trace: TracebackType | None) -> TracebackType | None:
+    """Return the entries of a traceback that are not inside this package."""
+    if trace is None:
+        return None
+    rest = _outside(trace.tb_next)
+    if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == "persistkit":
+        return rest
+    return TracebackType(rest, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
 
 
 class InvalidKeyError(PersistenceError, ValueError):

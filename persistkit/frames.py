@@ -155,7 +155,7 @@ def values_frame(engine: Engine, keys: Sequence[str], errors: Errors = "skip") -
             _check_width(len(columns) + len(new), len(index) + 1, values + len(row))
         except (FormatError, RecursionError) as error:
             if errors == "raise":
-                raise FormatError(f"load {key!r} as a row: {error}") from error
+                raise FormatError(f"load {key!r} as a row: {error}") from None
             skipped[key] = str(error)
             continue
         _append(columns, row, len(index))

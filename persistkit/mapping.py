@@ -73,7 +73,7 @@ class StoreMapping(MutableMapping[str, T]):
         try:
             return self._decode(data, format, key, max_bytes=max_bytes)
         except FormatError as error:
-            raise views.damaged(key, error) from error
+            raise views.damaged(key, error) from None
 
     def get(self, key: str, default: Any = None) -> T | Any:
         """Return the value of ``key``, its bytes where it is damaged, or ``default`` where there is none."""
@@ -215,14 +215,14 @@ class StoreMapping(MutableMapping[str, T]):
         try:
             return self._encode(value, key)
         except FormatError as error:
-            raise FormatError(f"store {key!r}: {error}") from error
+            raise FormatError(f"store {key!r}: {error}") from None
 
     def _value(self, key: str, data: BytesLike) -> T:
         try:
             value: T = self._decode(data, None, key)
             return value
         except FormatError as error:
-            raise views.damaged(key, error) from error
+            raise views.damaged(key, error) from None
 
     def _value_or_bytes(self, key: str, data: BytesLike) -> Any:
         return views.value_or_bytes(key, data) if self._type is None else self._value(key, data)

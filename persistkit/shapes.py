@@ -36,7 +36,7 @@ class Shape:
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(type)
         except PydanticUserError as error:
-            raise TypeError(f"a view of {self._name}: {error.message}") from error
+            raise TypeError(f"a view of {self._name}: {error.message}") from None
 
     def encode(self, value: Any, key: str | None = None) -> BytesLike:
         """Return the bytes of ``value``; refuse what would not come back equal."""

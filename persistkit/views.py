@@ -85,7 +85,7 @@ def read_values(
             if errors == "skip":
                 continue
             if errors == "raise":
-                raise damaged(key, error) from error
+                raise damaged(key, error) from None
             value = data
         yield key, value
 

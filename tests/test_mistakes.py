@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -322,3 +324,40 @@ def test_without_a_kernel_the_browser_says_to_run_the_cell(store: persistkit.Sto
     assert "Run the cell to browse" in html
     with contextlib.closing(browser):
         assert repr(browser).startswith("KeyBrowser(")
+
+
+NOTEBOOK = """
+import contextlib, io, json, sys, traceback
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance(colors="nocolor", history_length=0)
+shell.run_cell("import persistkit; store = persistkit.open('results', create=True)")
+shown = []
+for cell in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as page:
+        error = shell.run_cell(cell).error_in_exec
+    shown.append([str(error), page.getvalue(), "".join(traceback.format_exception(error))])
+print(json.dumps(shown))
+"""
+
+
+def test_a_mistake_does_not_fill_the_screen(tmp_path: Path) -> None:
+    """A traceback has at most 15 lines, and in a notebook they are the cell's own and the error's text."""
+    cells = [
+        "store['run/1'] = {'parts': [{'made': object()}]}",
+        "store['missing']",
+        "store['a.npy']",
+        "persistkit.open('results', read_only=True)['run/1'] = 1",
+        "list(store.values())",
+        "store.update({'run/1': {'loss': 0.5},\n    'run/2': print})",
+    ]
+    persistkit.open(tmp_path / "results", create=True).put_bytes("a.npy", b"\x93NUMPY cut")
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}" + NOTEBOOK, json.dumps(cells)]
+    environment = os.environ | {"IPYTHONDIR": str(tmp_path / "ipython")}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    for cell, (text, page, trace) in zip(cells, json.loads(run.stdout), strict=True):
+        assert text in page, page
+        assert cell.splitlines()[-1].strip() in page
+        assert "site-packages" not in page
+        assert "mapping.py" not in page
+        assert len(page.splitlines()) <= 15, page
+        assert len(trace.splitlines()) <= (15 if "update" not in cell else 18), trace
