@@ -261,8 +261,8 @@ class KeyIndex:
         found: list[int] = []
         for begin in range(first, last, _CHUNK_ROWS):
             end = min(begin + _CHUNK_ROWS, last)
-            rows = compress(range(begin, end), map(contains, texts[begin:end], repeat(literal)))
-            found += rows if fits is None else [row for row in rows if fits(texts[row])]
+            rows = list(compress(range(begin, end), map(contains, texts[begin:end], repeat(literal))))
+            found += rows if fits is None else compress(rows, map(fits, map(texts.__getitem__, rows)))
             if monotonic() > deadline:
                 raise PersistenceError(f"the search took longer than {_SEARCH_SECONDS:g} s: look for a plainer text")
         return np.array(found, dtype=np.int32)
