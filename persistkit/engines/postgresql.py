@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import os
 import select
 import time
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import AbstractContextManager
 from errno import EHOSTUNREACH, ETIMEDOUT
-from queue import Empty, LifoQueue
+from threading import BoundedSemaphore
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -65,6 +64,7 @@ class PostgreSQLEngine(SQLEngine):
     """
 
     mark = "%b"
+    refusals = (psycopg.Error, OSError)
     max_value_bytes = 1024**3 - 8_192
 
     def __init__(
@@ -76,40 +76,19 @@ class PostgreSQLEngine(SQLEngine):
         table: str = "persistkit",
         timeout_seconds: float = 30.0,
     ) -> None:
-        super().__init__(table, create=create, read_only=read_only, timeout_seconds=timeout_seconds)
         self._options = _options_of(address)
         self._place = shown_address(address)
-        self._forget()
+        super().__init__(table, create=create, read_only=read_only, timeout_seconds=timeout_seconds)
 
-    def _forget(self) -> None:
-        """Begin without connections: those of a parent process are not ours to use or to close."""
-        self._process = os.getpid()
-        self._is_seen = False
-        # One place for each connection, empty until it is opened; the one used last comes first.
-        self._places: LifoQueue[_Connection | None] = LifoQueue()
-        for _ in range(_CONNECTIONS):
-            self._places.put(None)
+    def _new_turn(self) -> AbstractContextManager[object]:
+        return _Turns(_CONNECTIONS, self._timeout_seconds)
 
     def __repr__(self) -> str:
         return f"PostgreSQLEngine({self._place!r})"
 
     def __getstate__(self) -> dict[str, object]:
         options = {name: value for name, value in self._options.items() if not _is_secret(name)}
-        return {**self.__dict__, "_options": options, "_places": None}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__ |= state
-        self._forget()
-
-    def close(self) -> None:
-        """Close the connections that are not in use; the next operation opens one anew."""
-        idle = self._places
-        self._forget()
-        with suppress(Empty):
-            while True:
-                connection = idle.get_nowait()
-                if connection is not None:
-                    connection.close()
+        return {**super().__getstate__(), "_options": options}
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
         statement = f'SELECT substring(value FROM %b FOR %b) FROM "{self.table}" WHERE key = %b'
@@ -131,34 +110,14 @@ class PostgreSQLEngine(SQLEngine):
         statement = "SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_snapshot()::text END"
         return self._read("look for changes", statement)[0][0] or None
 
-    def _run(self, tried: str, work: Callable[[Any], T]) -> T:
-        """Run ``work`` on a connection, which is kept for others only if nothing went wrong."""
-        if self._process != os.getpid():
-            self._forget()
-        places = self._places
-        connection: _Connection | None = None
-        try:
-            place = places.get(timeout=self._timeout_seconds)
-            try:
-                connection = place if place is not None and place.is_quiet() else self._connect()
-                if not self._is_seen:
-                    self._see_table(connection)
-                    self._is_seen = True
-                answer = work(connection)
-            except BaseException:
-                places.put(None)
-                if connection is not None:
-                    connection.close()
-                raise
-            places.put(connection)
-            return answer
-        except Empty:
-            failure = self._failure(tried, TimeoutError(), is_late=True)
-        except (psycopg.Error, OSError) as error:
-            failure = self._failure(tried, error, connection is not None and connection.is_late)
-        raise failure  # outside of the except block, so that the driver's error is its cause only if it may be
+    def _take(self) -> _Connection:
+        connection: _Connection = super()._take()
+        return connection if connection.is_quiet() else self._connect()
 
-    def _failure(self, tried: str, error: psycopg.Error | OSError, is_late: bool) -> StorageError:
+    def _failure(
+        self, tried: str, error: psycopg.Error | OSError, connection: _Connection | None
+    ) -> tuple[StorageError, bool]:
+        is_late = connection is not None and connection.is_late
         secrets = [value for name, value in self._options.items() if _is_secret(name)]
         number = None
         if isinstance(error, StorageError):
@@ -174,7 +133,7 @@ class PostgreSQLEngine(SQLEngine):
                 number = EHOSTUNREACH
         failure = StorageError(f"{tried} in {self!r}: {reason}", errno=number)
         failure.__cause__ = cause_without(error, secrets)
-        return failure
+        return failure, False
 
     def _connect(self) -> _Connection:
         options = {"connect_timeout": max(2, round(self._timeout_seconds)), **self._options}
@@ -187,6 +146,9 @@ class PostgreSQLEngine(SQLEngine):
             connection.execute("SET enable_sort = off")
             if self._read_only:
                 connection.execute("SET default_transaction_read_only = on")
+            if not self._is_seen:
+                self._see_table(connection)
+                self._is_seen = True
         except BaseException:
             connection.close()
             raise
@@ -203,6 +165,19 @@ class PostgreSQLEngine(SQLEngine):
                 connection.execute(statement)
         ((version,),) = connection.execute(self._select_version).fetchall()
         self._check_version(version)
+
+
+class _Turns(BoundedSemaphore):
+    """As many turns as there may be connections; each is waited for as long as for an answer."""
+
+    def __init__(self, count: int, timeout_seconds: float) -> None:
+        super().__init__(count)
+        self._timeout_seconds = timeout_seconds
+
+    def __enter__(self) -> bool:  # type: ignore[override]  # it has a limit of time
+        if not self.acquire(timeout=self._timeout_seconds):
+            raise TimeoutError
+        return True
 
 
 class _BinaryCursor(psycopg.Cursor[Any]):
@@ -246,6 +221,11 @@ class _Connection(psycopg.Connection[Any]):
         except StopIteration as stop:
             answer: T = stop.value
             return answer
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether it cannot be used for another operation: something went wrong."""
+        return self.pgconn.transaction_status != pq.TransactionStatus.IDLE
 
     def is_quiet(self) -> bool:
         """Tell whether nothing came while it was idle: a readable idle connection means that the server closed it."""

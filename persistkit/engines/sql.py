@@ -1,15 +1,17 @@
-"""SQLEngine: what SQLite and PostgreSQL share, one table of keys and values and the statements on it."""
+"""SQLEngine: what SQLite and PostgreSQL share, one table of keys and values, and the connections to it."""
 
 # ruff: noqa: S608 - the only name put into a statement is the table's, a plain word
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
-from time import time_ns
+from itertools import chain, repeat
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, chunked, key_of
@@ -18,10 +20,10 @@ from persistkit.engine import Engine, Entry
 from persistkit.engines.read_only import refusal
 from persistkit.errors import BatchError, StorageError
 
-__all__ = ["SQLEngine", "moment"]
+__all__ = ["SQLEngine", "moment", "pauses"]
 
 T = TypeVar("T")
-Connection: TypeAlias = Any  # the connections of both drivers can execute, and have no type in common
+Connection: TypeAlias = Any  # the connections of both drivers are much alike, and have no type in common
 
 _SCHEMA_VERSION: Final = 1
 _PAGE_ROWS: Final = 20_000
@@ -44,11 +46,12 @@ class SQLEngine(Engine):
       key None; sizes are those of the values, and times that cannot be are None.
     * The tables are made once, however many processes begin at the same time.
 
-    Readers and writers hold the whole value in memory.
+    Readers and writers hold the whole value in memory. Connections are kept for the next operation.
 
     Attributes:
         table: the name of the table; ``<table>_version`` keeps the version of its schema.
         mark: the driver's placeholder for bytes and numbers.
+        refusals: the errors it raises.
         begin: the statement that begins a transaction that writes.
         value_column: the value as bytes, however another program stored it.
         size_column: its size, found without reading it.
@@ -57,6 +60,7 @@ class SQLEngine(Engine):
 
     batch_is_transaction = True
     mark: ClassVar[str]
+    refusals: ClassVar[tuple[type[Exception], ...]]
     begin: ClassVar[str] = "BEGIN"
     value_column: ClassVar[str] = "value"
     size_column: ClassVar[str] = "length(value)"
@@ -84,6 +88,29 @@ class SQLEngine(Engine):
         self._delete_one = f"DELETE FROM {row}"
         self._select_one = f"SELECT {self.value_column} FROM {row}"
         self._look_for_one = f"SELECT 1 FROM {row}"
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin without connections: those of a parent process are not ours to use or to close."""
+        self._process = os.getpid()
+        self._is_seen = False
+        self._idle: list[Connection] = []
+        self._turn = self._new_turn()
+        self._read_by: Callable[[Any], Any] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_idle": None, "_turn": None, "_read_by": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        # Nothing is looked for here: an error while a worker unpickles leaves a pool waiting for ever.
+        self.__dict__ |= state
+        self._forget()
+
+    def close(self) -> None:
+        """Close the connections that are not in use; the next operation opens one anew."""
+        with suppress(IndexError):
+            while self._process == os.getpid():
+                self._idle.pop().close()
 
     def _check_version(self, version: int | None) -> None:
         """Refuse a table that is not there, or that a later persistkit made."""
@@ -108,16 +135,58 @@ class SQLEngine(Engine):
         ]
 
     @abstractmethod
+    def _new_turn(self) -> AbstractContextManager[object]:
+        """Return what is held while a connection is in use: it says how many may be."""
+
+    @abstractmethod
+    def _connect(self) -> Connection:
+        """Open a connection, and see that the table is there."""
+
+    @abstractmethod
+    def _failure(self, tried: str, error: Any, connection: Connection | None) -> tuple[StorageError, bool]:
+        """Return the error to raise for one of the driver, and whether what caused it passes."""
+
+    def _take(self) -> Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect()
+
     def _run(self, tried: str, work: Callable[[Connection], T]) -> T:
         """Return what ``work`` makes of a connection; an error says what was ``tried``."""
+        if self._process != os.getpid():
+            self._forget()
+        waits, deadline = None, 0.0
+        while True:
+            connection = None
+            try:
+                if self._read_by is not None:
+                    found: T = self._read_by(work)
+                    return found
+                with self._turn:
+                    connection = self._take()
+                    try:
+                        return work(connection)
+                    finally:
+                        if connection.in_transaction:
+                            connection.close()  # which rolls back
+                        else:
+                            self._idle.append(connection)
+            except self.refusals as error:
+                failure, passes = self._failure(tried, error, connection)
+            if waits is None:
+                waits, deadline = pauses(), time.monotonic() + self._timeout_seconds
+            if not passes or time.monotonic() > deadline:
+                raise failure  # outside of the except block: the driver's error is its cause only if it may be
+            # The driver's own waiting would not end by Ctrl-C, and would keep other threads from reading.
+            time.sleep(next(waits))
 
     @abstractmethod
     def _select_many(self, columns: str, keys: list[bytes]) -> tuple[str, Sequence[object]]:
         """Return the statement for some columns of the rows of several keys, and its parameters."""
 
     def _read(self, tried: str, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        found: list[Any] = self._run(tried, lambda connection: connection.execute(statement, parameters).fetchall())
-        return found
+        return self._run(tried, lambda connection: connection.execute(statement, parameters).fetchall())
 
     def _write(self, tried: str, statement: str, parameters: Sequence[object]) -> bool:
         """Execute a statement that writes; tell whether it changed a row."""
@@ -239,7 +308,7 @@ class SQLEngine(Engine):
 
 
 def _row(key: str, value: BytesLike) -> tuple[bytes, int, int, bytes]:
-    return key.encode(), len(value), time_ns() // 1000, bytes(value)
+    return key.encode(), len(value), time.time_ns() // 1000, bytes(value)
 
 
 def _keys(page: list[tuple[bytes]]) -> list[str]:
@@ -249,6 +318,11 @@ def _keys(page: list[tuple[bytes]]) -> list[str]:
         if len(keys) == len(page) and max(map(len, keys)) <= MAX_KEY_BYTES // 4:
             return keys
     return [key for (raw,) in page if (key := key_of(raw)) is not None]
+
+
+def pauses() -> Iterator[float]:
+    """Return how long to wait, in seconds, before each further try."""
+    return chain((0.0005, 0.001, 0.002, 0.005, 0.01), repeat(0.02))
 
 
 def moment(microseconds: object) -> datetime | None:

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from errno import ENOENT, ETIMEDOUT
 from pathlib import Path
 from threading import Lock
@@ -17,7 +16,7 @@ from weakref import WeakSet
 
 from persistkit.engine import Entry
 from persistkit.engines.sql import SQLEngine, moment
-from persistkit.engines.sqlite_read_only import BUSY, ReadOnlyDatabase, connect, pauses
+from persistkit.engines.sqlite_read_only import BUSY, ReadOnlyDatabase, connect
 from persistkit.errors import StorageError
 
 __all__ = ["SQLiteEngine"]
@@ -57,6 +56,7 @@ class SQLiteEngine(SQLEngine):
     """
 
     mark = "?"
+    refusals = (sqlite3.Error, OSError)
     begin = "BEGIN IMMEDIATE"
     # Other programs may write text, whose length SQLite counts in characters.
     value_column = "CAST(value AS BLOB)"
@@ -74,33 +74,30 @@ class SQLiteEngine(SQLEngine):
         table: str = "persistkit",
         timeout_seconds: float = 30.0,
     ) -> None:
-        super().__init__(table, create=create, read_only=read_only, timeout_seconds=timeout_seconds)
         scheme, _, path = address.partition(":///")
         if scheme != "sqlite" or path in {"", ":memory:"}:
             raise ValueError("a SQLite address names a file, sqlite:///state.db; for values in memory open memory:")
         if "?" in path:
             raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
         self._path = Path(path).expanduser().absolute()
-        self._forget()
+        super().__init__(table, create=create, read_only=read_only, timeout_seconds=timeout_seconds)
         self._see_file()
 
     def _forget(self) -> None:
+        super()._forget()
         self._reader = ReadOnlyDatabase(self._path, timeout_seconds=self._timeout_seconds)
-        self._lock = Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._is_seen = False
+        if self._read_only:
+            self._read_by = self._read_unchanged
         _engines.add(self)
+
+    def _new_turn(self) -> AbstractContextManager[object]:
+        return Lock()
 
     def __repr__(self) -> str:
         return f"SQLiteEngine({f'sqlite:///{self._path}'!r})"
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_reader": None, "_lock": None, "_connection": None, "_connection_mark": None}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        # Nothing is looked for here: an error while a worker unpickles leaves a pool waiting for ever.
-        self.__dict__ |= state
-        self._forget()
+        return {**super().__getstate__(), "_reader": None, "_opened": None}
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # the arguments were refused
@@ -109,8 +106,7 @@ class SQLiteEngine(SQLEngine):
     def close(self) -> None:
         """Close the connection; the next operation opens one anew."""
         self._reader.close()
-        with self._lock:
-            self._disconnect()
+        super().close()
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         yield from super()._entries(prefix)
@@ -146,49 +142,34 @@ class SQLiteEngine(SQLEngine):
         def look(connection: sqlite3.Connection) -> object:
             # Commits of other connections, and rows changed by this one; both counts are this connection's.
             statement = "SELECT data_version, total_changes() FROM pragma_data_version"
-            return self._connection_mark, *connection.execute(statement).fetchone()
+            return self._opened, *connection.execute(statement).fetchone()
 
         return self._reader.change_token() if self._read_only else self._run("look for changes", look)
 
-    def _run(self, tried: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        waits = deadline = None
-        while True:
-            try:
-                if self._read_only:
-                    self._see_table()
-                    return self._reader.run(work)
-                with self._lock:
-                    connection = self._connection or self._connect()
-                    try:
-                        return work(connection)
-                    except BaseException:
-                        if connection.in_transaction:
-                            self._disconnect()  # which rolls back
-                        raise
-            except (sqlite3.Error, OSError) as error:
-                code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-                now = time.monotonic()
-                if waits is None or deadline is None:
-                    waits, deadline = pauses(), now + self._timeout_seconds
-                if code not in BUSY or now > deadline:
-                    raise self._failure(tried, error, code) from error
-            # SQLite's own waiting would not end by Ctrl-C, and would keep other threads from reading.
-            time.sleep(next(waits))
+    def _read_unchanged(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what ``work`` returns of the file as it is; the first time look for the table."""
+        if not self._is_seen:
+            self._check_version(self._reader.run(self._version))
+            self._is_seen = True
+        return self._reader.run(work)
 
-    def _failure(self, tried: str, error: sqlite3.Error | OSError, code: int) -> StorageError:
+    def _failure(self, tried: str, error: sqlite3.Error | OSError, *_: object) -> tuple[StorageError, bool]:
         reason, number = str(error), getattr(error, "errno", None)
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         if code in BUSY:
             reason, number = f"another process kept it locked for {self._timeout_seconds:g} s", ETIMEDOUT
         elif code == sqlite3.SQLITE_NOTADB:
             reason += "; name another"
         elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and not self._read_only:
             reason += "; to write, file and folder must be writable; to read, open it with read_only=True"
-        return StorageError(f"{tried} in {self!r}: {reason}", errno=number)
+        failure = StorageError(f"{tried} in {self!r}: {reason}", errno=number)
+        failure.__cause__ = error
+        return failure, code in BUSY
 
     def _connect(self) -> sqlite3.Connection:
         self._see_file()
         if not self._create:
-            self._see_table()
+            self._read_unchanged(self._version)
         connection = connect(str(self._path), "mode=rwc" if self._create else "mode=rw")
         try:
             version = self._version(connection)
@@ -203,13 +184,8 @@ class SQLiteEngine(SQLEngine):
         except BaseException:
             connection.close()
             raise
-        self._connection, self._connection_mark = connection, object()
+        self._opened = object()
         return connection
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
 
     def _see_file(self) -> None:
         try:
@@ -222,13 +198,7 @@ class SQLiteEngine(SQLEngine):
         except StorageError:
             raise
         except OSError as error:
-            raise self._failure("look for the file", error, 0) from error
-
-    def _see_table(self) -> None:
-        """Look for the table, once, without changing a file that has none."""
-        if not self._is_seen:
-            self._check_version(self._reader.run(self._version))
-            self._is_seen = True
+            raise self._failure("look for the file", error)[0] from error
 
     def _version(self, connection: sqlite3.Connection) -> int | None:
         there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE"
@@ -248,14 +218,14 @@ _forking: Final = Lock()
 def _before_fork() -> None:
     _forking.acquire()
     for engine in list(_engines):
-        engine._lock.acquire()
-        engine._disconnect()
+        engine._turn.__enter__()
+        engine.close()
         _at_fork.append(engine)
 
 
 def _after_fork() -> None:
     while _at_fork:
-        _at_fork.pop()._lock.release()
+        _at_fork.pop()._turn.__exit__(None, None, None)
     _forking.release()
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from errno import ENOENT, ETIMEDOUT
-from itertools import chain, repeat
 from pathlib import Path
 from threading import Lock
 from typing import Final, NamedTuple, TypeVar
 
+from persistkit.engines.sql import pauses
 from persistkit.errors import StorageError
 
-__all__ = ["BUSY", "ReadOnlyDatabase", "connect", "pauses"]
+__all__ = ["BUSY", "ReadOnlyDatabase", "connect"]
 
 T = TypeVar("T")
 
@@ -167,11 +167,6 @@ def connect(path: str, options: str) -> sqlite3.Connection:
     """Connect to a file, with options of SQLite's URIs; in autocommit, and a lock that is held is an error at once."""
     address = f"{Path(path).as_uri()}?{options}"
     return sqlite3.connect(address, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
-
-
-def pauses() -> Iterator[float]:
-    """Return how long to wait, in seconds, before each further try."""
-    return chain((0.0005, 0.001, 0.002, 0.005, 0.01), repeat(0.02))
 
 
 def _open(state: _State) -> _Opened:
