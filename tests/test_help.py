@@ -19,6 +19,7 @@ from persistkit.testing import BackendContract, EngineContract
 # What a person imports; the other modules are the house's own.
 MODULES = [
     "persistkit",
+    "persistkit.agents",
     "persistkit.agents.rust",
     "persistkit.browser",
     "persistkit.engines",

@@ -6,12 +6,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from persistkit.agents import rust
-    from persistkit.agents.rust import sessions_frame, steps_frame, unfinished_frame
+    from persistkit.agents import records, rust
+    from persistkit.agents.readers import runtime_of
+    from persistkit.agents.rust import redundant_keys
+    from persistkit.agents.tables import messages_frame, sessions_frame, steps_frame, unfinished_frame
 
-__all__ = ["rust", "sessions_frame", "steps_frame", "unfinished_frame"]
+__all__ = [
+    "messages_frame",
+    "records",
+    "redundant_keys",
+    "runtime_of",
+    "rust",
+    "sessions_frame",
+    "steps_frame",
+    "unfinished_frame",
+]
 
-_HOMES: Final = {"sessions_frame": "rust", "steps_frame": "rust", "unfinished_frame": "rust"}
+_HOMES: Final = {
+    "messages_frame": "tables",
+    "redundant_keys": "rust",
+    "runtime_of": "readers",
+    "sessions_frame": "tables",
+    "steps_frame": "tables",
+    "unfinished_frame": "tables",
+}
 
 
 def __getattr__(name: str) -> object:  # opening a store imports this package, and must not load pandas

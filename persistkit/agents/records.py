@@ -9,7 +9,8 @@ A reader of one runtime is a module of this package with two functions, which th
   (where only a part is left out, ``skipped["<key> <part>"]``).
 
 Everything in a record is plain data: text, numbers, truth values, None, lists, dicts, bytes, NumPy arrays. Nothing that
-a stored value names is imported. Times are aware and in UTC. What a runtime does not store is None, never a guess.
+a stored value names is imported. Times are aware and in UTC, integers have at most 64 bits, sign included. What a
+runtime does not store is None, never a guess.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Step:
 
     Attributes:
         number: as the runtime counts (LangGraph starts at -1), or from 1 on where it does not.
-        messages: that are new in this step, in order.
+        messages: that are new in this step, in order; what a subgraph and its parent both hold is new once.
         name: what ran: LangGraph's node, several joined by ", "; None where the runtime has no such thing.
         namespace: LangGraph's ``checkpoint_ns``, a subgraph; the empty text for the graph itself and elsewhere.
         key: under which the store has the whole state after this step; None where no such value is stored.

@@ -1,143 +1,116 @@
-"""What the Rust crate llm-agent-runtime stores (1.74.0: sessions, checkpoints, shutdown) as DataFrames.
+"""What the Rust crate llm-agent-runtime stores (1.74.0): sessions, checkpoints, the time of its shutdown.
 
-Values that are damaged, or not of the runtime's form, are left out and named in ``.attrs["skipped"]`` (key ->
-reason); so are tool arguments that are no JSON object, whose step is kept. Unknown fields are ignored. What is no store
-or engine is a ``TypeError`` that never shows it; what cannot be listed or read is a ``StorageError``.
+A finished run is ``session:<id>``, with a snapshot ``session:<id>:step:<n>`` for each step; a run that failed, was
+stopped or still runs has only its checkpoints ``loop:<id>:step:<n>``. Fields that are missing or of another type than
+the runtime's own reader accepts make a value damaged; unknown fields are ignored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from json import JSONDecodeError, loads
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pandas as pd
-
-from persistkit.background import engine_of
-from persistkit.engine import Engine
+from persistkit.agents.readers import store_of
+from persistkit.agents.records import Message, Session, Step
+from persistkit.entry import Entry
 from persistkit.errors import FormatError
-from persistkit.frames import text_column
 from persistkit.store import Store
 from persistkit.views import read_values
 
-__all__ = ["sessions_frame", "shutdown_time", "steps_frame", "unfinished_frame"]
+if TYPE_CHECKING:
+    import pandas as pd
 
+    from persistkit.transfer import Place
+
+__all__ = ["read_sessions", "recognises", "redundant_keys", "shutdown_time"]
 
 _SESSION: Final = re.compile(r"session:(?!.*:step:\d+$)(?P<session>.+)", re.DOTALL)
+_SNAPSHOT: Final = re.compile(r"session:(?P<session>.+):step:(?P<step>\d{1,18})", re.DOTALL)
 _CHECKPOINT: Final = re.compile(r"loop:(?P<session>.+):step:(?P<step>\d{1,18})", re.DOTALL)
 _FINAL: Final = re.compile(r"\s*FINAL_ANSWER\b:?\s*", re.IGNORECASE)
+_SHUTDOWN: Final = "runtime:shutdown"
 _U64: Final = 1 << 64
 
+_Found = dict[str, dict[int, tuple[str, datetime | None]]]  # session -> step -> key, and when it was stored
 
-def sessions_frame(store: Store | Engine) -> pd.DataFrame:
-    """Return one row per finished session of ``store``, sorted by when it was stored.
 
-    Columns: ``session_id``, ``agent_id``, ``answer`` (str), ``steps``, ``memory_hits``, ``graph_lookups``,
-    ``duration_ms``, ``failed_steps`` (UInt64), ``modified`` (the only clock there is: when it was stored).
+def recognises(store: Store) -> bool:
+    """Tell whether keys of this runtime are here."""
+    keys = (entry.key or "" for prefix in ("session:", "loop:") for entry in store.engine.entries(prefix))
+    return any(_SESSION.fullmatch(key) or _CHECKPOINT.fullmatch(key) for key in keys) or store.engine.exists(_SHUTDOWN)
+
+
+def read_sessions(store: Store, skipped: dict[str, str], session: str | None = None) -> Iterator[Session]:
+    """Yield the finished sessions in the order in which they were stored, then the unfinished ones by their id.
+
+    Args:
+        store: where they are.
+        skipped: is given what cannot be read, key -> reason.
+        session: the id of the only one that is wanted.
+    """
+    sessions, snapshots = _stored_sessions(store, session or "")
+    checkpoints = _numbered(store.engine.entries(f"loop:{session or ''}"), _CHECKPOINT)
+    keys = [
+        key
+        for key, (name, _) in sorted(sessions.items(), key=lambda item: (str(item[1][1]), item[0]))
+        if session in (None, name)
+    ]
+    for key, value in read_values(store.engine, keys, "bytes"):
+        name, stored = sessions[key]
+        times = {n: time for n, (_, time) in checkpoints.get(name, {}).items()}
+        places = {n: place for n, (place, _) in snapshots.get(name, {}).items()}
+        try:
+            yield _finished(key, name, value, stored, times, places)
+        except FormatError as error:
+            skipped[key] = str(error)
+    finished = {name for name, _ in sessions.values()}
+    for name in sorted(checkpoints.keys() - finished):
+        if session in (None, name):
+            yield from _unfinished(store, name, checkpoints[name], skipped)
+
+
+def redundant_keys(place: Place) -> list[str]:
+    """Return the snapshots that a finished session repeats whole: deleting them loses nothing, and half of the bytes.
+
+    The runtime stores ``session:<id>:step:<n>``, the session cut to its first ``n`` steps, for every step. Each is
+    loaded and compared; one that differs, or whose session is missing or damaged, is not returned. The checkpoints
+    (``loop:...``) are not either: they hold the only times of the steps.
 
     Example:
         >>> import persistkit
         >>> store = persistkit.open("memory:")
-        >>> step = {"thought": "Done.", "action": "FINAL_ANSWER 42", "observation": "FINAL_ANSWER 42"}
-        >>> counts = {"memory_hits": 0, "graph_lookups": 0, "duration_ms": 12}
-        >>> store["session:1"] = {"session_id": "1", "agent_id": "coder", "steps": [step], **counts}
-        >>> sessions_frame(store)[["agent_id", "steps", "duration_ms", "answer"]]
-          agent_id  steps  duration_ms answer
-        0    coder      1           12     42
+        >>> store["session:1"] = store["session:1:step:1"] = {"session_id": "1", "steps": [{"thought": "Done."}]}
+        >>> redundant_keys(store)
+        ['session:1:step:1']
     """
-    store = _store(store, "sessions_frame")
-    skipped: dict[str, str] = {}
-    rows = list(_sessions(store, skipped))
-    frame = pd.DataFrame(
-        {
-            "session_id": text_column([row.session_id for row in rows]),
-            "agent_id": text_column([row.agent_id for row in rows]),
-            "steps": _counter([len(row.steps) for row in rows]),
-            "memory_hits": _counter([row.memory_hits for row in rows]),
-            "graph_lookups": _counter([row.graph_lookups for row in rows]),
-            "duration_ms": _counter([row.duration_ms for row in rows]),
-            "answer": text_column([row.answer for row in rows]),
-            "failed_steps": _counter([sum(step.ok is False for step in row.steps) for row in rows]),
-            "modified": pd.DatetimeIndex([row.modified for row in rows], dtype="datetime64[us, UTC]"),
-        }
-    ).sort_values(["modified", "session_id"], ignore_index=True)
-    frame.attrs["skipped"] = skipped
-    return frame
+    store = store_of(place, "redundant_keys")
+    sessions, snapshots = _stored_sessions(store, "")
+    keys: list[str] = []
+    for key, (name, _) in sorted(sessions.items()):
+        keys += [key, *(place for _, (place, _) in sorted(snapshots.get(name, {}).items()))]
+    redundant: list[str] = []
+    whole: Any = None  # Any: stored JSON
+    for key, value in read_values(store.engine, keys, "bytes"):
+        if key in sessions:
+            whole = value if isinstance(value, dict) and isinstance(value.get("steps"), list) else None
+        elif whole is not None and value == {**whole, "steps": whole["steps"][: int(key.rpartition(":")[2])]}:
+            redundant.append(key)
+    return redundant
 
 
-def steps_frame(store: Store | Engine) -> pd.DataFrame:
-    """Return one row per step of every finished session of ``store``, in the order of ``sessions_frame``, steps from 1.
-
-    Columns: ``session_id``, ``agent_id``, ``step`` (UInt64), ``thought``, ``tool`` (missing for the final answer),
-    ``arguments`` (dict, None where there is none), ``ok`` (boolean, missing where the observation does not say),
-    ``error``, ``error_kind``, ``observation`` (as stored), ``step_duration_ms`` (UInt64, missing where not stored).
-    """
-    store = _store(store, "steps_frame")
-    skipped: dict[str, str] = {}
-    sessions = sorted(_sessions(store, skipped), key=lambda row: (row.modified, row.session_id))
-    rows = [(session, n, step) for session in sessions for n, step in enumerate(session.steps, 1)]
-    steps = [step for _, _, step in rows]
-    frame = pd.DataFrame(
-        {
-            "session_id": text_column([session.session_id for session, _, _ in rows]),
-            "agent_id": text_column([session.agent_id for session, _, _ in rows]),
-            "step": _counter([n for _, n, _ in rows]),
-            "thought": text_column([step.thought for step in steps]),
-            "tool": text_column([step.tool for step in steps]),
-            "arguments": pd.Series([step.arguments for step in steps], dtype=object),
-            "ok": pd.array([step.ok for step in steps], dtype="boolean"),
-            "error": text_column([step.error for step in steps]),
-            "error_kind": text_column([step.error_kind for step in steps]),
-            "observation": text_column([step.observation for step in steps]),
-            "step_duration_ms": _counter([step.duration_ms for step in steps]),
-        }
-    )
-    frame.attrs["skipped"] = skipped
-    return frame
-
-
-def unfinished_frame(store: Store | Engine) -> pd.DataFrame:
-    """Return one row per run in ``store`` that has checkpoints and no session: it failed, was stopped, or still runs.
-
-    Columns: ``session_id``, ``last_step`` (number of the highest readable checkpoint), ``steps`` (in it; UInt64
-    both), ``last_tool``, ``last_error``, ``modified``.
-    """
-    store = _store(store, "unfinished_frame")
-    finished = {found["session"] for key in store.keys("session:") if (found := _SESSION.fullmatch(key))}
-    checkpoints = store.to_frame(prefix="loop:")
-    runs: dict[str, list[tuple[int, str, Any]]] = {}
-    for key, modified in zip(checkpoints["key"], checkpoints["modified"], strict=True):
-        found = _CHECKPOINT.fullmatch(key)
-        if found and found["session"] not in finished:
-            runs.setdefault(found["session"], []).append((int(found["step"]), key, modified))
-    skipped: dict[str, str] = {}
-    last = {session: _last_readable(store, sorted(runs[session], reverse=True), skipped) for session in sorted(runs)}
-    rows = [(session, *found) for session, found in last.items() if found is not None]
-    frame = pd.DataFrame(
-        {
-            "session_id": text_column([row[0] for row in rows]),
-            "last_step": _counter([row[1] for row in rows]),
-            "steps": _counter([len(row[3]) for row in rows]),
-            "last_tool": text_column([row[3][-1].tool if row[3] else None for row in rows]),
-            "last_error": text_column([row[3][-1].error if row[3] else None for row in rows]),
-            "modified": pd.DatetimeIndex([row[2] for row in rows], dtype="datetime64[us, UTC]"),
-        }
-    )
-    frame.attrs["skipped"] = skipped
-    return frame
-
-
-def shutdown_time(store: Store | Engine) -> pd.Timestamp:
-    """Return when the runtime that wrote ``store`` last shut down, nanoseconds kept.
+def shutdown_time(place: Place) -> pd.Timestamp:
+    """Return when the runtime that wrote ``place`` last shut down, nanoseconds kept.
 
     Raises:
         KeyError: no shutdown is stored.
         FormatError: what is stored is no RFC 3339 time.
     """
-    store = _store(store, "shutdown_time")
-    data = store.get_bytes("runtime:shutdown")
+    import pandas as pd
+
+    data = store_of(place, "shutdown_time").get_bytes(_SHUTDOWN)
     try:
         moment = pd.Timestamp(data.decode())
     except ValueError as error:
@@ -147,107 +120,125 @@ def shutdown_time(store: Store | Engine) -> pd.Timestamp:
     return moment
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    thought: str
-    tool: str | None
-    arguments: dict[str, Any] | None
-    answer: str | None
-    ok: bool | None
-    error: str | None
-    error_kind: str | None
-    observation: str
-    duration_ms: int | None
+def _numbered(entries: Iterable[Entry], pattern: re.Pattern[str]) -> _Found:
+    found: _Found = {}
+    for entry in entries:
+        match = pattern.fullmatch(entry.key or "")
+        if match and entry.key is not None:
+            steps = found.setdefault(match["session"], {})
+            steps[int(match["step"])] = entry.key, entry.modified
+    return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Session:
-    session_id: str
-    agent_id: str
-    steps: list[_Step]
-    memory_hits: int
-    graph_lookups: int
-    duration_ms: int
-    modified: pd.Timestamp
-
-    @property
-    def answer(self) -> str | None:
-        return next((step.answer for step in reversed(self.steps) if step.answer is not None), None)
+def _stored_sessions(store: Store, session: str) -> tuple[dict[str, tuple[str, datetime | None]], _Found]:
+    """Return the finished sessions (key -> id and when it was stored), and their snapshots."""
+    entries = list(store.engine.entries(f"session:{session}"))
+    found = [(entry, _SESSION.fullmatch(entry.key or "")) for entry in entries]
+    sessions = {entry.key: (match["session"], entry.modified) for entry, match in found if match and entry.key}
+    return sessions, _numbered(entries, _SNAPSHOT)
 
 
-def _store(place: Store | Engine, taker: str) -> Store:
-    return place if isinstance(place, Store) else Store(engine_of(place, taker))
+def _finished(
+    key: str,
+    name: str,
+    value: object,
+    stored: datetime | None,
+    times: dict[int, datetime | None],
+    places: dict[int, str],
+) -> Session:
+    if not isinstance(value, dict):
+        raise FormatError("no JSON object")
+    _text(value, "session_id")
+    agent = _text(value, "agent_id")
+    last = len(value["steps"]) if isinstance(value.get("steps"), list) else 0
+    steps = _steps(value.get("steps"), {**places, last: key}, {**times, last: stored})
+    details = {"memory_hits": _unsigned(value, "memory_hits"), "graph_entities": _unsigned(value, "graph_lookups")}
+    messages = tuple(message for step in steps for message in step.messages)
+    said = [message.text for message in messages if message.role == "assistant"]
+    return Session(
+        runtime="rust",
+        id=name,
+        status="finished",
+        messages=messages,
+        steps=steps,
+        agent=agent,
+        answer=said[-1] if said else None,
+        ended=stored,
+        duration_ms=float(_unsigned(value, "duration_ms")),
+        details=details | {kind: value[kind] for kind in ("checkpoint_errors",) if kind in value},
+    )
 
 
-def _sessions(store: Store, skipped: dict[str, str]) -> Iterator[_Session]:
-    """Yield every finished session that can be read; say in ``skipped`` why the others cannot."""
-    listing = store.to_frame(prefix="session:")
-    times = {
-        key: modified
-        for key, modified in zip(listing["key"], listing["modified"], strict=True)
-        if _SESSION.fullmatch(key)
-    }
-    for key, value in read_values(store.engine, list(times), "bytes"):
+def _unfinished(
+    store: Store, name: str, checkpoints: dict[int, tuple[str, datetime | None]], skipped: dict[str, str]
+) -> Iterator[Session]:
+    """Yield the run as its highest readable checkpoint has it."""
+    for n in sorted(checkpoints, reverse=True):
+        key, stored = checkpoints[n]
         try:
-            if not isinstance(value, dict):
-                raise FormatError("no JSON object")
-            yield _Session(
-                _text(value, "session_id"),
-                _text(value, "agent_id"),
-                _steps(value.get("steps"), key, skipped),
-                _unsigned(value, "memory_hits"),
-                _unsigned(value, "graph_lookups"),
-                _unsigned(value, "duration_ms"),
-                times[key],
-            )
+            places = {step: place for step, (place, _) in checkpoints.items()}
+            times = {step: time for step, (_, time) in checkpoints.items()}
+            steps = _steps(store[key], places, times)
         except FormatError as error:
             skipped[key] = str(error)
-
-
-def _last_readable(
-    store: Store, checkpoints: list[tuple[int, str, Any]], skipped: dict[str, str]
-) -> tuple[int, Any, list[_Step]] | None:
-    for n, key, modified in checkpoints:
-        try:
-            return n, modified, _steps(store[key], key, skipped)
-        except FormatError as error:
-            skipped[key] = str(error)
+            continue
         except KeyError:  # the run ended and cleaned up while we looked
             continue
-    return None
+        messages = tuple(message for step in steps for message in step.messages)
+        reason = "No finished session is stored: the run failed, was stopped, or still runs."
+        if messages and messages[-1].ok is False:
+            reason += f" Its last call, of {messages[-1].tool}, failed."
+        yield Session(
+            runtime="rust",
+            id=name,
+            status="unfinished",
+            messages=messages,
+            steps=steps,
+            reason=reason,
+            ended=stored,
+        )
+        return
 
 
-def _steps(value: object, key: str, skipped: dict[str, str]) -> list[_Step]:
+def _steps(value: object, places: dict[int, str], times: dict[int, datetime | None]) -> tuple[Step, ...]:
     if not isinstance(value, list):
         raise FormatError("steps: no JSON array")
-    return [_step(step, f"{key} step {n}", skipped) for n, step in enumerate(value, 1)]
+    return tuple(_step(step, n, places.get(n), places.get(n - 1), times.get(n)) for n, step in enumerate(value, 1))
 
 
-def _step(value: object, place: str, skipped: dict[str, str]) -> _Step:
+def _step(value: object, n: int, key: str | None, before: str | None, time: datetime | None) -> Step:
     if not isinstance(value, dict):
-        raise FormatError(f"{place}: no JSON object")
-    thought, action, observation = (_text(value, name) for name in ("thought", "action", "observation"))
-    duration_ms = _unsigned(value, "step_duration_ms") if "step_duration_ms" in value else None
+        raise FormatError(f"step {n}: no JSON object")
+    try:
+        thought, action, observation = (_text(value, name) for name in ("thought", "action", "observation"))
+        duration = float(_unsigned(value, "step_duration_ms")) if "step_duration_ms" in value else None
+    except FormatError as error:
+        raise FormatError(f"step {n}: {error}") from error
     final = _FINAL.match(action)
-    if final:
-        answer = action[final.end() :].strip()
-        return _Step(thought, None, None, answer, None, None, None, observation, duration_ms)
+    done = (
+        Message(role="assistant", text=action[final.end() :].strip(), time=time)
+        if final
+        else _call(action, observation, time)
+    )
+    thoughts = (Message(role="reasoning", text=thought, time=time),) if thought else ()
+    return Step(number=n, messages=(*thoughts, done), key=key, before=before, duration_ms=duration, time=time)
+
+
+def _call(action: str, observation: str, time: datetime | None) -> Message:
     tool, _, text = action.partition(" ")
+    said = _object(observation)
+    ok = None if said is None else said.get("ok")
+    error = None if said is None else _text_or_none(said.get("error"))
     arguments = _object(text) if text.strip() else {}
-    if arguments is None:
-        skipped[place] = f"arguments of {tool!r} are no JSON object: {text[:60]!r}"
-    said = _object(observation) or {}
-    ok = said.get("ok")
-    return _Step(
-        thought,
-        tool,
-        arguments,
-        None,
-        ok if isinstance(ok, bool) else None,
-        _text_or_none(said.get("error")),
-        _text_or_none(said.get("kind")),
-        observation,
-        duration_ms,
+    return Message(
+        role="tool",
+        tool=tool,
+        arguments=text if arguments is None else arguments,
+        result=observation if said is None else said.get("data", None if "ok" in said else said),
+        ok=ok if isinstance(ok, bool) else None,
+        error=error,
+        error_kind=None if said is None else _text_or_none(said.get("kind")),
+        time=time,
     )
 
 
@@ -276,7 +267,3 @@ def _unsigned(fields: Mapping[str, Any], name: str) -> int:
     if type(value) is not int or not 0 <= value < _U64:
         raise FormatError(f"{name}: {'missing' if name not in fields else 'no unsigned 64-bit integer'}")
     return value
-
-
-def _counter(values: list[int] | list[int | None]) -> pd.api.extensions.ExtensionArray:
-    return pd.array(values, dtype="UInt64")

@@ -12,7 +12,8 @@ import pytest
 
 import persistkit
 from persistkit import Store
-from persistkit.agents.rust import sessions_frame, shutdown_time, steps_frame, unfinished_frame
+from persistkit.agents import messages_frame, redundant_keys, sessions_frame, steps_frame, unfinished_frame
+from persistkit.agents.rust import shutdown_time
 from persistkit.engines.memory import MemoryEngine
 from persistkit.errors import FormatError
 
@@ -49,39 +50,94 @@ def session(*steps: dict[str, Any], **more: object) -> dict[str, Any]:
     }
 
 
-def test_every_finished_session_is_one_row(sample: Store) -> None:
-    """The rows are the sessions of the raw files, totals, answers and failures included."""
-    frame = sessions_frame(sample).set_index("session_id")
+def test_every_session_is_one_row(sample: Store) -> None:
+    """The rows of finished sessions are those of the raw files, totals, answers and failures included."""
+    frame = sessions_frame(sample)
     keys = [key for key in json.loads((DATA / "agent-state.keys.json").read_text()) if key.startswith("session:")]
     finished = [key for key in keys if ":step:" not in key]
-    assert len(frame) == len(finished) == 21
+    assert frame["status"].value_counts().to_dict() == {"finished": len(finished), "unfinished": 3}
+    rows = frame.set_index("session")
     for key in finished:
         value = json.loads(sample.get_bytes(key))
-        row = frame.loc[value["session_id"]]
-        assert (row["agent_id"], row["steps"]) == (value["agent_id"], len(value["steps"]))
+        row = rows.loc[value["session_id"]]
+        assert (row["runtime"], row["agent"], row["steps"]) == ("rust", value["agent_id"], len(value["steps"]))
         assert row["duration_ms"] == value["duration_ms"]
         assert row["answer"] == value["steps"][-1]["action"].split(" ", 1)[1].strip()
-        assert row["failed_steps"] == sum('"ok":false' in step["observation"] for step in value["steps"])
+        assert row["errors"] == sum('"ok":false' in step["observation"] for step in value["steps"])
+        assert row["details"] == {
+            "memory_hits": value["memory_hits"],
+            "graph_entities": value["graph_lookups"],
+            "checkpoint_errors": value["checkpoint_errors"],
+        }
     assert frame.attrs["skipped"] == {}
+    assert frame["ended"].is_monotonic_increasing
 
 
 def test_steps_are_rows_with_tools_and_arguments(sample: Store) -> None:
-    """A step is one row; its tool, arguments, error and kind are taken apart."""
+    """A step is one row, of finished and unfinished runs; its tool, arguments, result and error are taken apart."""
     frame = steps_frame(sample)
-    assert len(frame) == sessions_frame(sample)["steps"].sum()
-    failed = frame[frame["ok"].eq(False).fillna(False)]
-    assert len(failed) == sessions_frame(sample)["failed_steps"].sum()
-    assert failed["error"].notna().all()
-    assert set(failed["error_kind"]) <= {"not_found", "transient", "permanent", "blocked"}
-    assert all(isinstance(arguments, dict) for arguments in frame.loc[frame["tool"].notna(), "arguments"])
+    assert frame.groupby("session").size().to_dict() == sessions_frame(sample).set_index("session")["steps"].to_dict()
+    for session, step in frame[frame["status"] == "finished"].groupby("session"):
+        stored = json.loads(sample.get_bytes(f"session:{session}"))["steps"]
+        assert step["thought"].tolist() == [raw["thought"] for raw in stored]
+        assert step["duration_ms"].tolist() == [raw["step_duration_ms"] for raw in stored]
+        for row, raw in zip(step.itertuples(), stored, strict=True):
+            if row.role != "tool":
+                assert raw["action"] == f"FINAL_ANSWER {row.text}"
+                continue
+            said = json.loads(raw["observation"])
+            tool, _, arguments = raw["action"].partition(" ")
+            assert (row.tool, row.arguments, row.ok) == (tool, json.loads(arguments), said["ok"])
+            assert (
+                row.result == said.get("data")
+                if row.ok
+                else (row.error, row.error_kind) == (said["error"], said["kind"])
+            )
+
+
+def test_the_state_of_each_step_can_be_loaded(sample: Store) -> None:
+    """The key of a step leads to what was stored after it."""
+    for row in steps_frame(sample).itertuples():
+        state = sample[str(row.key)]
+        assert len(state if row.status == "unfinished" else state["steps"]) == row.step
+
+
+def test_messages_are_thoughts_calls_and_answers_in_order(sample: Store) -> None:
+    """A thought is one message, a tool call with its result another, the answer the last."""
+    frame = messages_frame(sample)
+    steps = steps_frame(sample)
+    assert frame["role"].value_counts().to_dict() == {
+        "reasoning": len(steps),
+        "tool": (steps["role"] == "tool").sum(),
+        "assistant": (steps["role"] == "assistant").sum(),
+    }
+    first = frame[frame["session"] == frame["session"].iloc[0]]
+    assert first["position"].tolist() == list(range(1, len(first) + 1))
+    assert first["role"].tolist()[-2:] == ["reasoning", "assistant"]
 
 
 def test_unfinished_runs_show_their_last_known_state(sample: Store) -> None:
-    """Runs with checkpoints and no session are there, with their highest checkpoint."""
-    frame = unfinished_frame(sample)
-    assert frame["session_id"].str[:8].tolist() == ["000f49c8", "606a0deb", "e28af604"]
+    """Runs with checkpoints and no session are there, with their highest checkpoint and why."""
+    frame = unfinished_frame(sample).sort_values("session", ignore_index=True)
+    assert frame["session"].str[:8].tolist() == ["000f49c8", "606a0deb", "e28af604"]
     assert frame["last_step"].tolist() == [3, 6, 6]
     assert frame["last_error"][1] == "tool 'calculator' timed out after 5s"
+    assert frame["reason"][1].endswith("Its last call, of calculator, failed.")
+    assert len(sample[frame["last_key"][1]]) == 6
+
+
+def test_snapshots_that_a_session_repeats_are_redundant(sample: Store) -> None:
+    """All snapshots of the sample are, half of its bytes; one that differs or has no session is not."""
+    keys = redundant_keys(sample)
+    sizes = sample.to_frame().set_index("key")["size"]
+    assert sorted(keys) == [key for key in sample if key.startswith("session:") and ":step:" in key]
+    assert 0.45 < sizes[keys].sum() / sizes.sum() < 0.55
+    other = persistkit.open("memory:")
+    other.update({key: sample[key] for key in sample.keys("session:")})
+    other.modify(keys[0], lambda value: {**value, "memory_hits": 99})
+    lost = keys[-1].partition(":step:")[0]
+    del other[lost]
+    assert redundant_keys(other) == [key for key in keys[1:] if not key.startswith(f"{lost}:")]
 
 
 def test_shutdown_time_keeps_nanoseconds(sample: Store, store: Store) -> None:
@@ -97,12 +153,12 @@ def test_shutdown_time_keeps_nanoseconds(sample: Store, store: Store) -> None:
 
 def test_optional_and_unknown_fields_and_large_counters(store: Store) -> None:
     """Missing optional fields are missing cells, unknown fields are ignored, u64 beyond int64 stays exact."""
-    store["session:s"] = session(step(later=1), duration_ms=2**64 - 1, more="x")
+    store["session:s"] = session(step(later=1), graph_lookups=2**64 - 1, more="x")
     frame = sessions_frame(store)
-    assert frame["duration_ms"].tolist() == [2**64 - 1]
+    assert frame["details"][0]["graph_entities"] == 2**64 - 1
     assert frame["answer"].isna().all()
-    assert steps_frame(store)["step_duration_ms"].isna().all()
-    assert (str(frame["duration_ms"].dtype), frame.attrs["skipped"]) == ("UInt64", {})
+    assert steps_frame(store)["duration_ms"].isna().all()
+    assert frame.attrs["skipped"] == {}
 
 
 @pytest.mark.parametrize(
@@ -129,25 +185,26 @@ def test_what_rust_would_refuse_is_left_out_and_named(store: Store, damage: dict
     assert list(frame.attrs["skipped"]) == ["session:bad"]
 
 
-def test_damaged_files_and_odd_arguments_are_reported(store: Store) -> None:
-    """A cut file is named; a step with arguments that are no JSON stays, without them, and is named."""
+def test_damaged_files_are_named_and_odd_arguments_stay(store: Store) -> None:
+    """A cut file is named; arguments and observations that are no JSON objects stay as the text they are."""
     store.put_bytes("session:cut", b'{"session_id":')
     store["session:s"] = session(
         step("run ls -la"), step("stop"), step("FINAL_answer 42", "FINAL_answer 42"), step("x {}", "plain")
     )
     frame = steps_frame(store)
-    assert set(frame.attrs["skipped"]) == {"session:cut", "session:s step 1"}
+    assert set(frame.attrs["skipped"]) == {"session:cut"}
     assert frame["tool"].fillna("").tolist() == ["run", "stop", "", "x"]
-    assert frame["arguments"].tolist() == [None, {}, None, {}]
+    assert frame["arguments"].tolist() == ["ls -la", {}, None, {}]
+    assert frame["result"].tolist() == [1, 1, None, "plain"]
     assert frame["ok"].isna().tolist() == [False, False, True, True]
     assert sessions_frame(store)["answer"].tolist() == ["42"]
 
 
 def test_an_empty_answer_is_not_a_missing_one(store: Store) -> None:
     """A run that ended with an empty answer has one; a run without a final step has none."""
-    store["session:a"] = session(step(), step("FINAL_ANSWER", "FINAL_ANSWER"), session_id="a")
-    store["session:b"] = session(step(), session_id="b")
-    frame = sessions_frame(store).set_index("session_id")
+    store["session:a"] = session(step(), step("FINAL_ANSWER", "FINAL_ANSWER"))
+    store["session:b"] = session(step())
+    frame = sessions_frame(store).set_index("session")
     assert (frame.loc["a", "answer"], frame["answer"].isna().tolist()) == ("", [False, True])
 
 
@@ -159,19 +216,19 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(store: Store) -> None
     store["loop:done:step:1"] = [step()]
     store["session:done"] = session(step())
     frame = unfinished_frame(store)
-    assert frame[["session_id", "last_step", "steps"]].values.tolist() == [["x", 10, 10]]
+    assert frame[["session", "last_step", "steps"]].values.tolist() == [["x", 10, 10]]
     assert list(frame.attrs["skipped"]) == ["loop:x:step:11"]
 
 
 def test_an_empty_store_gives_empty_tables_of_the_same_dtypes(sample: Store, store: Store) -> None:
     """Code on the tables never branches: columns and dtypes are those of full ones."""
-    for make in (sessions_frame, steps_frame, unfinished_frame):
+    for make in (sessions_frame, messages_frame, steps_frame, unfinished_frame):
         empty, full = make(store), make(sample)
         assert len(empty) == 0
         assert empty.dtypes.astype(str).to_dict() == full.dtypes.astype(str).to_dict()
 
 
-@pytest.mark.parametrize("make", [sessions_frame, steps_frame, unfinished_frame, Store.values_frame, Store.to_frame])
+@pytest.mark.parametrize("make", [sessions_frame, messages_frame, steps_frame, unfinished_frame, Store.values_frame])
 def test_our_own_tables_can_be_stored(sample: Store, store: Store, make: Callable[[Store], pd.DataFrame]) -> None:
     """Each table that we make of a store is a value that comes back, dicts in its cells and attributes included."""
     frame = make(sample)

@@ -1,0 +1,64 @@
+"""Which runtime stored what a store holds, and its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
+
+from persistkit.agents.records import Session
+from persistkit.background import engine_of
+from persistkit.store import Store
+
+if TYPE_CHECKING:
+    from persistkit.transfer import Place
+
+__all__ = ["read_sessions", "runtime_of", "store_of"]
+
+_READERS: Final = ("rust",)
+
+
+def runtime_of(place: Place) -> str | None:
+    """Return which runtime stored what is here: ``rust``, ``langgraph``, ``openai``; None for none that is known.
+
+    Raises:
+        TypeError: ``place`` is no engine, store or backend; the message never shows it.
+        StorageError: the storage refused, is gone or did not answer.
+
+    Example:
+        >>> import persistkit
+        >>> store = persistkit.open("memory:")
+        >>> store["loop:4f1c:step:1"] = []
+        >>> runtime_of(store)
+        'rust'
+    """
+    reader = _reader_of(store_of(place, "runtime_of"))
+    return None if reader is None else reader.__name__.rpartition(".")[2]
+
+
+def read_sessions(store: Store, skipped: dict[str, str], session: str | None = None) -> Iterator[Session]:
+    """Yield the sessions of the runtime that is recognised; see ``persistkit.agents.records``.
+
+    Raises:
+        ValueError: values are stored, and none of a runtime that is known.
+        StorageError: the storage refused, is gone or did not answer.
+    """
+    reader = _reader_of(store)
+    if reader is not None:
+        yield from reader.read_sessions(store, skipped, session)
+    elif next(iter(store.engine.entries()), None) is not None:
+        raise ValueError(
+            f"{store.address} holds nothing of an agent runtime that is known ({', '.join(_READERS)}); "
+            "store.browse() shows what it holds"
+        )
+
+
+def _reader_of(store: Store) -> ModuleType | None:
+    readers = (import_module(f"persistkit.agents.{name}") for name in _READERS)
+    return next((reader for reader in readers if reader.recognises(store)), None)
+
+
+def store_of(place: Place, taker: str) -> Store:
+    """Return the store of what ``taker`` was given; raises TypeError as ``persistkit.background.engine_of``."""
+    return place if isinstance(place, Store) else Store(engine_of(place, taker))
