@@ -16,6 +16,7 @@ from persistkit.engine import Engine, Entry
 from persistkit.errors import FormatError
 from persistkit.formats import decode_text, format_of
 from persistkit.progress import load_in_batches
+from persistkit.selection import Selection
 from persistkit.text import known_size, known_time
 
 if TYPE_CHECKING:
@@ -53,12 +54,17 @@ class Finding(Protocol):
     def repaired(self) -> bool: ...
 
 
-def to_frame(place: Place, prefix: str = "") -> pd.DataFrame:
-    """Return one row for everything stored whose key starts with ``prefix``, sorted by key.
+def to_frame(
+    place: Place, prefix: str = "", *, keys: Iterable[str] | None = None, glob: str | None = None
+) -> pd.DataFrame:
+    """Return one row for everything stored, sorted by key.
+
+    Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+    Those of ``keys`` that are not there have no row.
 
     Columns, of the same dtypes when there is no row:
 
-    * ``key`` (str), missing where it cannot be known; those rows come last and only when ``prefix`` is empty
+    * ``key`` (str), missing where it cannot be known; those rows come last and only where everything is asked for
     * ``size`` in bytes (int64), 0 where the engine tells none that can be
     * ``modified`` (datetime64[us, UTC]), NaT where the engine keeps no time or tells none that can be
     * ``filename`` (str) and ``hash`` (str), its 16 hex digits
@@ -78,7 +84,7 @@ def to_frame(place: Place, prefix: str = "") -> pd.DataFrame:
            key  size              hash
         0  a/b     5  000000000b8855f7
     """
-    return entries_frame(engine_of(place, "to_frame").entries(prefix))
+    return entries_frame(Selection(keys, prefix, glob).entries(engine_of(place, "to_frame")))
 
 
 def entries_frame(entries: Iterable[Entry]) -> pd.DataFrame:
@@ -145,7 +151,7 @@ def values_frame(engine: Engine, keys: Sequence[str], errors: Errors = "skip") -
     skipped: dict[str, str] = {}
     for key, data in load_in_batches(engine, keys):
         if data is None:
-            skipped[key] = "gone meanwhile"
+            skipped[key] = "not in this store"
             continue
         try:
             row = _row(key, data, errors)

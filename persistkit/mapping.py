@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, ItemsView, Iterator, Mapping, MutableMapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
 from copy import deepcopy
 from functools import partial
 from typing import Any, Final, Self
@@ -15,7 +15,8 @@ from persistkit.engine import Engine
 from persistkit.engines.read_only import refusal
 from persistkit.errors import FormatError, MissingKeyError
 from persistkit.formats import format_of
-from persistkit.matching import Suggestions
+from persistkit.selection import Selection
+from persistkit.suggestions import Suggestions
 from persistkit.views import Errors, T
 
 __all__ = ["StoreMapping"]
@@ -167,23 +168,25 @@ class StoreMapping(MutableMapping[str, T]):
     def __len__(self) -> int:
         return len(self.engine.list_keys())
 
-    def items(self, errors: Errors = "raise") -> ItemsView[str, T]:
-        """Return a view of all keys with their values, sorted; iterating reads in batches.
+    def items(
+        self, errors: Errors = "raise", *, keys: Iterable[str] | None = None, prefix: str = "", glob: str | None = None
+    ) -> ItemsView[str, T]:
+        """Return a view of the keys with their values, sorted; iterating reads in batches.
 
-        What was deleted since the keys were listed is left out.
-
-        Args:
-            errors: what a damaged value does: ``"raise"`` its ``FormatError``, be left out (``"skip"``), or come as
-                its bytes (``"bytes"``).
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+        What is not there, or was deleted since the keys were listed, is left out. ``errors`` says what a damaged value
+        does: ``"raise"`` its ``FormatError``, be left out (``"skip"``), or come as its bytes (``"bytes"``).
 
         Raises:
             ValueError: ``errors`` is another word.
         """
-        return views.StoreItems(self, self.engine, errors, self._decode)
+        return self._items(errors, Selection(keys, prefix, glob))
 
-    def values(self, errors: Errors = "raise") -> ValuesView[T]:
-        """Return a view of all values in the order of their keys; everything else as ``items``."""
-        return views.StoreValues(self, self.engine, errors, self._decode)
+    def values(
+        self, errors: Errors = "raise", *, keys: Iterable[str] | None = None, prefix: str = "", glob: str | None = None
+    ) -> ValuesView[T]:
+        """Return a view of the values in the order of their keys; everything else as ``items``."""
+        return views.StoreValues(self, self._items(errors, Selection(keys, prefix, glob)))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
@@ -203,6 +206,9 @@ class StoreMapping(MutableMapping[str, T]):
     def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # changes the store, where | makes a dict
         self.update(other)
         return self
+
+    def _items(self, errors: Errors, selection: Selection) -> views.StoreItems:
+        return views.StoreItems(self, self.engine, errors, self._decode, selection)
 
     def _check_writable(self, tried: str, key: str | None = None) -> None:
         if self.read_only:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from persistkit.engine import Engine
 from persistkit.errors import PersistenceError
 from persistkit.formats import format_of
 from persistkit.keys import alternatives
-from persistkit.matching import matching_keys
 from persistkit.progress import load_in_batches
+from persistkit.selection import Selection
 from persistkit.views import Errors, check_errors
 
 if TYPE_CHECKING:
@@ -38,58 +38,80 @@ class Reports:
     address: str
     _prefix: str
 
-    def glob(self, pattern: str) -> list[str]:
-        """Return the known keys that match ``pattern`` (``*``, ``?``, ``[...]``; ``*`` crosses ``/`` and ``:``).
-
-        Raises:
-            TypeError: ``pattern`` is not text.
-        """
-        return matching_keys(self.engine, pattern)
-
-    def to_frame(self, *, prefix: str = "", glob: str | None = None, formats: bool = False) -> pd.DataFrame:
+    def to_frame(
+        self,
+        *,
+        keys: Iterable[str] | None = None,
+        prefix: str = "",
+        glob: str | None = None,
+        formats: bool = False,
+    ) -> pd.DataFrame:
         """Return one row for everything stored, as ``persistkit.to_frame``.
 
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+        Those of ``keys`` that are not there have no row; those of unknown key have one when everything is asked for.
+
         Args:
-            prefix: literal text the keys start with.
-            glob: a pattern the keys match.
+            keys: whole keys.
+            prefix: literal text.
+            glob: a pattern, as for ``keys()``.
             formats: add a column ``format``; every value is read for it.
         """
         from persistkit.frames import entries_frame, text_column
 
-        entries = self.engine.entries(prefix)
-        if glob is not None:
-            entries = (entry for entry in entries if entry.key is not None and fnmatchcase(entry.key, glob))
-        frame = entries_frame(entries)
+        frame = entries_frame(Selection(keys, prefix, glob).entries(self.engine))
         if formats:
-            keys = frame["key"].dropna().tolist()  # those of unknown key come last
-            named = [None if data is None else format_of(data, key) for key, data in load_in_batches(self.engine, keys)]
-            frame["format"] = text_column(named + [None] * (len(frame) - len(keys)))
+            known = frame["key"].dropna().tolist()  # those of unknown key come last
+            loaded = load_in_batches(self.engine, known)
+            named = [None if data is None else format_of(data, key) for key, data in loaded]
+            frame["format"] = text_column(named + [None] * (len(frame) - len(known)))
         return frame
 
-    def values_frame(self, glob: str = "*", errors: Errors = "skip") -> pd.DataFrame:
-        """Return the JSON objects of the keys that match ``glob`` as rows, nested ones as dotted columns.
+    def values_frame(
+        self,
+        glob: str | None = None,
+        errors: Errors = "skip",
+        *,
+        keys: Iterable[str] | None = None,
+        prefix: str = "",
+    ) -> pd.DataFrame:
+        """Return the stored JSON objects as rows, nested ones as dotted columns.
 
-        The index is the key. A column starts where the first object that has it does; where an object lacks it, or
-        holds null, is a gap. Whole numbers stay whole beside gaps (Int64), truth values too (boolean), and numbers
-        beyond 2**53 are never rounded (object).
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+        The index is the key: ``keys`` in their order, or else sorted. A column starts where the first object that has
+        it does; where an object lacks it, or holds null, is a gap. Whole numbers stay whole beside gaps (Int64), truth
+        values too (boolean), and numbers beyond 2**53 are never rounded (object).
 
         Args:
-            glob: which keys.
+            glob: a pattern, as for ``keys()``.
             errors: what a value that is no JSON object does: be left out and named in ``.attrs["skipped"]``, key ->
                 reason (``"skip"``), ``"raise"`` a ``FormatError``, or be a row with its bytes in the column ``bytes``
                 (``"bytes"``). An object that would make more than 10,000 columns, or a table almost empty, is left
                 out and named like that unless errors are raised.
+            keys: whole keys; one that is not there is left out and named in ``.attrs["skipped"]`` too.
+            prefix: literal text.
         """
         from persistkit.frames import values_frame
 
         check_errors(errors)
-        return values_frame(self.engine, self.glob(glob), errors)
+        return values_frame(self.engine, Selection(keys, prefix, glob).named_or_listed(self.engine), errors)
 
-    def usage(self, depth: int = 1, separators: str = ":/") -> pd.DataFrame:
-        """Return keys and bytes under each prefix of ``depth`` parts, ended by ``separators``, the largest first."""
+    def usage(
+        self,
+        depth: int = 1,
+        separators: str = ":/",
+        *,
+        keys: Iterable[str] | None = None,
+        prefix: str = "",
+        glob: str | None = None,
+    ) -> pd.DataFrame:
+        """Return keys and bytes under each prefix of ``depth`` parts, ended by ``separators``, the largest first.
+
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+        """
         from persistkit.frames import usage_frame
 
-        return usage_frame(self.engine.entries(), depth=depth, separators=separators)
+        return usage_frame(Selection(keys, prefix, glob).entries(self.engine), depth=depth, separators=separators)
 
     def copy_to(
         self,
@@ -111,11 +133,22 @@ class Reports:
 
         return compare(self.engine, other, prefix=prefix)
 
-    def browse(self, *, read_only: bool = True) -> KeyBrowser:
-        """Return a browser of all keys, for display in a notebook; ``read_only=False`` lets it delete."""
+    def browse(
+        self,
+        *,
+        keys: Iterable[str] | None = None,
+        prefix: str = "",
+        glob: str | None = None,
+        read_only: bool = True,
+    ) -> KeyBrowser:
+        """Return a browser of the keys, for display in a notebook; ``read_only=False`` lets it delete.
+
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+        """
         from persistkit.browser import browse
 
-        return browse(self, read_only=read_only or self.read_only, load_line="store[{key}]")
+        chosen = Selection(keys, prefix, glob)
+        return browse(self, selection=chosen, read_only=read_only or self.read_only, load_line="store[{key}]")
 
     def alternatives(self, key: str) -> list[str]:
         """Return the other keys with the filename of ``key``: to one of them an ``ambiguous`` value may belong instead.

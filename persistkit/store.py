@@ -8,7 +8,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Never, Self, Unpack, overload
 
 from persistkit import views
-from persistkit.arguments import BytesLike, check_keys
+from persistkit.arguments import BytesLike
 from persistkit.engine import Engine
 from persistkit.engines import open_engine, shown_address
 from persistkit.engines.addresses import Options
@@ -16,10 +16,11 @@ from persistkit.engines.prefix import PrefixEngine
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.formats import decode, encode
 from persistkit.mapping import StoreMapping
-from persistkit.matching import Suggestions, spelling_of
 from persistkit.progress import Progress
 from persistkit.reports import Reports
+from persistkit.selection import Selection
 from persistkit.staging import store_all
+from persistkit.suggestions import Suggestions, spelling_of
 from persistkit.views import Errors, T, V
 
 if TYPE_CHECKING:
@@ -126,9 +127,23 @@ class Store(Reports, StoreMapping[T]):
 
     # Keys
 
-    def keys(self, prefix: str = "") -> list[str]:  # type: ignore[override]  # a list is what people index
-        """Return the known keys that start with ``prefix`` (literal text), sorted."""
-        return self.engine.list_keys(prefix)
+    def keys(  # type: ignore[override]  # a list is what people index
+        self, prefix: str = "", *, keys: Iterable[str] | None = None, glob: str | None = None
+    ) -> list[str]:
+        """Return the known keys, sorted; those of ``keys`` that are not there are left out.
+
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+
+        Args:
+            prefix: literal text.
+            keys: whole keys.
+            glob: a pattern for the whole key: ``*`` is any text, ``/`` and ``:`` included, ``?`` any character,
+                ``[ab]`` and ``[!ab]`` one that is, or is not, among them.
+
+        Raises:
+            TypeError: ``keys`` is one text, or ``prefix`` or ``glob`` is not text.
+        """
+        return Selection(keys, prefix, glob).list_keys(self.engine)
 
     @overload
     def view(self, prefix: str) -> Store[T]: ...
@@ -162,24 +177,35 @@ class Store(Reports, StoreMapping[T]):
 
     # Many values
 
-    def load_many(self, keys: Iterable[str], errors: Errors = "raise", *, progress: bool = True) -> dict[str, T]:
-        """Return the values of ``keys`` by key, in batches.
+    def load_many(
+        self,
+        keys: Iterable[str] | None = None,
+        errors: Errors = "raise",
+        *,
+        prefix: str = "",
+        glob: str | None = None,
+        progress: bool = True,
+    ) -> dict[str, T]:
+        """Return values by key, in batches: of ``keys`` in their order, or else sorted by key.
+
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
 
         Args:
-            keys: what to load.
+            keys: whole keys; each of them that fits the rest must be there.
             errors: as in ``items``.
+            prefix: literal text.
+            glob: a pattern, as for ``keys()``.
             progress: show a bar when it takes longer than a second.
 
         Raises:
-            KeyError: nothing is stored under one of them.
-            FormatError: one of them is damaged (``errors="raise"``).
+            KeyError: nothing is stored under one of ``keys``.
+            FormatError: one of the values is damaged (``errors="raise"``).
         """
         views.check_errors(errors)
-        wanted = list(dict.fromkeys(check_keys(keys)))
+        wanted = Selection(keys, prefix, glob).named_or_listed(self.engine)
+        missing = None if keys is None else self._missing
         with Progress(len(wanted), "loading", shown=progress) as bar:
-            return dict(
-                views.read_values(self.engine, wanted, errors, self._decode, progress=bar, missing=self._missing)
-            )
+            return dict(views.read_values(self.engine, wanted, errors, self._decode, progress=bar, missing=missing))
 
     def update(  # type: ignore[override]  # progress is no key
         self, other: Any = (), /, *, progress: bool = True, **more: T
@@ -200,7 +226,10 @@ class Store(Reports, StoreMapping[T]):
         self._check_writable("update")
         store_all(self.engine, other, more, self._encoded, prefix=self._prefix, progress=progress)
 
-    def clear(self) -> None:
-        """Remove every known key, in batches."""
+    def clear(self, *, keys: Iterable[str] | None = None, prefix: str = "", glob: str | None = None) -> None:
+        """Remove the known keys, in batches; no error for those of ``keys`` that are not there.
+
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+        """
         self._check_writable("clear")
-        self.engine.batch_delete(self.keys())
+        self.engine.batch_delete(Selection(keys, prefix, glob).named_or_listed(self.engine))

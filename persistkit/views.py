@@ -10,6 +10,7 @@ from persistkit.engine import Engine
 from persistkit.errors import FormatError
 from persistkit.formats import decode, encode
 from persistkit.progress import Progress, load_in_batches
+from persistkit.selection import Selection
 
 __all__ = [
     "Errors",
@@ -91,32 +92,47 @@ def read_values(
 
 
 class StoreItems(ItemsView[str, Any]):
-    """The keys of a store, sorted, with their values."""
+    """The selected keys of a store, sorted, with their values."""
 
     def __init__(
-        self, store: Mapping[str, Any], engine: Engine, errors: Errors, read: Callable[..., Any] = decode
+        self,
+        store: Mapping[str, Any],
+        engine: Engine,
+        errors: Errors,
+        read: Callable[..., Any],
+        selection: Selection,
     ) -> None:
         check_errors(errors)
         super().__init__(store)
         self._engine = engine
         self._errors = errors
         self._read = read
+        self._selection = selection
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        return read_values(self._engine, self._engine.list_keys(), self._errors, self._read)
+        return read_values(self._engine, self._selection.list_keys(self._engine), self._errors, self._read)
+
+    def __len__(self) -> int:
+        return len(self._selection.list_keys(self._engine))
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2 or not isinstance(item[0], str):
+            return False
+        return item[0] in self._selection and super().__contains__(item)
 
 
 class StoreValues(ValuesView[Any]):
     """The values of a store in the order of their keys."""
 
-    def __init__(
-        self, store: Mapping[str, Any], engine: Engine, errors: Errors, read: Callable[..., Any] = decode
-    ) -> None:
+    def __init__(self, store: Mapping[str, Any], items: StoreItems) -> None:
         super().__init__(store)
-        self._items = StoreItems(store, engine, errors, read)
+        self._items = items
 
     def __iter__(self) -> Iterator[Any]:
         return (value for _, value in self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
 
     def __contains__(self, value: object) -> bool:
         return any(equal_values(value, stored) for stored in self)

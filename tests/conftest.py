@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 import servers
 from hypothesis import HealthCheck, settings
 
+import persistkit
 from persistkit.engines.files import FileEngine
 
 # On a loaded machine drawing is slow too, and no fault of a test.
@@ -61,3 +64,26 @@ def s3_server() -> Iterator[servers.S3Server]:
 def engine(tmp_path: Path) -> FileEngine:
     """An empty directory, whose files are not synced; contracts have a fixture of their own."""
     return FileEngine(tmp_path, fsync=False)
+
+
+@pytest.fixture(params=["files", "sqlite", "postgresql", "valkey", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, Any]]:
+    """An address that several processes can open, and its options; on servers one that nobody has used."""
+    if request.param == "files":
+        return str(tmp_path / "results"), {"fsync": False}
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state.db", {}
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgresql_address"), {"table": f"test_{uuid4().hex}"}
+    if request.param == "valkey":
+        return request.getfixturevalue("valkey_address"), {"namespace": f"{uuid4().hex}:"}
+    server: servers.S3Server = request.getfixturevalue("s3_server")
+    return f"s3://{server.bucket}/{server.new_prefix()}", dict(server.options)
+
+
+@pytest.fixture
+def store_anywhere(place: tuple[str, dict[str, Any]]) -> Iterator[persistkit.Store]:
+    """An empty store in files, in each database and server, and in a bucket."""
+    address, options = place
+    with persistkit.open(address, create=True, **options) as store:
+        yield store

@@ -10,7 +10,6 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-import servers
 
 import persistkit
 from persistkit.errors import MissingKeyError, ReadOnlyError
@@ -18,21 +17,6 @@ from persistkit.errors import MissingKeyError, ReadOnlyError
 PROCESSES = 3
 TIMES = 40
 RAISE = {"modify": "store.modify('count', lambda n: n + 1, default=0)", "+=": "store['count'] += 1"}
-
-
-@pytest.fixture(params=["files", "sqlite", "postgresql", "valkey", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, Any]]:
-    """An address that several processes can open, and its options."""
-    if request.param == "files":
-        return str(tmp_path), {"fsync": False}
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/state.db", {}
-    if request.param == "postgresql":
-        return request.getfixturevalue("postgresql_address"), {"table": "atomic_steps"}
-    if request.param == "valkey":
-        return request.getfixturevalue("valkey_address"), {"namespace": f"{tmp_path}:"}
-    server: servers.S3Server = request.getfixturevalue("s3_server")
-    return f"s3://{server.bucket}/{server.new_prefix()}", dict(server.options)
 
 
 def counted(place: tuple[str, dict[str, Any]], raised: str, times: int = TIMES, processes: int = PROCESSES) -> Any:

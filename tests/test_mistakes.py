@@ -179,14 +179,18 @@ KEYS: dict[str, tuple[Mistake, type[Exception], str]] = {
     "a number as a key": (lambda store: store[1], InvalidKeyError, r"write str\(key\)"),  # type: ignore[index]
     "bytes as a key": (lambda store: store[b"run/1"], InvalidKeyError, r"write key\.decode\(\)"),  # type: ignore[index]
     "a key too long": (lambda store: store.update({"k" * 1025: 1}), InvalidKeyError, "1,024 UTF-8 bytes.*shorten it"),
-    "one key for many": (lambda store: store.load_many("run/1"), TypeError, r"write \['run/1'\]"),
+    "one key for many": (lambda store: store.load_many("run/1"), TypeError, r"write keys=\['run/1'\]"),
     "keys without values": (lambda store: store.update(["run/1"]), TypeError, "pairs of key and value, not 'run/1'"),
     "keys without values for an engine": (
         lambda store: store.engine.batch_save(["run/1"]),  # type: ignore[list-item]
         TypeError,
         "pairs of key and value, not 'run/1'",
     ),
-    "a list as a pattern": (lambda store: store.values_frame(["run/1"]), TypeError, r"one text, such as 'run/\*'"),  # type: ignore[arg-type]
+    "a list as a pattern": (
+        lambda store: store.values_frame(["run/1"]),  # type: ignore[arg-type]
+        TypeError,
+        r"one pattern, such as 'run/\*'.*keys=\[",
+    ),
     "two keys of one name": (collision, KeyCollisionError, "choose another key"),
 }
 VALUES: dict[str, tuple[Mistake, type[Exception], str]] = {

@@ -214,13 +214,6 @@ def test_it_stands_on_engines_stores_and_backends() -> None:
     assert "cannot list" in store._repr_html_()
 
 
-def test_glob_crosses_separators_and_minds_case(store: Store) -> None:
-    """``*`` matches across ``/`` and ``:``, and letters match only themselves."""
-    store.update(dict.fromkeys(["run/1:a", "run/2:b", "Run/3"], 0))
-    assert store.glob("run*") == ["run/1:a", "run/2:b"]
-    assert store.glob("*[13]*") == ["Run/3", "run/1:a"]
-
-
 def test_many_values_go_and_come_in_batches(store: Store) -> None:
     """Batches store and load every value, those past the first batch too."""
     values = {f"n:{n:04}": n for n in range(1201)}

@@ -88,7 +88,7 @@ def test_a_view_has_everything_a_store_has(store: persistkit.Store) -> None:
     assert sorted(frame["key"]) == ["1", "2", "3"]
     assert set(frame["filename"]) == set(store.to_frame(prefix="run/")["filename"])
     assert list(view.values_frame()["loss"]) == [0.5, 0.25, 0.125]
-    assert view.glob("[12]") == ["1", "2"]
+    assert view.keys(glob="[12]") == ["1", "2"]
     with persistkit.open("memory:") as copied:
         assert view.copy_to(copied, progress=False).copied == 3
         assert view.compare(copied).empty

@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from persistkit.browser.widget import KeyBrowser
+from persistkit.selection import Selection
 
 __all__ = ["KeyBrowser", "browse"]
 
 
 def browse(
-    place: Any, *, read_only: bool = True, load_line: str = "engine.load({key})", height: int = 440
+    place: Any,
+    *,
+    selection: Selection | None = None,
+    read_only: bool = True,
+    load_line: str = "engine.load({key})",
+    height: int = 440,
 ) -> KeyBrowser:
-    """Show every key of ``place`` in a notebook; the arguments are those of ``KeyBrowser``.
+    """Show the keys of ``place`` in a notebook; the arguments are those of ``KeyBrowser``.
 
     Raises:
         TypeError: ``place`` is no engine, store or backend; the message never shows it.
     """
-    return KeyBrowser(place, read_only=read_only, load_line=load_line, height=height)
+    return KeyBrowser(place, selection=selection, read_only=read_only, load_line=load_line, height=height)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from persistkit.browser.index import IndexBuilder, KeyIndex
 from persistkit.engine import Engine
 from persistkit.errors import PersistenceError
+from persistkit.selection import Selection
 
 __all__ = ["Listing", "Snapshot"]
 
@@ -30,10 +31,11 @@ class Snapshot:
 
 
 class Listing:
-    """Lists an engine beside the running cell; the last complete snapshot stays while a new one is made."""
+    """Lists the selected keys of an engine beside the running cell; the last snapshot stays while one is made."""
 
-    def __init__(self, engine: Engine, on_complete: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, selection: Selection, on_complete: Callable[[], None]) -> None:
         self._engine = engine
+        self._selection = selection
         self._on_complete = on_complete
         self._lock = threading.Lock()
         self._idle = threading.Event()
@@ -83,7 +85,7 @@ class Listing:
         # Before the listing: a change made during it must count as a change.
         token = self._engine.change_token()
         builder = IndexBuilder()
-        for entry in self._engine.entries():
+        for entry in self._selection.entries(self._engine):
             if self._closed:
                 return
             builder.add(entry)

@@ -18,6 +18,7 @@ from persistkit.engine import Engine, Entry
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import PersistenceError, ReadOnlyError
 from persistkit.formats import decode
+from persistkit.selection import Selection
 from persistkit.text import keys_and_size, visible
 
 __all__ = ["KeyBrowser"]
@@ -51,6 +52,7 @@ class KeyBrowser(PageWidget):
 
     Args:
         place: an engine, a store or a backend. Any: ``engine_of`` tells what it takes.
+        selection: the keys it is about; all of them by default.
         read_only: refuse deletions, whatever the page asks for; always so where ``place`` was opened read only.
         load_line: the Python line "Copy code" gives, ``{key}`` standing for the key as a literal.
         height: of the browser, in pixels; it can be dragged.
@@ -81,7 +83,13 @@ class KeyBrowser(PageWidget):
     _first = t.Dict().tag(sync=True)  # the first rows: what stored widget state shows where no kernel answers
 
     def __init__(
-        self, place: Any, *, read_only: bool = True, load_line: str = "engine.load({key})", height: int = 440
+        self,
+        place: Any,
+        *,
+        selection: Selection | None = None,
+        read_only: bool = True,
+        load_line: str = "engine.load({key})",
+        height: int = 440,
     ) -> None:
         self._engine = engine_of(place, "browse")
         super().__init__({name: getattr(self, f"_{name}") for name in _REQUESTS}, height=height)
@@ -90,7 +98,7 @@ class KeyBrowser(PageWidget):
         self._marks: dict[str, Entry] = {}
         self._found = Query()
         self._reader = Reader(self._engine, load_line)
-        self._listing = Listing(self._engine, self._listed)
+        self._listing = Listing(self._engine, selection or Selection(), self._listed)
         self.observe(self._tell, ["key", "selected_keys", "query", "match"])
         self._listing.start()
 

@@ -1,16 +1,15 @@
-"""Matching: the keys that match a pattern, and the key that may be meant by one that is not there."""
+"""Suggestions: the key that may be meant by one that is not there, and the method by one that a store has not."""
 
 from __future__ import annotations
 
 import difflib
-from fnmatch import fnmatchcase
 from itertools import islice
 from time import monotonic
 from typing import Final
 
 from persistkit.engine import Engine
 
-__all__ = ["Suggestions", "matching_keys", "spelling_of"]
+__all__ = ["Suggestions", "spelling_of"]
 
 _SUGGEST_AMONG: Final = 10_000
 _SUGGEST_SECONDS: Final = 0.2
@@ -22,6 +21,7 @@ _SPELLINGS: Final = {
     "batch_save": "store.update(values)",
     "batch_load": "store.load_many(keys)",
     "list_keys": "store.keys(prefix)",
+    "glob": "store.keys(glob=pattern)",
     "key_count": "len(store)",
 }
 
@@ -35,18 +35,6 @@ def spelling_of(name: str) -> str:
     """
     told = f"it is used like a dict: {_SPELLINGS.get(name, 'store[key]')}"
     return told + (f"; bytes go through store.engine.{name}(...)" if hasattr(Engine, name) else "")
-
-
-def matching_keys(engine: Engine, pattern: str) -> list[str]:
-    """Return the known keys that match ``pattern``, sorted; only what its literal start leaves is listed.
-
-    Raises:
-        TypeError: ``pattern`` is not text.
-    """
-    if not isinstance(pattern, str):
-        raise TypeError(f"a pattern is one text, such as 'run/*', not {type(pattern).__name__}: {pattern!r}")
-    literal = min((n for n, character in enumerate(pattern) if character in "*?["), default=len(pattern))
-    return [key for key in engine.list_keys(pattern[:literal]) if fnmatchcase(key, pattern)]
 
 
 class Suggestions:
