@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from errno import EHOSTUNREACH, ETIMEDOUT
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from persistkit.arguments import BytesLike, check_timeout, chunked, key_of
@@ -18,12 +17,10 @@ from persistkit.engines.addresses import cause_without, hidden, server_url
 from persistkit.errors import StorageError
 
 try:
-    from redis.connection import Connection, parse_url
-    from redis.exceptions import AuthenticationError, RedisError
+    from redis.connection import ConnectionPool, parse_url
+    from redis.exceptions import AuthenticationError, RedisError, ResponseError
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import TimeoutError as RedisTimeoutError
-
-    from persistkit.engines.redis_connection import Command, answer_to, answers_to, limited
 except ImportError as error:
     raise ImportError('Redis and Valkey need one more package: pip install "persistkit[redis]"') from error
 
@@ -32,7 +29,8 @@ __all__ = ["RedisEngine"]
 _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
 _PAGE: Final = 1_000
 _PIPELINE_BYTES: Final = 32 * 1024 * 1024
-_MOST_IDLE: Final = 64
+
+Command: TypeAlias = tuple[bytes | int, ...]
 
 
 class RedisEngine(Engine):
@@ -56,7 +54,7 @@ class RedisEngine(Engine):
         address: ``redis://host:6379/0``, ``valkey://...``, or with TLS ``rediss://...``, ``valkeys://...``.
         namespace: what every key on the server begins with.
         password: better here, or in the variable ``REDISCLI_AUTH``, than in the address; never shown, never pickled.
-        timeout_seconds: how long one request may take, with connecting.
+        timeout_seconds: how long the server may be silent.
 
     Raises:
         TypeError: the timeout is not a number.
@@ -85,12 +83,10 @@ class RedisEngine(Engine):
             self._secrets["password"] = password
         self._timeout_seconds = timeout_seconds
         self._namespace = namespace.encode()
-        # Last in, first out: the connection used last is the one most likely alive.
-        self._idle: list[Any] = []
-        self._process = os.getpid()
+        self._pool: ConnectionPool | None = None
         refused = ""
         try:
-            self._make_connection()  # looks at the options, and connects nowhere
+            self._make_pool().make_connection()  # looks at the options, and connects nowhere
         except (TypeError, ValueError, RedisError) as error:
             given = parse_qsl(urlsplit(address).query)
             refused = hidden(str(error), [*self._secrets.values(), *(value for _, value in given)])
@@ -129,7 +125,7 @@ class RedisEngine(Engine):
     def _add(self, key: str, value: BytesLike) -> bool:
         command = (b"SET", self._name(key), bytes(value), b"NX")
         # Sent once only: if its answer was lost, a second one would find the first.
-        return self._ask(f"add {key!r}", lambda connection: answer_to(connection, command), tries=1) is not None
+        return self._ask(f"add {key!r}", partial(_answer, command=command), tries=1) is not None
 
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
         # WATCH and MULTI, and no Lua script: scripts are a right of their own, which many servers do not grant.
@@ -137,11 +133,11 @@ class RedisEngine(Engine):
 
         def compare_and_set(connection: Any) -> bool:
             while True:
-                _, stored = _checked(answers_to(connection, [(b"WATCH", name), (b"GET", name)]))
+                _, stored = _checked(_answers(connection, [(b"WATCH", name), (b"GET", name)]))
                 if stored != old:
-                    answer_to(connection, (b"UNWATCH",))
+                    _answer(connection, (b"UNWATCH",))
                     return False
-                _, _, stored_now = _checked(answers_to(connection, [(b"MULTI",), (b"SET", name, new), (b"EXEC",)]))
+                _, _, stored_now = _checked(_answers(connection, [(b"MULTI",), (b"SET", name, new), (b"EXEC",)]))
                 if stored_now is not None:  # or else somebody wrote in between, perhaps the same bytes
                     _checked(stored_now)
                     return True
@@ -161,7 +157,7 @@ class RedisEngine(Engine):
         def load(chunk: list[str]) -> dict[str, Exception]:
             values = self._ask(
                 f"load {len(chunk):,} keys",
-                lambda connection: answers_to(connection, [(b"MGET", *map(self._name, chunk))])[0],
+                lambda connection: _answers(connection, [(b"MGET", *map(self._name, chunk))])[0],
             )
             if isinstance(values, Exception):
                 values = [None] * len(chunk)
@@ -195,10 +191,10 @@ class RedisEngine(Engine):
     def _entries(self, prefix: str) -> Iterator[Entry]:
         tried = f"list keys starting with {prefix!r}"
         for page in self._scan(prefix):
-            sizes = self._ask(tried, partial(answers_to, commands=[(b"STRLEN", name) for name in page]))
+            sizes = self._ask(tried, partial(_answers, commands=[(b"STRLEN", name) for name in page]))
             # An empty value and one deleted meanwhile have the same length.
             empty = [name for name, size in zip(page, sizes, strict=True) if size == 0]
-            there = self._ask(tried, partial(answers_to, commands=[(b"EXISTS", name) for name in empty]))
+            there = self._ask(tried, partial(_answers, commands=[(b"EXISTS", name) for name in empty]))
             gone = {name for name, exists in zip(empty, there, strict=True) if not exists}
             for name, size in zip(page, sizes, strict=True):
                 # A key that became a list or hash meanwhile answers with an error.
@@ -216,9 +212,9 @@ class RedisEngine(Engine):
 
     def close(self) -> None:
         """Close the connections that are not in use; the next operation opens one anew."""
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.disconnect()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.disconnect(inuse_connections=False)
 
     def _name(self, key: str) -> bytes:
         return self._namespace + key.encode()
@@ -246,7 +242,7 @@ class RedisEngine(Engine):
 
     def _each(self, verb: str, commands: dict[str, Command]) -> tuple[dict[str, Any], dict[str, Exception]]:
         """Send the commands of several keys together; return the answers, and the failures."""
-        answers = self._ask(f"{verb} {len(commands):,} keys", partial(answers_to, commands=list(commands.values())))
+        answers = self._ask(f"{verb} {len(commands):,} keys", partial(_answers, commands=list(commands.values())))
         answered = dict(zip(commands, answers, strict=True))
         refused = {key: answer for key, answer in answered.items() if isinstance(answer, Exception)}
         failures: dict[str, Exception] = {key: self._failure(f"{verb} {key!r}", refused[key]) for key in refused}
@@ -254,54 +250,37 @@ class RedisEngine(Engine):
 
     # Any: an answer is whatever the command answers, and redis-py's connections are typed as what they are not.
     def _command(self, tried: str, *command: bytes | int) -> Any:
-        return self._ask(tried, lambda connection: answer_to(connection, command))
+        return self._ask(tried, partial(_answer, command=command))
 
     def _ask(self, tried: str, work: Callable[[Any], Any], tries: int = 2) -> Any:
-        """Return what ``work`` returns of a connection, which is kept for others only if nothing went wrong."""
-        deadline = time.monotonic() + self._timeout_seconds
+        """Return what ``work`` returns of a connection."""
         while True:
-            connection = self._take_connection()
-            connection.limit.deadline = deadline
+            pool = self._pool = self._pool or self._make_pool()
             try:
-                answer = work(connection)
-            except BaseException as error:
-                # An answer that is still on its way would be taken for that of the next request.
-                connection.disconnect()
-                tries -= 1
-                if connection.is_reused and tries and isinstance(error, RedisConnectionError):
-                    self.close()  # it was dropped while it was idle, and so, perhaps, were the others
-                    continue
-                if not isinstance(error, (RedisError, OSError)):
+                connection = pool.get_connection()
+                try:
+                    return work(connection)
+                except BaseException:
+                    # An answer that is still on its way would be taken for that of the next request.
+                    connection.disconnect()  # type: ignore[no-untyped-call]
                     raise
+                finally:
+                    pool.release(connection)
+            except (RedisError, OSError) as error:
+                tries -= 1
+                if isinstance(error, RedisConnectionError):
+                    self.close()  # the others may have been dropped too
+                    if tries and not isinstance(error, AuthenticationError):
+                        continue
                 failure = self._failure(tried, error)
-            else:
-                connection.is_reused = True
-                if len(self._idle) < _MOST_IDLE:
-                    self._idle.append(connection)
-                else:
-                    connection.disconnect()
-                return answer
             raise failure  # outside of the except block, so that the driver's error is its cause only if it may be
 
-    def _take_connection(self) -> Any:
-        if self._process != os.getpid():  # a forked child must not speak on its parent's connections
-            self._idle, self._process = [], os.getpid()
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:  # another thread was faster
-                break
-            if connection.is_quiet():
-                return connection
-            connection.disconnect()
-        return self._make_connection()
-
-    def _make_connection(self) -> Any:
+    def _make_pool(self) -> ConnectionPool:
         scheme, rest = self._address.split("://", 1)
         options: dict[str, Any] = {"protocol": 2, **parse_url(f"{_SCHEMES[scheme]}://{rest}")}  # type: ignore[no-untyped-call]
-        options.pop("max_connections", None)  # an option of redis-py's pools
+        options |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), self._timeout_seconds)
         options |= {"password": os.environ.get("REDISCLI_AUTH")} | self._secrets
-        return limited(options.pop("connection_class", Connection))(**options)
+        return ConnectionPool(**{"max_connections": 2**31, **options})
 
     def _failure(self, tried: str, error: Exception) -> StorageError:
         secrets = [*self._secrets.values(), os.environ.get("REDISCLI_AUTH")]
@@ -317,6 +296,23 @@ class RedisEngine(Engine):
         failure = StorageError(f"{tried} in {self!r}: {reason}", errno=number)
         failure.__cause__ = cause_without(error, secrets)
         return failure
+
+
+def _answer(connection: Any, command: Command) -> Any:
+    connection.send_command(*command)
+    return connection.read_response()
+
+
+def _answers(connection: Any, commands: list[Command]) -> list[Any]:
+    """Send several commands at once; return their answers, a refusal of the server as an exception."""
+    connection.send_packed_command(connection.pack_commands(commands))
+    answers: list[Any] = []
+    for _ in commands:
+        try:
+            answers.append(connection.read_response())
+        except ResponseError as error:
+            answers.append(error)
+    return answers
 
 
 def _checked(answers: list[Any]) -> list[Any]:
