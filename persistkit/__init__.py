@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     )
     from persistkit.background import BackendEngine
     from persistkit.browser import browse
-    from persistkit.engine import Engine, Entry
+    from persistkit.engine import Engine
     from persistkit.engines import open_engine
+    from persistkit.entry import Entry
     from persistkit.errors import (
         BatchError,
         FormatError,
@@ -72,7 +73,7 @@ _HOMES: Final = {
     "BatchError": "errors",
     "Engine": "engine",
     "EngineBackend": "backend",
-    "Entry": "engine",
+    "Entry": "entry",
     "FilePersistenceBackend": "backend",
     "FormatError": "errors",
     "InvalidKeyError": "errors",

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from persistkit.arguments import BytesLike, Items, check_keys, check_size, chunked, collect_items
 from persistkit.batches import Batch, paged
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
+from persistkit.entry import Entry
 from persistkit.errors import BatchError, ListingNotSupportedError, StorageError
 from persistkit.workers import Workers, file_in_thread
 

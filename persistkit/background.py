@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 from persistkit.arguments import BytesLike
 from persistkit.backend import PersistenceBackend, overrides_operations
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
+from persistkit.entry import Entry
 from persistkit.errors import StorageError
 
 __all__ = ["BackendEngine", "engine_of"]

@@ -8,7 +8,7 @@ from heapq import nsmallest
 from html import escape
 from time import monotonic
 
-from persistkit.engine import Entry
+from persistkit.entry import Entry
 from persistkit.text import human_size, human_time, keys_and_size, known_size, known_time, visible
 
 __all__ = ["card", "card_of_error"]

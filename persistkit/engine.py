@@ -26,7 +26,7 @@ from persistkit.batches import attempt_each
 from persistkit.entry import Entry
 from persistkit.trace import SILENT, Trace, logger, traced_iteration
 
-__all__ = ["Engine", "Entry"]
+__all__ = ["Engine"]
 
 
 class Engine(ABC):

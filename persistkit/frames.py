@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from persistkit.background import engine_of
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
+from persistkit.entry import Entry
 from persistkit.errors import FormatError
 from persistkit.formats import decode_text, format_of
 from persistkit.progress import load_in_batches

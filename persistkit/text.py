@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from persistkit.engine import Entry
+from persistkit.entry import Entry
 
 __all__ = ["human_size", "human_time", "keys_and_size", "known_size", "known_time", "label_of", "visible"]
 

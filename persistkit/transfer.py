@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from persistkit.background import engine_of
 from persistkit.batches import attempt_each
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
 from persistkit.engines.read_only import ReadOnlyEngine, refusal
+from persistkit.entry import Entry
 from persistkit.errors import BatchError, PersistenceError, StorageError
 from persistkit.progress import BATCH_BYTES, BATCH_KEYS, Progress
 from persistkit.text import known_size

@@ -7,7 +7,8 @@ from itertools import takewhile
 from typing import Final
 
 from persistkit.browser.index import KeyIndex
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
+from persistkit.entry import Entry
 from persistkit.errors import BatchError
 
 __all__ = ["delete_unchanged"]

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from persistkit.engine import Entry
+from persistkit.entry import Entry
 from persistkit.errors import PersistenceError
 from persistkit.text import known_size, known_time
 

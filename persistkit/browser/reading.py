@@ -10,8 +10,9 @@ from typing import Any, Final
 from persistkit.browser.kinds import kind_of, text_of
 from persistkit.browser.preview import FIRST_BYTES, Value, Wanted, make_preview
 from persistkit.browser.trees import Tree, parse_json, written
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
 from persistkit.engines.read_only import ReadOnlyEngine
+from persistkit.entry import Entry
 from persistkit.errors import PersistenceError
 from persistkit.keys import alternatives
 from persistkit.text import human_size, human_time, visible

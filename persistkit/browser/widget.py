@@ -14,8 +14,9 @@ from persistkit.browser.listing import Listing
 from persistkit.browser.page_widget import Answer, Message, PageWidget, joined
 from persistkit.browser.reading import Reader
 from persistkit.browser.rows import LABEL, folders_of, overview_of, row_of, static_table, why_empty
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
 from persistkit.engines.read_only import ReadOnlyEngine
+from persistkit.entry import Entry
 from persistkit.errors import PersistenceError, ReadOnlyError
 from persistkit.formats import decode
 from persistkit.selection import Selection

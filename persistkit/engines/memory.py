@@ -8,7 +8,8 @@ from threading import Lock
 from typing import Never
 
 from persistkit.arguments import BytesLike
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
+from persistkit.entry import Entry
 
 __all__ = ["MemoryEngine"]
 

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
 from persistkit.arguments import BytesLike, check_key, check_prefix
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
+from persistkit.entry import Entry
 from persistkit.errors import BatchError
 
 __all__ = ["PrefixEngine"]

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from typing import IO, Any, Never
 
 from persistkit.arguments import BytesLike
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
+from persistkit.entry import Entry
 from persistkit.errors import ReadOnlyError
 
 __all__ = ["ReadOnlyEngine", "refusal"]

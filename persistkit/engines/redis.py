@@ -12,8 +12,9 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from persistkit.arguments import BytesLike, check_timeout, chunked, key_of
 from persistkit.batches import attempt_chunks, paged
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
 from persistkit.engines.addresses import cause_without, hidden, server_url
+from persistkit.entry import Entry
 from persistkit.errors import StorageError
 
 try:

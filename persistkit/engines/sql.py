@@ -16,8 +16,9 @@ from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, chunked, key_of
 from persistkit.batches import paged
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
 from persistkit.engines.read_only import refusal
+from persistkit.entry import Entry
 from persistkit.errors import BatchError, StorageError
 
 __all__ = ["SQLEngine", "moment", "pauses"]

@@ -14,9 +14,9 @@ from threading import Lock
 from typing import Final, TypeVar
 from weakref import WeakSet
 
-from persistkit.engine import Entry
 from persistkit.engines.sql import SQLEngine, moment
 from persistkit.engines.sqlite_read_only import BUSY, ReadOnlyDatabase, connect
+from persistkit.entry import Entry
 from persistkit.errors import StorageError
 
 __all__ = ["SQLiteEngine"]

@@ -8,7 +8,8 @@ from typing import Final
 
 import pytest
 
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
+from persistkit.entry import Entry
 from persistkit.errors import ListingNotSupportedError
 from persistkit.keys import filename_for
 from persistkit.testing.sharing import run_threads

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persistkit.browser.index import IndexBuilder, KeyIndex, Query
-from persistkit.engine import Entry
+from persistkit.entry import Entry
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 KEYS = st.lists(st.text(st.sampled_from("ab:/_*é日😀"), max_size=24), unique=True, max_size=60)

@@ -15,10 +15,11 @@ import traitlets
 
 from persistkit import browse
 from persistkit.browser import KeyBrowser
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
 from persistkit.engines import open_engine
 from persistkit.engines.memory import MemoryEngine
 from persistkit.engines.read_only import ReadOnlyEngine
+from persistkit.entry import Entry
 from persistkit.errors import ListingNotSupportedError
 
 Message = dict[str, Any]  # JSON of the page

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from persistkit.arguments import BytesLike
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
 from persistkit.engines.memory import MemoryEngine
+from persistkit.entry import Entry
 from persistkit.testing import EngineContract
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from persistkit.arguments import BytesLike
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
+from persistkit.entry import Entry
 from persistkit.errors import PersistenceError, StorageError
 from persistkit.testing import EngineContract
 

@@ -13,7 +13,7 @@ from typing import IO, TypeAlias, TypeVar
 
 from persistkit.arguments import BytesLike, check_key, check_timeout
 from persistkit.batches import raise_failures
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
 from persistkit.engines.addresses import check_path
 from persistkit.engines.files import atomic
 from persistkit.engines.files.atomic import create_file, discard, modified_at, new_temp, refused, rename, sync_path
@@ -23,6 +23,7 @@ from persistkit.engines.files.check import Finding, check
 from persistkit.engines.files.listing import change_token, listing, scan
 from persistkit.engines.files.locks import HAVE_LOCKS, KeyLocks, LockWait
 from persistkit.engines.files.owners import OwnerFiles
+from persistkit.entry import Entry
 from persistkit.errors import KeyCollisionError, StorageError
 from persistkit.keys import filename_for, is_filename, place_for
 from persistkit.trace import traced

@@ -11,7 +11,8 @@ from typing import IO, Any, Final, cast
 
 from persistkit.arguments import BytesLike, check_timeout
 from persistkit.batches import attempt_chunks, attempt_each, paged
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
+from persistkit.entry import Entry
 from persistkit.errors import BatchError, KeyCollisionError, StorageError
 from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
 
