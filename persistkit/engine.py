@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from logging import DEBUG
 from threading import Lock
@@ -24,6 +24,7 @@ from persistkit.arguments import (
 )
 from persistkit.batches import attempt_each
 from persistkit.entry import Entry
+from persistkit.locking import lease_attempts, locked
 from persistkit.trace import SILENT, Trace, logger, traced_iteration
 
 __all__ = ["Engine"]
@@ -129,6 +130,10 @@ class Engine(ABC):
                 return False
             self._save(key, value)
             return True
+
+    def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
+        # Each step tries once, and tells whether the lock is held now; closing the generator gives it back.
+        return lease_attempts(self, key)
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
         value = self._load(key)
@@ -297,6 +302,26 @@ class Engine(ABC):
         expected = check_value(key, expected)
         with _traced("replace", key, len(value)):
             return self._replace(key, value, expected)
+
+    def lock(self, key: str, *, timeout_seconds: float | None = None) -> AbstractContextManager[None]:
+        """Hold the lock of ``key`` in a ``with`` block; everybody else who asks for it meanwhile waits.
+
+        It holds between threads, processes and, on servers, machines, ends with the process that has it, and keeps
+        nobody from loading and saving. Whoever has it and asks for it again waits for ever.
+
+        This default is a lease, the value ``<key>.lock``, which is renewed every 5 seconds; another one takes it over
+        when it stands still for 20. Two may have it at once where the first was stopped, or cut off, for so long.
+
+        Args:
+            key: what to lock; nothing need be stored there.
+            timeout_seconds: how long to wait; None for as long as it takes.
+
+        Raises:
+            TimeoutError: somebody else still has it.
+            StorageError: the storage refused, is gone or did not answer.
+        """
+        _check_key(key)
+        return locked(self._lock_attempts(key), key, timeout_seconds)
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
         """Return at most ``size`` bytes of the value from position ``start`` on; None when there is no value.

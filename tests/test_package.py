@@ -34,12 +34,12 @@ LAYERS = [
     {"engine"},
     {"entry", "streams"},
     {"keys"},
-    {"batches", "workers"},
+    {"batches", "locking", "workers"},
     {"arguments", "trace"},
     {"errors"},
 ]
 FACADE = "__init__"
-SHARED = ("addresses", "prefix", "read_only", "sql")  # what serves several engines
+SHARED = ("addresses", "locks", "prefix", "read_only", "sql")  # what serves several engines
 
 
 def layer_of(name: str) -> int:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote
 
 from persistkit.engines import shown_address
 from persistkit.engines.addresses import cause_without, hidden, server_url
+from persistkit.engines.locks import lock_number, not_in_children
 from persistkit.engines.sql import SQLEngine
 from persistkit.errors import StorageError
 
@@ -109,6 +110,26 @@ class PostgreSQLEngine(SQLEngine):
         # Equal snapshots see the same rows. Any writing transaction of the server moves it; a standby's does not tell.
         statement = "SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_snapshot()::text END"
         return self._read("look for changes", statement)[0][0] or None
+
+    def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
+        tried = f"lock {key!r}"
+        self._refuse_if_read_only(tried)
+        number = lock_number(f"{self.table}\0{key}") - 2**63  # PostgreSQL knows no unsigned ones
+        own = object.__new__(PostgreSQLEngine)  # with one connection, with which the lock ends
+        own.__dict__ |= self.__dict__
+        own._forget()
+        holder: _Connection = own._run(tried, lambda connection: connection)
+
+        def attempt(connection: _Connection) -> bool:
+            if connection is not holder:
+                raise StorageError("the server has closed the connection", errno=EHOSTUNREACH)
+            ((is_locked,),) = connection.execute("SELECT pg_try_advisory_lock(%b)", (number,)).fetchall()
+            return bool(is_locked)
+
+        with not_in_children(holder.fileno(), holder.close):
+            while not own._run(tried, attempt):
+                yield False
+            yield True
 
     def _take(self) -> _Connection:
         connection: _Connection = super()._take()

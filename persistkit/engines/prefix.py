@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
@@ -101,6 +101,9 @@ class PrefixEngine(Engine):
 
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
         return self.engine._replace(self._whole(key), value, expected)
+
+    def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
+        return self.engine._lock_attempts(self._whole(key))
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
         return self.engine._read_range(self._whole(key), start, size)

@@ -49,6 +49,9 @@ class ReadOnlyEngine(Engine):
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> Never:  # noqa: ARG002
         self._refuse(f"replace {key!r}")
 
+    def _lock_attempts(self, key: str) -> Never:
+        self._refuse(f"lock {key!r}")
+
     def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
         self._refuse(f"open {key!r} for writing")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, suppress
 from errno import ENOENT, ETIMEDOUT
 from pathlib import Path
@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Final, TypeVar
 from weakref import WeakSet
 
+from persistkit.engines.locks import HAVE_LOCKS, KeyLocks
 from persistkit.engines.sql import SQLEngine, moment
 from persistkit.engines.sqlite_read_only import BUSY, ReadOnlyDatabase, connect
 from persistkit.entry import Entry
@@ -137,6 +138,18 @@ class SQLiteEngine(SQLEngine):
     def _select_many(self, columns: str, keys: list[bytes]) -> tuple[str, list[bytes]]:
         marks = ", ".join("?" * len(keys))
         return f'SELECT {columns} FROM "{self.table}" WHERE key IN ({marks})', keys
+
+    def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
+        self._refuse_if_read_only(f"lock {key!r}")
+        self._run(f"lock {key!r}", lambda _: None)  # which makes the file
+        path = str(self._path.resolve())
+        try:
+            locks = KeyLocks(f"{path}-locks", path)
+            yield from locks.attempts(f"{self.table}\0{key}") if HAVE_LOCKS else super()._lock_attempts(key)
+        except StorageError:
+            raise
+        except OSError as error:
+            raise self._failure(f"lock {key!r}", error)[0] from error
 
     def _change_token(self) -> object:
         def look(connection: sqlite3.Connection) -> object:

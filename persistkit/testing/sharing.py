@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+import pytest
+
 from persistkit.engine import Engine
 from persistkit.testing.values import ValuesContract
 
@@ -89,6 +91,36 @@ class SharingContract(ValuesContract):
 
         run_threads(*[count] * _THREADS)
         self._check(engine, "counter", b"%d" % (10 * _THREADS))
+
+    def test_a_lock_lets_one_in_at_a_time(self, engine: Engine) -> None:
+        """Threads that load, add one and save under a lock lose nothing, and nothing is left of the lock."""
+        engine.save("counter", b"0")
+
+        def count() -> None:
+            for _ in range(3):
+                with engine.lock("counter"):
+                    engine.save("counter", b"%d" % (int(engine.load("counter") or b"") + 1))
+
+        run_threads(*[count] * _THREADS)
+        self._check(engine, "counter", b"%d" % (3 * _THREADS))
+        assert not engine.exists("counter.lock")
+
+    def test_a_lock_is_of_one_key_and_ends_with_its_block(self, engine: Engine) -> None:
+        """A second one on the same key waits as long as it is told; one on another key waits for nobody."""
+
+        def fail() -> None:
+            raise RuntimeError("in the block")
+
+        with engine.lock("a"):
+            with pytest.raises(TimeoutError, match="'a'"), engine.lock("a", timeout_seconds=0.01):
+                pass
+            with engine.lock("b", timeout_seconds=0), engine.lock("x" * 1024, timeout_seconds=0):
+                engine.save("a", b"value")
+        with pytest.raises(RuntimeError, match="in the block"), engine.lock("a", timeout_seconds=0):
+            fail()
+        with engine.lock("a", timeout_seconds=0):
+            pass
+        self._check(engine, "a", b"value")
 
     def test_a_closed_engine_opens_anew(self, engine: Engine) -> None:
         """Closing twice is no error, and a closed engine opens anew when it is used."""

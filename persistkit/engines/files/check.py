@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Final, Literal
 
 from persistkit.engines.files.atomic import EXHAUSTED, modified_at, open_regular
-from persistkit.engines.files.locks import LOCKS_FILENAME
 from persistkit.engines.files.owners import OwnerFiles, is_young
+from persistkit.engines.locks import LOCKS_FILENAME
 from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
 
 __all__ = ["Finding", "Problem", "check"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from io import BufferedIOBase
 from pathlib import Path
@@ -21,8 +21,8 @@ from persistkit.engines.files.batches import at_once, attempt_all, uninterrupted
 from persistkit.engines.files.cached import CachedReader
 from persistkit.engines.files.check import Finding, check
 from persistkit.engines.files.listing import change_token, listing, scan
-from persistkit.engines.files.locks import HAVE_LOCKS, KeyLocks, LockWait
 from persistkit.engines.files.owners import OwnerFiles
+from persistkit.engines.locks import HAVE_LOCKS, LOCKS_FILENAME, KeyLocks, LockWait
 from persistkit.entry import Entry
 from persistkit.errors import KeyCollisionError, StorageError
 from persistkit.keys import filename_for, is_filename, place_for
@@ -64,10 +64,6 @@ class FileEngine(Engine):
         fsync: make every save durable before it returns.
         timeout_seconds: how long to wait for a lock of another process.
 
-    Attributes:
-        base_dir: the directory, as an absolute path.
-        fsync: whether every save is made durable before it returns.
-
     Raises:
         StorageError: the directory does not exist (and ``create`` is False), is a file, or is not readable.
 
@@ -98,7 +94,7 @@ class FileEngine(Engine):
         self._root = os.fspath(self.base_dir)
         self._timeout_seconds = timeout_seconds
         self._owners = OwnerFiles(self._root, fsync)
-        self._locks = KeyLocks(self._root)
+        self._locks = KeyLocks(f"{self._root}/{LOCKS_FILENAME}", self._root)
         with self._errors("open the directory"):
             atomic.open_directory(self.base_dir, create=create, fsync=fsync)
         self._cached = CachedReader(self._root)
@@ -108,11 +104,7 @@ class FileEngine(Engine):
         return f"FileEngine({self._root!r}{unsynced})"
 
     def path_for(self, key: str) -> Path:
-        """Return the path of the file that holds, or would hold, the value of ``key``.
-
-        Raises:
-            InvalidKeyError: the key cannot be a key.
-        """
+        """Return the path of the file that holds, or would hold, the value of ``key``."""
         check_key(key)
         return self.base_dir / filename_for(key)
 
@@ -192,6 +184,10 @@ class FileEngine(Engine):
             return self._load(key) == expected and rename(temp, path)
 
         return self._load(key) == expected and self._store("replace", key, value, replace)
+
+    def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
+        with self._errors(f"lock {key!r}"):
+            yield from self._locks.attempts(key) if HAVE_LOCKS else super()._lock_attempts(key)
 
     def _store(
         self, action: str, key: str, value: BytesLike, put: Put | None = None, wait: LockWait | None = None

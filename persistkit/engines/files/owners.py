@@ -11,7 +11,7 @@ from typing import Final
 
 from persistkit.arguments import check_key
 from persistkit.engines.files.atomic import EXHAUSTED, READ_FLAGS, create_file, discard, link, new_temp, sync_path
-from persistkit.engines.files.locks import MOST_ATTEMPTS, LockWait, locked, vanishing
+from persistkit.engines.locks import MOST_ATTEMPTS, LockWait, locked, vanishing
 from persistkit.errors import InvalidKeyError, KeyCollisionError
 from persistkit.keys import candidates_of, filename_for, owner_filename_for
 

@@ -1,4 +1,4 @@
-"""Locks: byte ranges of one hidden file, locked for one key each, between processes and between threads.
+"""Locks: bytes of one hidden file, each locked for one key, between processes and between threads.
 
 The locks are those of an open file description (``F_OFD_SETLK``, Linux 3.15 and later): the system frees them when
 their holder dies, and threads that open the file for themselves exclude each other too. An exclusive one needs a file
@@ -13,12 +13,12 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
 from threading import Event, Lock
 from typing import Final
-
-from persistkit.engines.files.atomic import discard, link, new_temp
 
 if sys.platform == "linux":
     from fcntl import F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK, fcntl
@@ -32,7 +32,17 @@ else:  # what they protect is then protected among the threads of one process, o
         """Do nothing."""
 
 
-__all__ = ["HAVE_LOCKS", "LOCKS_FILENAME", "MOST_ATTEMPTS", "KeyLocks", "LockWait", "locked", "vanishing"]
+__all__ = [
+    "HAVE_LOCKS",
+    "LOCKS_FILENAME",
+    "MOST_ATTEMPTS",
+    "KeyLocks",
+    "LockWait",
+    "lock_number",
+    "locked",
+    "not_in_children",
+    "vanishing",
+]
 
 LOCKS_FILENAME: Final = ".persistkit-locks"
 # How often a file to lock is made, if it is always gone when it is opened: nobody removes one that is in use.
@@ -103,15 +113,20 @@ def locked(
 
 
 class KeyLocks:
-    """The file ``.persistkit-locks`` of a directory: the byte numbered by a filename's hash is the lock of its key."""
+    """A file whose bytes are locks; made at the first use, for those who may write ``guarded``.
 
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self.path = f"{root}/{LOCKS_FILENAME}"
+    Args:
+        path: of the file.
+        guarded: path of the directory or the file that the locks are for.
+    """
+
+    def __init__(self, path: str, guarded: str) -> None:
+        self.path = path
+        self._guarded = guarded
 
     @contextmanager
     def hold(self, filename: str, wait: LockWait) -> Iterator[None]:
-        """Hold the lock of the key with this filename while the block runs; the file is made if it is missing."""
+        """Lock the byte numbered by a filename's hash while the block runs: the value of its key is being changed."""
         if not HAVE_LOCKS:
             with _threads:
                 yield
@@ -119,9 +134,6 @@ class KeyLocks:
         byte = int(filename[-20:-4], 16) >> 1  # positions in a file have 63 bits
         for _ in range(MOST_ATTEMPTS):
             descriptor = self._open()
-            if descriptor is None:
-                self._create()
-                continue
             try:
                 with locked(descriptor, self.path, wait, shared=False, start=byte, size=1):
                     if os.fstat(descriptor).st_nlink:
@@ -131,20 +143,41 @@ class KeyLocks:
                 os.close(descriptor)
         raise vanishing(self.path)
 
-    def _open(self) -> int | None:
-        try:
-            return os.open(self.path, _WRITE)
-        except FileNotFoundError:
-            return None
-        except PermissionError as error:
-            reason = f"{error.strerror}: {self.path}; let everybody who writes in the directory write this file"
-            raise PermissionError(error.errno, reason) from error
+    def attempts(self, name: str) -> Generator[bool, None, None]:
+        """Try to lock the byte numbered by the hash of ``name``, as ``Engine._lock_attempts``."""
+        # Not the byte of the key itself, or whoever has the lock could not save.
+        byte = lock_number(name) >> 1
+        for _ in range(MOST_ATTEMPTS):
+            descriptor = self._open()
+
+            def close(descriptor: int = descriptor) -> None:
+                _lock(descriptor, F_UNLCK, byte, 1)  # a child may be about to close its copy
+                os.close(descriptor)
+
+            with not_in_children(descriptor, close):
+                while not _lock(descriptor, F_WRLCK, byte, 1):
+                    yield False
+                if os.fstat(descriptor).st_nlink:
+                    yield True
+                    return
+        raise vanishing(self.path)
+
+    def _open(self) -> int:
+        for _ in range(MOST_ATTEMPTS):
+            try:
+                return os.open(self.path, _WRITE)
+            except FileNotFoundError:
+                self._create()
+            except PermissionError as error:
+                reason = f"{error.strerror}: {self.path}; let everybody who writes beside it write this file"
+                raise PermissionError(error.errno, reason) from error
+        raise vanishing(self.path)
 
     def _create(self) -> None:
-        """Make the file, for those alone who may write in the directory: whoever can read it could lock others out."""
-        status = os.stat(self._root)  # noqa: PTH116
+        """Make the file, for those alone who may write what it guards: whoever can read it could lock others out."""
+        status = os.stat(self._guarded)  # noqa: PTH116
         writers = stat.S_IMODE(status.st_mode) & 0o222
-        temp = new_temp(self._root)
+        temp = f"{Path(self.path).parent}/.persistkit-{os.urandom(16).hex()}.tmp"
         try:
             descriptor = os.open(temp, _WRITE | os.O_CREAT | os.O_EXCL, 0o600)
             try:
@@ -155,16 +188,53 @@ class KeyLocks:
                 os.fchmod(descriptor, writers | writers << 1)
             finally:
                 os.close(descriptor)
-            with suppress(FileExistsError):
-                if not link(temp, self.path):
-                    os.close(os.open(self.path, _WRITE | os.O_CREAT, 0o600))
+            try:
+                os.link(temp, self.path)
+            except FileExistsError:
+                return
+            except OSError:  # files cannot have two names here
+                os.close(os.open(self.path, _WRITE | os.O_CREAT, 0o600))
         finally:
-            discard(temp)
+            with suppress(OSError):
+                os.unlink(temp)  # noqa: PTH108
 
 
 def vanishing(path: str) -> OSError:
     """Return the error for a file that was made, or was there, again and again, and is gone each time."""
     return OSError(errno.EBUSY, f"the file {path} was made {MOST_ATTEMPTS} times and is gone each time")
+
+
+def lock_number(name: str) -> int:
+    """Return the number, of 64 bits, of the lock with this name."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest())
+
+
+@contextmanager
+def not_in_children(descriptor: int, close: Callable[[], object]) -> Iterator[None]:
+    """Call ``close`` at the end of the block; a child that is forked meanwhile closes its copy of ``descriptor`` only.
+
+    Otherwise a lock would not end with its holder, but with the last child, and each child would unlock it.
+    """
+    process = os.getpid()
+    _not_for_children.add(descriptor)
+    try:
+        yield
+    finally:
+        if process == os.getpid():
+            _not_for_children.discard(descriptor)
+            close()
+
+
+_not_for_children: Final[set[int]] = set()
+
+
+def _after_fork() -> None:
+    while _not_for_children:
+        os.close(_not_for_children.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _lock(descriptor: int, kind: int, start: int, size: int) -> bool:
