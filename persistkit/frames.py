@@ -1,4 +1,8 @@
-"""What an engine holds, as pandas DataFrames."""
+"""What an engine holds, as pandas DataFrames.
+
+Columns of text have pandas' dtype ``str``, and a missing text is NaN; on pandas 2 the dtype is ``object``, and a
+missing text is None.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from persistkit.engine import Engine
 from persistkit.entry import Entry
 from persistkit.errors import FormatError
 from persistkit.formats import decode_text, format_of
+from persistkit.formats.metadata import TEXT
 from persistkit.progress import load_in_batches
 from persistkit.selection import Selection
 from persistkit.text import known_size, known_time
@@ -138,10 +143,11 @@ def _times(times: list[datetime | None]) -> pd.DatetimeIndex:
 def text_column(values: Sequence[str | None]) -> pd.api.extensions.ExtensionArray:
     """Return ``values`` as a column of pandas' text dtype; what no column can hold is shown escaped."""
     try:
-        return pd.array(values, dtype="str")
+        "".join(filter(None, values)).encode()
     except UnicodeEncodeError:  # a name on disk that is not UTF-8 arrives with lone surrogates
-        escaped = [None if text is None else _escaped(text) for text in values]
-        return pd.array(escaped, dtype="str")
+        values = [None if text is None else _escaped(text) for text in values]
+    column: pd.api.extensions.ExtensionArray = pd.array(values, dtype=TEXT)
+    return column
 
 
 def values_frame(engine: Engine, keys: Sequence[str], errors: Errors = "skip") -> pd.DataFrame:
@@ -169,7 +175,8 @@ def values_frame(engine: Engine, keys: Sequence[str], errors: Errors = "skip") -
         values += len(row)
         index.append(key)
     filled = {n: _column(cells, len(index)) for n, cells in enumerate(columns.values())}
-    frame = pd.DataFrame(filled, index=pd.Index(index, dtype="str", name="key"), copy=False)
+    frame = pd.DataFrame(filled, index=pd.RangeIndex(len(index)), copy=False)
+    frame.index = pd.Index(index, dtype="str", name="key")
     frame.columns = pd.Index([_escaped(name) for name in columns], dtype="str")
     frame.attrs["skipped"] = skipped
     return frame
@@ -287,7 +294,7 @@ def _column(cells: list[Any], rows: int) -> Any:
     kinds = set(map(type, cells))
     gaps = type(None) in kinds
     if int in kinds and (gaps or float in kinds) and not _fits(cells, _EXACT_FLOAT if float in kinds else _INT64):
-        return pd.array(cells, dtype=object)  # pandas would round them to floats
+        return pd.Series(cells, dtype=object)  # pandas would round them to floats
     if gaps and kinds == {int, type(None)}:
         return pd.array(cells, dtype="Int64")
     if gaps and kinds == {bool, type(None)}:

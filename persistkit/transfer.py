@@ -138,6 +138,8 @@ def compare(left: Place, right: Place, *, prefix: str = "") -> pd.DataFrame:
     """
     import pandas as pd
 
+    from persistkit.frames import text_column
+
     left, right = engine_of(left, "compare"), engine_of(right, "compare")
     ours, theirs = ({_identity(entry): entry.size for entry in side.entries(prefix)} for side in (left, right))
     status: dict[tuple[bool, str], str] = {}
@@ -157,7 +159,7 @@ def compare(left: Place, right: Place, *, prefix: str = "") -> pd.DataFrame:
             status[False, key] = "different"
     rows = sorted(status.items())
     keys = [None if unknown else name for (unknown, name), _ in rows]
-    return pd.DataFrame({"key": pd.array(keys, "str"), "status": pd.array([what for _, what in rows], "str")})
+    return pd.DataFrame({"key": text_column(keys), "status": text_column([what for _, what in rows])})
 
 
 class _Copy:

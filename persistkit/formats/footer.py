@@ -15,7 +15,7 @@ from persistkit.errors import FormatError
 
 __all__ = ["Chunk", "read_footer"]
 
-_MAX_DEPTH: Final = 100  # pyarrow's own since version 26
+_MAX_DEPTH: Final = 100  # pyarrow's own since version 26; those before overflow the stack some thousands deeper
 _REPEATS_VALUES: Final = {2, 7, 8}  # PLAIN_DICTIONARY, DELTA_BYTE_ARRAY, RLE_DICTIONARY
 _DELTA_BYTE_ARRAY: Final = 7
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any, Final
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
@@ -23,6 +28,10 @@ _COPIES: Final = 2  # of repeated text, while pyarrow's buffers grow
 _NUMBERS: Final = frozenset(["BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE"])
 _OBJECTS: Final = frozenset(["DATE", "TIME", "DECIMAL"])
 
+# Arrow's own types hide the text they are made of, in the versions that have them.
+_AS_STORED: Final = (
+    {"arrow_extensions_enabled": False} if "arrow_extensions_enabled" in signature(pq.ParquetFile).parameters else {}
+)
 _MOST_BATCHES: Final = 20_000
 _BATCH_ROWS: Final = 1 << 20
 _BATCH_BYTES: Final = 32 * 1024 * 1024
@@ -83,16 +92,13 @@ class Allowance:
 
     def _take_repeated_text(self, column: _Column, data: BytesLike, *, is_alone: bool) -> None:
         """Count the text of a column by its lengths; what repeats the text before is read in small batches."""
-        import pyarrow as pa  # type: ignore[import-untyped]
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
         rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // column.longest)) if column.has_prefixes else _BATCH_ROWS
         if not is_alone or (column.has_prefixes and (column.is_nested or column.cells > rows * _MOST_BATCHES)):
             return self.take(column.most_text_bytes)
         file = pq.ParquetFile(
             pa.BufferReader(data),
             read_dictionary=[] if column.has_prefixes else [column.path],
-            arrow_extensions_enabled=False,
+            **_AS_STORED,
         )
         for batch in file.iter_batches(batch_size=rows, columns=[column.path], use_threads=False):
             self.take(column.copies * sum(map(_text_bytes, batch.columns)))
@@ -152,9 +158,6 @@ def _cell_bytes(schema: Any, *, is_nested: bool) -> int:
 
 
 def _text_bytes(array: Any) -> int:  # Any: any array of pyarrow's
-    import pyarrow as pa
-    import pyarrow.compute as pc  # type: ignore[import-untyped]
-
     if pa.types.is_struct(array.type):
         return sum(map(_text_bytes, array.flatten()))
     if pa.types.is_nested(array.type):

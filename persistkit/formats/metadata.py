@@ -9,6 +9,7 @@ of the index as columns, and categories that are not text as their codes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, time
 from decimal import Decimal
@@ -27,12 +28,14 @@ __all__ = ["TEXT", "Metadata", "Reader", "arrow_columns", "is_safe", "object_col
 Metadata = dict[str, Any]
 Embed = Callable[[pd.DataFrame], str]
 
-TEXT: Final = pd.StringDtype(na_value=np.nan)
+# What pandas makes of text by itself: a dtype of its own since version 3, Python objects before.
+TEXT: Final[Any] = pd.StringDtype(na_value=np.nan) if int(pd.__version__.partition(".")[0]) > 2 else np.dtype(object)
 _SAFE: Final = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"]
 )
 _PARQUET_OBJECTS: Final = frozenset([bytes, bool, date, time, Decimal])
 _MISSING: Final[dict[str, Any]] = {"None": None, "nan": np.nan, "NA": pd.NA}
+_INDEX: Final = re.compile(r"__index_level_\d+__")  # a name by which older pyarrow knows an index
 _LABEL_BYTES: Final = 16
 _OBJECT_KINDS: Final = {"object": 1, "text": 1, "json": 24}  # of [[],[]] three bytes become a list and its place
 
@@ -50,7 +53,11 @@ class Reader(Protocol):
 def is_safe(dtype: Any) -> bool:  # Any: pandas has dtypes of many kinds
     """Tell whether every value of a dtype goes through Parquet unchanged, so that none need be compared."""
     timed = isinstance(dtype, (np.dtype, pd.DatetimeTZDtype)) and dtype.kind in "mM"
-    return str(dtype) in _SAFE or bool(dtype == TEXT) or (timed and not _in_seconds(dtype))
+    return (
+        str(dtype) in _SAFE
+        or (isinstance(dtype, pd.StringDtype) and dtype == TEXT)
+        or (timed and not _in_seconds(dtype))
+    )
 
 
 def simplify(frame: pd.DataFrame, embed: Embed) -> tuple[pd.DataFrame, Metadata]:
@@ -105,6 +112,8 @@ def restore(table: Any, metadata: Metadata, reader: Reader, *, labels: bool = Tr
     titles = list(table.column_names)
     arrow = arrow_columns(metadata, titles)
     frame: pd.DataFrame = table.drop_columns(arrow).to_pandas()
+    if not frame.attrs:
+        frame.attrs = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}")).get("attributes", {})
     for title in arrow:
         array = pd.arrays.ArrowExtensionArray(table.column(title))
         frame.insert(titles.index(title), title, pd.Series(array, index=frame.index))
@@ -153,7 +162,13 @@ def _restore_index(frame: pd.DataFrame, index: Metadata, reader: Reader) -> pd.D
 
 def _is_plain_text(labels: pd.Index[Any]) -> bool:
     named = _is_plain_name(labels.name)
-    return type(labels) is pd.Index and labels.dtype == TEXT and named and labels.is_unique and not labels.hasnans
+    return type(labels) is pd.Index and _is_text(labels) and named and labels.is_unique and not labels.hasnans
+
+
+def _is_text(labels: pd.Index[Any]) -> bool:
+    """Tell whether labels are of the dtype that pandas makes of text, and nothing but text."""
+    is_object = not isinstance(TEXT, pd.StringDtype)
+    return bool(labels.dtype == TEXT) and not (is_object and any(type(label) is not str for label in labels))
 
 
 def _is_plain_name(name: object) -> bool:
@@ -172,7 +187,7 @@ def _column_names(labels: list[Any], levels: int) -> list[str]:
     for n, label in enumerate(labels):
         text = f"index_{n}" if n < levels and label is None else str(label)
         text = text.encode(errors="backslashreplace").decode()
-        while text in titles:
+        while text in titles or _INDEX.fullmatch(text):
             text = f"{text}#{n}"
         titles[text] = None
     return list(titles)
@@ -182,14 +197,18 @@ def _describe_column(column: Any, embed: Embed) -> Metadata | None:
     """Return how the cells of a Series or Index level are restored; None where Parquet needs no help."""
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        if dtype.categories.dtype == TEXT and dtype.categories.name is None and (_codes(column) >= 0).any():
+        if _is_text(dtype.categories) and dtype.categories.name is None and (_codes(column) >= 0).any():
             return None
         categories = _describe_labels(dtype.categories, f"$.{column.name}: the categories", embed)
         return {"kind": "codes", "categories": categories, "ordered": dtype.ordered}
     if isinstance(dtype, pd.ArrowDtype):
         return {"kind": "arrow"}
     if isinstance(dtype, pd.StringDtype) and dtype != TEXT:
-        return {"kind": "text", "storage": dtype.storage, "missing": "NA" if dtype.na_value is pd.NA else "nan"}
+        return {
+            "kind": "text",
+            "storage": dtype.storage.removesuffix("_numpy"),
+            "missing": "NA" if dtype.na_value is pd.NA else "nan",
+        }
     if _in_seconds(dtype):
         return {"kind": "seconds"}
     return _describe_objects(column.array) if dtype == "object" and len(column) else None
@@ -241,7 +260,7 @@ def _restore_column(column: pd.Series[Any], cell: Metadata, reader: Reader) -> A
         categories = _restore_labels(cell["categories"], reader)
         return pd.Categorical.from_codes(column.to_numpy(), categories=categories, ordered=cell["ordered"])
     if kind == "text":
-        return column.astype(pd.StringDtype(cell["storage"], na_value=_MISSING[cell["missing"]]))
+        return column.astype(_string_dtype(cell["storage"], _MISSING[cell["missing"]]))
     if kind == "seconds":
         return column.dt.as_unit("s")
     if kind == "json":
@@ -249,11 +268,20 @@ def _restore_column(column: pd.Series[Any], cell: Metadata, reader: Reader) -> A
         for n, text in enumerate(column):
             cells[n] = decode(text.encode(), "json")
         return pd.Series(cells, index=column.index, dtype=object)
-    if column.dtype != TEXT and column.dtype != object:
+    if not isinstance(column.dtype, pd.StringDtype) and column.dtype != object:
         raise FormatError("damaged parquet: cells that are not text cannot become objects")
     cells = column.astype(object).to_numpy(copy=True)
     cells[column.isna().to_numpy()] = _MISSING[cell["missing"]]
     return pd.Series(cells, index=column.index, dtype=object)
+
+
+def _string_dtype(storage: str, missing: Any) -> Any:
+    if missing is pd.NA:
+        return pd.StringDtype(storage)
+    try:
+        return pd.StringDtype(storage, na_value=missing)
+    except TypeError:  # pandas 2.2 had the first form of this dtype, over Arrow alone
+        return pd.StringDtype("pyarrow_numpy") if storage == "pyarrow" else TEXT
 
 
 def _describe_labels(labels: pd.Index[Any], path: str, embed: Embed) -> Metadata:

@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 from base64 import b64decode, b64encode
+from inspect import signature
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +24,8 @@ __all__ = ["decode_table", "encode_table"]
 
 _MARK: Final = b"persistkit"
 _PADDING: Final = b"persistkit.padding"
+# A page ends at 1 MiB; that it also ends at 20,000 rows makes six times as many, whose headers all are read.
+_PAGES: Final = {"max_rows_per_page": 1 << 20} if "max_rows_per_page" in signature(pq.ParquetWriter).parameters else {}
 
 
 def encode_table(value: pd.DataFrame | pd.Series[Any]) -> memoryview:
@@ -84,7 +87,8 @@ class _Reader:
     def open(self, data: BytesLike, *, as_labels: bool = False) -> tuple[pd.DataFrame, Metadata]:
         """Return the DataFrame in a file, and its metadata; labels cost more than other cells, to look them up."""
         file, metadata = self.open_file(data, as_labels=as_labels)
-        table = file.read(use_pandas_metadata=True)
+        # Before version 19 pyarrow does not read what has no group of rows.
+        table = file.read(use_pandas_metadata=True) if file.num_row_groups else file.schema_arrow.empty_table()
         table.validate(full=True)
         return restore(table, metadata, self), metadata
 
@@ -115,10 +119,14 @@ def _arrow_table(frame: pd.DataFrame, metadata: Metadata) -> Any:
         warnings.simplefilter("error")  # what Arrow warns of does not come back
         table = pa.Table.from_pandas(frame)
     about = dict(table.schema.metadata)
-    if arrow := arrow_columns(metadata, frame.columns):
-        described = json.loads(about[b"pandas"])
+    arrow = arrow_columns(metadata, frame.columns)
+    if arrow or frame.attrs:
+        described = {**json.loads(about[b"pandas"]), "attributes": frame.attrs}  # older pyarrow leaves them out
         described["columns"] = [column for column in described["columns"] if column["field_name"] not in arrow]
-        about[b"pandas"] = json.dumps(described).encode()
+        try:
+            about[b"pandas"] = json.dumps(described).encode()
+        except TypeError as error:
+            raise FormatError(f"$.attrs: {error}; keep them to JSON") from error
     if metadata:
         about[_MARK] = json.dumps(metadata, separators=(",", ":")).encode()
     return table.replace_schema_metadata(about)
@@ -130,14 +138,13 @@ def _written(table: Any) -> memoryview:
     numbers = [field.name for field in table.schema if kinds.is_integer(field.type) or kinds.is_temporal(field.type)]
     texts = [field.name for field in table.schema if not kinds.is_primitive(field.type)]
     sink = io.BytesIO()  # grows faster than Arrow's own stream
-    # A page ends at 1 MiB; Arrow's own end at 20,000 rows makes six times as many, whose headers all are read.
     pq.write_table(
         table,
         sink,
         write_statistics=False,
-        max_rows_per_page=1 << 20,
         use_dictionary=texts,
         column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+        **_PAGES,
     )
     return sink.getbuffer()
 

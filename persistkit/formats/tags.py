@@ -185,7 +185,8 @@ def _read_numpy(name: str, content: Any) -> Any:
         return np.array(content, "int64").view(name)[()]
     if name in ("complex64", "complex128"):
         return np.dtype(name).type(complex(*content))
-    return np.dtype(name).type(content) if name in _NUMBERS else None
+    # Not np.int8(300): NumPy before 2.1 warns of what later versions refuse.
+    return np.array(content).astype(name)[()] if name in _NUMBERS else None
 
 
 def _read_array(text: str) -> Any:
@@ -203,9 +204,10 @@ def _write_pandas(value: Any) -> tuple[str, Any] | None:
         return "Timedelta", [int(value.to_numpy().astype("int64")), value.unit]
     if type(value) is not pd.Timestamp:
         return None
-    content = [str(value.to_numpy()), value.unit, _zone_name(value.tz), value.fold]
+    by_pytz = getattr(value.tz, "zone", None)  # what pandas 2 makes of the name of a zone
+    content = [str(value.to_numpy()), value.unit, by_pytz or _zone_name(value.tz), value.fold]
     back = _read_timestamp(content)
-    if (back, back.fold, back.unit) != (value, value.fold, value.unit):
+    if (back, back.fold, back.unit, back.utcoffset()) != (value, value.fold, value.unit, value.utcoffset()):
         raise FormatError(f"the Timestamp {value!r} comes back as {back!r}; store value.to_pydatetime()")
     return "Timestamp", content
 

@@ -20,6 +20,8 @@ _MAX_DEPTH: Final = 300
 _MAX_BYTES: Final = 1024 * 1024
 _TEXT: Final = frozenset([str])
 _PLAIN: Final = frozenset([str, int, float, bool, type(None)])
+# Where pandas 3, and where pandas 2, says that its classes are.
+_PANDAS: Final = frozenset(["pandas", "pandas.core.frame", "pandas.core.series"])
 _JOINED: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 _dumps: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
@@ -55,7 +57,7 @@ def encode(value: object, key: str | None = None) -> BytesLike:
         return _encode_text(value, key)  # type: ignore[arg-type]
     if kind is bytes:
         return _encode_bytes(value, key)  # type: ignore[arg-type]
-    if kind.__module__ == "pandas" and kind.__name__ in ("DataFrame", "Series"):
+    if kind.__module__ in _PANDAS and kind.__name__ in ("DataFrame", "Series"):
         from persistkit.formats.tables import encode_table
 
         return encode_table(value)  # type: ignore[arg-type]

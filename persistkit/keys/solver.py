@@ -90,7 +90,7 @@ class Solver:
             for start in range(0, len(texts), _CHUNK)
         ]
         self._identities = np.frombuffer(b"".join(groups), np.uint8).reshape(-1, _IDENTITY_BYTES)
-        self._counts = np.bitwise_count(self._identities[:, :_PLACE_BYTES]).sum(axis=1)
+        self._counts = np.unpackbits(self._identities[:, :_PLACE_BYTES], axis=1).sum(axis=1)
         sums = np.ascontiguousarray(self._identities[:, _PLACE_BYTES:]).view(">u8").ravel()
         self._sums = sums.astype(np.uint64)
         self.found = self._sums == 0

@@ -22,8 +22,10 @@ def described(value: Any) -> str:
         content = value.dtype.str, value.dtype.descr, value.shape, value.tobytes("A")
     elif isinstance(value, (datetime, time)) and value is not pd.NaT:
         zone = value.tzinfo
-        known = getattr(zone, "key", None), zone.utcoffset(None) if isinstance(zone, timezone) else None
-        content = value.replace(tzinfo=None).isoformat(), value.fold, type(zone), known, getattr(value, "unit", None)
+        name = getattr(zone, "key", getattr(zone, "zone", None))
+        kind = None if name and isinstance(value, pd.Timestamp) else type(zone)  # pandas chooses how it finds a name
+        known = name, zone.utcoffset(None) if isinstance(zone, timezone) else None
+        content = value.replace(tzinfo=None).isoformat(), value.fold, kind, known, getattr(value, "unit", None)
     elif isinstance(value, pd.Timedelta):
         content = value.to_numpy()
     return f"{type(value).__module__}.{type(value).__qualname__} {content!r}"

@@ -213,7 +213,7 @@ REFUSED: list[tuple[object, str]] = [
     ({"a": dict.fromkeys([(math.nan,), (-math.nan,)])}, r"^\$\.a: .*store a list of pairs"),
     (datetime(2026, 1, 1, tzinfo=NAMELESS), "use zoneinfo.ZoneInfo"),
     (np.array([None]), "pickle"),
-    (np.array(["a"], dtype=np.dtypes.StringDType()), "pickle"),
+    *([(np.array(["a"], dtype=np.dtypes.StringDType()), "pickle")] if hasattr(np.dtypes, "StringDType") else []),
     (np.rec.array([(1,)], dtype=[("a", "i4")]), r"recarray .*store numpy.asarray\(value\)"),
     (np.zeros(2, np.dtype("i4", metadata={"a": 1})), "come back"),
     (np.zeros(1, np.dtype([(("Title", "a"), "i4")])), "come back"),
