@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
-from itertools import combinations, islice, product
+from functools import cache, lru_cache
+from itertools import islice, product
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -67,10 +67,12 @@ _CARRIES: Final = {
 }
 _CHANGES: Final = {byte: _CARRIES[byte, 0] - {0} for byte in _UNKNOWNS}
 
-# Up to how many places in doubt every key is found for certain, whatever stands there; and keys of few kinds of
-# characters. A name that no key fits costs up to three milliseconds with these.
+# Up to how many places in doubt no two texts share a name but by carries (found by trying all, for all places in 230
+# bytes); up to how many a key is read for certain and shares its name only if `_is_shared`; and all texts are tried.
+_UNSHARED_PLACES: Final = 5
 _CERTAIN_PLACES: Final = 9
 _COMPLETE_PLACES: Final = 11
+# Keys of few kinds of characters are read for certain at more places. A name that no key fits costs a millisecond.
 _FEW_KINDS: Final = [
     *((bytes([byte]), _MAX_UNCUT_BYTES) for byte in _UNKNOWNS),
     *((bytes([_UNDERSCORE, special]), 26) for special in _SPECIALS),
@@ -78,9 +80,9 @@ _FEW_KINDS: Final = [
     (b"_\\:", 18),
     (b'_":', 16),
     (b"_/:?", 16),
-    *((bytes([_UNDERSCORE, *pair]), 12) for pair in combinations(_SPECIALS, 2)),
     (_UNKNOWNS, 4),
 ]
+_REMEMBERED: Final = 1 << 12
 _SECONDS: Final = 50.0
 _FIRST_NAMES: Final = 1000
 _MORE_NAMES: Final = 1 << 15
@@ -168,29 +170,42 @@ def needs_owner_file(key: str) -> bool:
     r"""Tell whether the filename of ``key`` alone does not surely give it back, so that an owner file must name it.
 
     True when the filename has 252 bytes or more, when it is shared because hashes agree without the modulus (``a?>``
-    and ``a>_``), and when the key has more than 9 special characters and underscores, unless these are of few kinds:
-    one kind in any number, underscores and one other up to 26, underscores and two others up to 12; of kinds that
-    are usual together, ``_ / :`` and ``_ \ :`` up to 18, ``_ " :`` and ``_ / : ?`` up to 16.
+    and ``a>_``), when it is shared because they agree modulo 2 ** 64 and the key has up to 9 special characters and
+    underscores, and when it has more than 9, unless these are of few kinds: one kind in any number, underscores and
+    one other up to 26; of kinds that are usual together, ``_ / :`` and ``_ \ :`` up to 18, ``_ " :`` and ``_ / : ?``
+    up to 16.
 
     Where it is False, ``candidates_of`` gives exactly ``key`` for its filename, complete, whatever else is listed and
-    however long that may take. A second key with the same filename is an accident of less than one in 10 ** 7 keys
-    then, and can only be made on purpose. To rule that out too, every key of many places would need an owner file,
-    and directories of deep paths would have twice as many files.
+    however long that may take. With up to 9 special characters and underscores no other key has that filename. With
+    more, a second key without an owner file can have it only if somebody searched for such a pair: by accident less
+    than one in 10 ** 9 keys has one. To rule that out too, every key of many places would need an owner file, and
+    directories of deep paths would have twice as many files.
 
     Example:
         >>> needs_owner_file("session:7f3c:step:12"), needs_owner_file("<|im_start|>"), needs_owner_file("k" * 300)
         (False, True, True)
     """
-    return place_for(key)[1]
+    data = key.encode()
+    if len(data) > _MAX_UNCUT_BYTES or _collides(data):
+        return True
+    places = sum(map(data.count, _UNKNOWNS))
+    if places > _CERTAIN_PLACES:
+        return places > _certain_places(frozenset(data.translate(None, _KNOWNS)))
+    return places > _UNSHARED_PLACES and _is_shared(data)
 
 
 def place_for(key: str) -> tuple[str, bool]:
-    """Return the filename of ``key`` and whether it needs an owner file: what each operation on a file asks first."""
+    """Return the filename of ``key`` and whether it may have an owner file: what each operation on a file asks first.
+
+    True where ``needs_owner_file`` is, and for all keys of more than 5 special characters and underscores: whether they
+    need one takes up to a millisecond to find out, looking for the file takes less.
+    """
     data = key.encode()
     if len(data) > _MAX_UNCUT_BYTES:
         return filename_for(key), True
     text = data.translate(_SANITIZED).decode()
-    return f"{text}-{_hash(data):016x}.bin", _is_unsure(data, text)
+    may_have_owner = text.count("_") > _UNSHARED_PLACES or ("__" in text and _collides(data))
+    return f"{text}-{_hash(data):016x}.bin", may_have_owner
 
 
 def _hash(data: bytes) -> int:
@@ -207,13 +222,13 @@ def _hash_on(state: int, block: bytes) -> int:
     return (state * _POWERS[len(block)] + 33 * high + low) & _MASK
 
 
-def _is_unsure(data: bytes, text: str) -> bool:
-    if "__" in text and _collides(data):
-        return True
-    places = text.count("_")
-    if places <= _CERTAIN_PLACES:
-        return False
-    return places > _certain_places(frozenset(data.translate(None, _KNOWNS)))
+@lru_cache(_REMEMBERED)
+def _is_shared(data: bytes) -> bool:
+    """Tell whether any other text of the ten characters has the filename of ``data``."""
+    from persistkit.keys.meeting import texts_of
+
+    exponents = [len(data) - 1 - place for place, byte in enumerate(data) if byte in _UNKNOWNS]
+    return texts_of(_UNKNOWNS, exponents, _hash(data) - _hash(data.translate(_SANITIZED)) & _MASK) > 1
 
 
 @cache

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import inf
 from operator import mul
 from time import monotonic
@@ -31,6 +30,7 @@ import numpy as np
 
 from persistkit.keys.guesses import Guesses, Likelihoods
 from persistkit.keys.lattice import DIGITS, DIMENSIONS, Lattice, all_guesses, lattices_of, weighted
+from persistkit.keys.meeting import RESIDUES, met, possible
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,15 +52,8 @@ _INVERSES: Final = np.array([pow(33, -exponent, 1 << 64) for exponent in range(_
 _PLACE_BYTES: Final = _LONGEST_TEXT // 8
 _IDENTITY_BYTES: Final = _PLACE_BYTES + 8
 
-# Odd, from the golden ratio. What is equal stays equal when multiplied by it, and the high bits get well mixed.
-_FACTOR: Final = 0x9E3779B97F4A7C15
-_WEIGHTS: Final = _POWERS * np.uint64(_FACTOR)
-_TAG: Final = np.uint64(_FACTOR * _FACTOR % (1 << 64))
-
-_RESIDUES: Final = 32
 _CHUNK: Final = 1 << 15
 _BLOCK_SUMS: Final = 1 << 16
-_SPARSE_BITS: Final = 4
 
 _MOST_PLACES: Final = 11  # at which all texts are tried
 _FEWEST_PLACES: Final = 5  # for which a lattice is worth it, and exact in floating point
@@ -209,8 +202,7 @@ class Solver:
     def _solve_few_kinds(self, alphabet: bytes, count: int, deadline: float = inf) -> None:
         """Solve groups that have ``count`` places in doubt, if all characters there are of the alphabet."""
         groups = np.flatnonzero(~self.found & (self._counts == count))
-        residues = (self._sums[groups] % np.uint64(_RESIDUES)).astype(np.intp)
-        groups = groups[_possible(alphabet, count)[residues]]
+        groups = groups[possible(alphabet, count)[self._sums[groups] % np.uint64(RESIDUES)]]
         self._tried[groups] += float(len(alphabet)) ** count
         block = max(1, _BLOCK_SUMS // len(alphabet) ** ((count + 1) // 2))
         for start in range(0, len(groups), block):
@@ -218,7 +210,9 @@ class Solver:
                 return
             some = groups[start : start + block]
             places = self._places(some, count)
-            at, characters = _met(alphabet, _WEIGHTS[places], self._sums[some] * np.uint64(_FACTOR))
+            at, characters = met(alphabet, _POWERS[places], self._sums[some])
+            at, first = np.unique(at, return_index=True)
+            characters = characters[first]
             self._deltas[some[at, None], -1 - places[at]] = characters - _UNDERSCORE
             self.found[some[at]] = True
             self._incomplete.update(some[at][self._tried[some[at]] > _MOST_TEXTS].tolist())
@@ -319,71 +313,3 @@ def _folded(texts: Bytes) -> Words:
         sums *= np.uint64(33)
         sums += column
     return sums
-
-
-@cache
-def _possible(alphabet: bytes, count: int) -> NDArray[np.bool_]:
-    """Tell which residues modulo 32 a sum of ``count`` places can have.
-
-    All powers of 33 leave 1, so it depends on the characters alone; half of the alphabets fall out at once.
-    """
-    residues = 1
-    for _ in range(count):
-        turned = 0
-        for letter in alphabet:
-            turned |= residues << (letter - ord("_")) % _RESIDUES
-        residues = (turned | turned >> _RESIDUES) & ((1 << _RESIDUES) - 1)
-    return np.array([bool(residues >> residue & 1) for residue in range(_RESIDUES)])
-
-
-def _met(alphabet: bytes, weights: Words, targets: Words) -> tuple[Rows, Bytes]:
-    """Find characters of ``alphabet`` whose differences from ``_``, weighted, add up to a row's target.
-
-    Returns the rows that have a solution and, for each, its characters.
-    """
-    letters = np.frombuffer(alphabet, np.uint8)
-    deltas = (letters.astype(np.int64) - _UNDERSCORE).astype(np.uint64)
-    rows, count = weights.shape
-    half = count // 2
-    # A number of its own is added to all sums of a row, so that sums of different rows are not equal.
-    tags = np.arange(rows, dtype=np.uint64) * _TAG
-    left_at, right_at = _equal(
-        _sums(deltas, weights[:, :half], tags), _sums(-deltas, weights[:, half:], tags + targets)
-    )
-    same_row = left_at % rows == right_at % rows
-    solved, first = np.unique((left_at % rows)[same_row], return_index=True)
-    powers = len(alphabet) ** np.arange(count - half)
-    left_digits = left_at[same_row][first, None] // rows // powers[:half]
-    right_digits = right_at[same_row][first, None] // rows // powers
-    return solved, letters[np.concatenate([left_digits, right_digits], axis=1) % len(alphabet)]
-
-
-def _sums(deltas: Words, weights: Words, starts: Words) -> Words:
-    """Return all sums that rows can make, the row running fastest, then the character at the first place."""
-    sums = starts[None, :]
-    for weight in weights.T:
-        sums = (sums + (deltas[:, None] * weight)[:, None, :]).reshape(-1, len(starts))
-    return sums.ravel()
-
-
-def _equal(left: Words, right: Words) -> tuple[Rows, Rows]:
-    """Return where a number on the left equals one on the right, all pairs."""
-    # Tables of some of the numbers' bits are three times faster than sorting, and leave few numbers to be sorted.
-    bits = len(left).bit_length() + _SPARSE_BITS
-    near_right = np.flatnonzero(_seen(left, right, bits, 64 - bits))
-    near_left = np.flatnonzero(_seen(right[near_right], left, bits, 64 - 2 * bits))
-    near_right = near_right[_seen(left[near_left], right[near_right], bits, 64 - 2 * bits)]
-    near_left = near_left[np.argsort(left[near_left])]
-    starts = np.searchsorted(left[near_left], right[near_right])
-    times = np.searchsorted(left[near_left], right[near_right], "right") - starts
-    within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
-    return near_left[np.repeat(starts, times) + within], np.repeat(near_right, times)
-
-
-def _seen(some: Words, others: Words, bits: int, shift: int) -> NDArray[np.bool_]:
-    """Return which of the others have the same ``bits`` bits above ``shift`` as one of some."""
-    table = np.zeros(1 << bits, bool)
-    low, mask = np.uint64(shift), np.uint64((1 << bits) - 1)
-    table[(some >> low & mask).view(np.int64)] = True
-    seen: NDArray[np.bool_] = table[(others >> low & mask).view(np.int64)]
-    return seen

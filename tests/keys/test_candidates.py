@@ -72,7 +72,7 @@ def exempt_keys(count: int, seed: int) -> list[str]:
     """Return keys of many shapes that need no owner file, some of them as hard as such keys get."""
     dice, keys = random.Random(seed), dict[str, None]()
     while len(keys) < count:
-        kinds, places = dice.choice([(9, 9), (2, 12), (1, 26), (9, 4), (1, 9)])
+        kinds, places = dice.choice([(9, 9), (1, 26), (9, 4), (1, 9)])
         letters = "".join(dice.sample(TEN[1:], kinds)) + "_"
         words = ["".join(dice.choices("abcdefgh", k=dice.randrange(1, 6))) for _ in range(places + 1)]
         key = "".join(word + dice.choice(letters) for word in words[:-1]) + words[-1]
@@ -147,11 +147,8 @@ def test_keys_that_agree_modulo_2_to_the_64_are_both_found(pair: tuple[str, str]
     assert filename_for(first) == filename_for(second)
     assert (alternatives(first), alternatives(second)) == ((second,), (first,))
     assert candidates_of([filename_for(first)]) == [KeyCandidates(filename_for(first), (first, second), complete=True)]
-
-
-def test_keys_of_ten_places_that_agree_modulo_2_to_the_64_need_owner_files() -> None:
-    """Of two keys of many kinds of characters with one filename each needs an owner file, so the second is refused."""
-    assert [needs_owner_file(key) for key in SHARED] == [True, True]
+    assert needs_owner_file(first)
+    assert needs_owner_file(second)
 
 
 def test_a_name_is_read_alike_alone_and_among_hopeless_names() -> None:

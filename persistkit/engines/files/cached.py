@@ -38,16 +38,13 @@ class CachedReader:
     def __reduce__(self) -> tuple[object, ...]:
         return CachedReader, (self._root,)
 
-    def read(self, path: str) -> bytes | None:
-        """Return the content of the file; None when it is missing, large, a link, or not in memory."""
-        if self._supported is None:
-            self._supported = self._prepare()
-        if not self._supported:
-            return None
-        encoded = path.encode(_ENCODING, "surrogateescape")
-        descriptor = self._call(_OPENAT2, _AT_FDCWD, encoded, self._how, len(self._how))
-        if descriptor < 0:
-            self._supported = self._errno() not in _UNSUPPORTED
+    def read(self, path: str, owner_path: str | None = None) -> bytes | None:
+        """Return the content of the file; None when it is missing, large, a link, or not in memory.
+
+        With ``owner_path`` also None unless the kernel knows, from having looked before, that no such file is there.
+        """
+        descriptor = self._open(path)
+        if descriptor is None:
             return None
         try:
             status = os.fstat(descriptor)
@@ -60,7 +57,28 @@ class CachedReader:
             return None
         finally:
             os.close(descriptor)
+        if owner_path is not None and not self._is_missing(owner_path):
+            return None
         return bytes(memoryview(buffer)[:read]) if read == status.st_size else None
+
+    def _is_missing(self, path: str) -> bool:
+        descriptor = self._open(path)
+        if descriptor is None:
+            return self._errno() == errno.ENOENT
+        os.close(descriptor)
+        return False
+
+    def _open(self, path: str) -> int | None:
+        if self._supported is None:
+            self._supported = self._prepare()
+        if not self._supported:
+            return None
+        encoded = path.encode(_ENCODING, "surrogateescape")
+        descriptor: int = self._call(_OPENAT2, _AT_FDCWD, encoded, self._how, len(self._how))
+        if descriptor < 0:
+            self._supported = self._errno() not in _UNSUPPORTED
+            return None
+        return descriptor
 
     def _prepare(self) -> bool:
         if not _answers_at_once(self._root):

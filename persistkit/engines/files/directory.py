@@ -25,7 +25,7 @@ from persistkit.engines.files.owners import OwnerFiles
 from persistkit.engines.locks import HAVE_LOCKS, LOCKS_FILENAME, KeyLocks, LockWait
 from persistkit.entry import Entry
 from persistkit.errors import KeyCollisionError, StorageError
-from persistkit.keys import filename_for, is_filename, place_for
+from persistkit.keys import filename_for, is_filename, owner_filename_for, place_for
 from persistkit.trace import traced
 
 __all__ = ["FileEngine"]
@@ -153,8 +153,9 @@ class FileEngine(Engine):
         return self._read("load", key, atomic.read_buffer)
 
     def _load_cached(self, key: str) -> bytes | None:
-        name, owned = place_for(key)
-        return None if owned else self._cached.read(f"{self._root}/{name}")
+        name, may_have_owner = place_for(key)
+        owner_path = f"{self._root}/{owner_filename_for(name)}" if may_have_owner else None
+        return self._cached.read(f"{self._root}/{name}", owner_path)
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
         return self._read("load", key, lambda path: atomic.read_range(path, start, size))
@@ -209,12 +210,11 @@ class FileEngine(Engine):
 
     def _publish(self, action: str, key: str, temp: str, put: Put | None = None, wait: LockWait | None = None) -> bool:
         """Make a finished file the value of ``key``, by renaming it, or by ``put`` under the key's lock."""
-        name, owned = place_for(key)
+        name, owned = self._owners.place_for_change(key)
         path = f"{self._root}/{name}"
         locked = put is not None or (self._locks_in_use() if wait is None else wait.locked)
         if not owned and not locked:
-            os.replace(temp, path)  # noqa: PTH105 - a str path, as everywhere here
-            return True
+            return rename(temp, path)
         with self._held(action, key, name, wait, owned=owned, locked=locked):
             return (put or rename)(temp, path)
 
@@ -234,10 +234,10 @@ class FileEngine(Engine):
             yield
 
     def _read(self, action: str, key: str, read: Callable[[str], T]) -> T | None:
-        name, owned = place_for(key)
+        name, may_have_owner = place_for(key)
         try:
             value = read(f"{self._root}/{name}")
-            return None if owned and self._owners.owned_by_another(key, name) else value
+            return None if may_have_owner and self._owners.owned_by_another(key, name) else value
         except FileNotFoundError:
             self._missing(action, key)
             return None
@@ -253,7 +253,7 @@ class FileEngine(Engine):
 
     def _remove(self, key: str, wait: LockWait | None) -> bool:
         """Remove the value of ``key``, not yet durably, and tell whether there was one; its owner file stays."""
-        name, owned = place_for(key)
+        name, owned = self._owners.place_for_change(key)
         path = f"{self._root}/{name}"
         try:
             locked = self._locks_in_use() if wait is None else wait.locked
@@ -366,7 +366,7 @@ class FileEngine(Engine):
     # Streams
 
     def _open_reader(self, key: str) -> BufferedIOBase | None:
-        name, owned = place_for(key)
+        name, may_have_owner = place_for(key)
         with self._errors(f"open {key!r}"), ExitStack() as unless_returned:
             try:
                 file = atomic.open_reader(f"{self._root}/{name}", f"load {key!r} in {self._root}")
@@ -374,7 +374,7 @@ class FileEngine(Engine):
                 self._missing("open", key)
                 return None
             unless_returned.callback(file.close)
-            if owned and self._owners.owned_by_another(key, name):
+            if may_have_owner and self._owners.owned_by_another(key, name):
                 return None
             unless_returned.pop_all()
             return file

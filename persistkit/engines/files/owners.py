@@ -13,7 +13,7 @@ from persistkit.arguments import check_key
 from persistkit.engines.files.atomic import EXHAUSTED, READ_FLAGS, create_file, discard, link, new_temp, sync_path
 from persistkit.engines.locks import MOST_ATTEMPTS, LockWait, locked, vanishing
 from persistkit.errors import InvalidKeyError, KeyCollisionError
-from persistkit.keys import candidates_of, filename_for, owner_filename_for
+from persistkit.keys import candidates_of, filename_for, needs_owner_file, owner_filename_for, place_for
 
 __all__ = ["OwnerFiles", "is_young"]
 
@@ -78,6 +78,13 @@ class OwnerFiles:
             if young or not self.remove(owner_name, lambda: True):
                 raise self._collision(action, key, name, "another key has an unfinished owner file for")
         raise vanishing(self._path(owner_name))
+
+    def place_for_change(self, key: str) -> tuple[str, bool]:
+        """Return the filename of ``key``, and whether there must be an owner file to change the value: or there is."""
+        name, may_have_owner = place_for(key)
+        if not may_have_owner:
+            return name, False
+        return name, os.path.lexists(self._path(owner_filename_for(name))) or needs_owner_file(key)
 
     def owned_by_another(self, key: str, name: str) -> bool:
         """Tell whether the owner file of ``name`` names a key other than ``key``."""

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from persistkit.arguments import check_key
-from persistkit.keys import candidates_of, filename_for, owner_filename_for, place_for
+from persistkit.keys import candidates_of, filename_for, needs_owner_file, owner_filename_for, place_for
 
 __all__ = ["NamedKey", "key_in", "object_name", "object_place", "read_names"]
 
@@ -35,7 +35,8 @@ def object_place(key: str) -> tuple[str, str | None]:
     A listing reads a name as it is, or with all escapes undone, and the hash fits one of the two. A filename that has
     control characters and holds the text of an escape as well is neither.
     """
-    filename, needs_owner = place_for(key)
+    filename, may_have_owner = place_for(key)
+    needs_owner = may_have_owner and needs_owner_file(key)
     name = object_name(filename)
     if name != filename and _unescaped(name) != filename:
         needs_owner = True
