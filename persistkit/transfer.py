@@ -138,7 +138,7 @@ def compare(left: Place, right: Place, *, prefix: str = "") -> pd.DataFrame:
     """
     import pandas as pd
 
-    from persistkit.frames import text_column
+    from persistkit.formats.metadata import TEXT
 
     left, right = engine_of(left, "compare"), engine_of(right, "compare")
     ours, theirs = ({_identity(entry): entry.size for entry in side.entries(prefix)} for side in (left, right))
@@ -159,7 +159,7 @@ def compare(left: Place, right: Place, *, prefix: str = "") -> pd.DataFrame:
             status[False, key] = "different"
     rows = sorted(status.items())
     keys = [None if unknown else name for (unknown, name), _ in rows]
-    return pd.DataFrame({"key": text_column(keys), "status": text_column([what for _, what in rows])})
+    return pd.DataFrame({"key": pd.array(keys, TEXT), "status": pd.array([what for _, what in rows], TEXT)})
 
 
 class _Copy:
