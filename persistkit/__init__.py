@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from persistkit.background import BackendEngine
     from persistkit.browser import browse
+    from persistkit.diff import diff_values
     from persistkit.engine import Engine
     from persistkit.engines import open_engine
     from persistkit.entry import Entry
@@ -61,6 +62,7 @@ __all__ = [
     "ValueTooLargeError",
     "agents",
     "browse",
+    "diff_values",
     "open",
     "open_backend",
     "open_engine",
@@ -88,6 +90,7 @@ _HOMES: Final = {
     "Store": "store",
     "ValueTooLargeError": "errors",
     "browse": "browser",
+    "diff_values": "diff",
     "open": "store",
     "open_backend": "backend",
     "open_engine": "engines",

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from persistkit.engine import Engine
-from persistkit.errors import PersistenceError
+from persistkit.errors import MissingKeyError, PersistenceError
 from persistkit.formats import format_of
 from persistkit.keys import alternatives
 from persistkit.progress import load_in_batches
 from persistkit.selection import Selection
-from persistkit.views import Errors, check_errors
+from persistkit.views import Errors, check_errors, value_or_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from persistkit.browser import KeyBrowser
+    from persistkit.diff import Diff
     from persistkit.transfer import CopyReport, Overwrite, Place
 
 __all__ = ["Reports"]
@@ -37,6 +38,7 @@ class Reports:
     read_only: bool
     address: str
     _prefix: str
+    _missing: Callable[[str], MissingKeyError]
 
     def to_frame(
         self,
@@ -132,6 +134,37 @@ class Reports:
         from persistkit.transfer import compare
 
         return compare(self.engine, other, prefix=prefix)
+
+    def diff(self, left: Any, right: Any) -> Diff:
+        """Return where two values differ: a DataFrame with ``path``, ``left``, ``right``, side by side in a notebook.
+
+        Text is a key of this store, anything else a value; ``persistkit.diff_values`` takes two texts as values. What
+        counts as different, and where it stops: see there. A damaged value is compared as its bytes.
+
+        Raises:
+            KeyError: nothing is stored under one of the keys.
+            ValueError: a value contains itself.
+
+        Example:
+            >>> import persistkit
+            >>> store = persistkit.open("memory:")
+            >>> store["run:1"], store["run:2"] = {"lr": 0.1, "seed": 7}, {"lr": 0.2, "seed": 7}
+            >>> store.diff("run:1", "run:2")
+               path left right   change
+            0  $.lr  0.1   0.2  changed
+        """
+        from persistkit.diff import diff_values
+
+        names = [side if isinstance(side, str) else name for side, name in ((left, "left"), (right, "right"))]
+        return diff_values(self._side(left), self._side(right), names=(names[0], names[1]))
+
+    def _side(self, side: Any) -> Any:
+        if not isinstance(side, str):
+            return side
+        data = self.engine.load_buffer(side)
+        if data is None:
+            raise self._missing(side)
+        return value_or_bytes(side, data)
 
     def browse(
         self,

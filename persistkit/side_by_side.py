@@ -1,0 +1,104 @@
+"""Side by side: the differences of two values as a static HTML table, light and dark, everything escaped."""
+
+from __future__ import annotations
+
+import re
+from difflib import SequenceMatcher
+from html import escape
+from itertools import islice
+from reprlib import Repr
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
+
+from persistkit.text import visible
+
+if TYPE_CHECKING:
+    from persistkit.diff import Diff
+
+__all__ = ["side_by_side"]
+
+_SHOWN_ROWS: Final = 200
+_SHOWN: Final = 400
+_AROUND: Final = 40
+_MATCHED: Final = 10_000
+_LEAST_LIKE: Final = 0.3
+_WORD: Final = re.compile(r"\w+|\s+|.")
+
+_CELL: Final = "text-align:left;vertical-align:top;padding:.2em .6em;white-space:pre-wrap;overflow-wrap:anywhere"
+_CODE: Final = f"{_CELL};font-family:var(--jp-code-font-family,monospace)"
+_DIM: Final = "opacity:.75;white-space:normal"
+_TINT: Final = "background:color-mix(in srgb,{} {}%,transparent)"
+_COLORS: Final = {"del": "#e5484d", "ins": "#30a46c"}
+
+_repr: Final = Repr()
+_repr.maxlevel, _repr.maxdict, _repr.maxlist, _repr.maxtuple = 4, 12, 12, 12
+_repr.maxstring = _repr.maxother = _repr.maxlong = _SHOWN
+
+
+def side_by_side(diff: Diff) -> str:
+    """Return the rows as HTML of bounded size, what differs within them marked."""
+    names = [escape(visible(name)) for name in diff.attrs["names"]]
+    rows = "".join(_row(*row) for row in islice(diff.itertuples(index=False, name=None), _SHOWN_ROWS))
+    head = "".join(f'<th scope="col" style="{_CELL}">{name}</th>' for name in ["where", *names])
+    count = f"{len(diff):,} {'difference' if len(diff) == 1 else 'differences'}" if len(diff) else "No differences."
+    notes = [*diff.notes]
+    if len(diff) > _SHOWN_ROWS:
+        notes.append(f"Shown are the first {_SHOWN_ROWS:,}; the frame has all {len(diff):,} rows.")
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
+    said = "".join(f"<div>{escape(visible(note))}</div>" for note in notes)
+    return (
+        '<div class="tex2jax_ignore mathjax_ignore" style="color:inherit;max-width:100%;overflow-x:auto">'
+        f'<div><strong>{count}</strong></div><div style="{_DIM}">{said}</div>{table}</div>'
+    )
+
+
+def _row(path: str, left: Any, right: Any, change: str) -> str:
+    one, other = _texts(left, right)
+    kind = "" if change == "changed" else f'<div style="{_DIM}">{escape(change)}</div>'
+    where = f'<td style="{_CODE}">{escape(visible(path))}{kind}</td>'
+    return f"<tr>{where}{_side('del', one, other, left)}{_side('ins', other, one, right)}</tr>"
+
+
+def _side(tag: str, text: str, other: str, value: Any) -> str:
+    if value is pd.NA:
+        return f'<td style="{_CELL}"></td>'
+    tint = _TINT.format(_COLORS[tag], 14)
+    mark = f"color:inherit;text-decoration:none;border-radius:2px;{_TINT.format(_COLORS[tag], 40)}"
+    parts = _marked(text, other) if text and other else [(text, False)]
+    shown = "".join(
+        f'<{tag} style="{mark}">{escape(part)}</{tag}>' if marked else escape(part) for part, marked in parts
+    )
+    return f'<td style="{_CODE};{tint}">{shown}</td>'
+
+
+def _texts(left: Any, right: Any) -> tuple[str, str]:
+    """Return both sides as text, from shortly before the first difference on."""
+    sides = [value for value in (left, right) if value is not pd.NA]
+    as_written = all(isinstance(value, str) for value in sides)
+    one, other = ("" if value is pd.NA else value if as_written else _repr.repr(value) for value in (left, right))
+    start = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    start = max(0, start - _AROUND) if one and other else 0
+    return _cut(one, start), _cut(other, start)
+
+
+def _cut(text: str, start: int) -> str:
+    cut = text[start : start + _SHOWN]
+    return f"{'…' if start and cut else ''}{visible(cut, lines=True)}{'…' if start + _SHOWN < len(text) else ''}"
+
+
+def _marked(text: str, other: str) -> list[tuple[str, bool]]:
+    """Return the parts of ``text``, and whether each of them is not in ``other``."""
+    ours, theirs = _WORD.findall(text), _WORD.findall(other)
+    start = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    end = 0
+    while end < min(len(ours), len(theirs)) - start and ours[-1 - end] == theirs[-1 - end]:
+        end += 1
+    middle, counterpart = ours[start : len(ours) - end], theirs[start : len(theirs) - end]
+    parts = [(middle, True)]
+    if len(middle) * len(counterpart) <= _MATCHED:
+        matcher = SequenceMatcher(None, middle, counterpart, autojunk=False)
+        if matcher.ratio() >= _LEAST_LIKE:
+            parts = [(middle[i:j], tag != "equal") for tag, i, j, _, _ in matcher.get_opcodes()]
+    parts = [(ours[:start], False), *parts, (ours[len(ours) - end :], False)]
+    return [("".join(words), marked) for words, marked in parts if words]
