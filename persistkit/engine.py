@@ -132,8 +132,7 @@ class Engine(ABC):
             return True
 
     def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
-        # Each step tries once, and tells whether the lock is held now; closing the generator gives it back.
-        return lease_attempts(self, key)
+        return lease_attempts(self, key)  # the others too are as lock_attempts describes
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
         value = self._load(key)
@@ -307,7 +306,7 @@ class Engine(ABC):
         """Hold the lock of ``key`` in a ``with`` block; everybody else who asks for it meanwhile waits.
 
         It holds between threads, processes and, on servers, machines, ends with the process that has it, and keeps
-        nobody from loading and saving. Whoever has it and asks for it again waits for ever.
+        nobody from loading and saving.
 
         This default is a lease, the value ``<key>.lock``, which is renewed every 5 seconds; another one takes it over
         when it stands still for 20. Two may have it at once where the first was stopped, or cut off, for so long.
@@ -318,10 +317,11 @@ class Engine(ABC):
 
         Raises:
             TimeoutError: somebody else still has it.
+            RuntimeError: this thread has it already, and would wait for ever.
             StorageError: the storage refused, is gone or did not answer.
         """
         _check_key(key)
-        return locked(self._lock_attempts(key), key, timeout_seconds)
+        return locked(self, key, timeout_seconds)
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
         """Return at most ``size`` bytes of the value from position ``start`` on; None when there is no value.

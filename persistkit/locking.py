@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
-from threading import Event, Thread
+from threading import Event, Thread, get_ident
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -19,10 +19,11 @@ from persistkit.trace import traced
 if TYPE_CHECKING:
     from persistkit.engine import Engine
 
-__all__ = ["lease_attempts", "locked", "pause_after"]
+__all__ = ["lease_attempts", "local_attempts", "lock_attempts", "locked", "pause_after"]
 
 _LEASE_SECONDS: Final = 20.0
 _MARK: Final = b"locked by persistkit, "
+_holders: Final[dict[tuple[object, ...], tuple[object, object]]] = {}
 
 
 def pause_after(waited_seconds: float) -> float:
@@ -31,8 +32,9 @@ def pause_after(waited_seconds: float) -> float:
 
 
 @contextmanager
-def locked(attempts: Generator[bool, None, None], key: str, timeout_seconds: float | None) -> Iterator[None]:
-    """Hold the lock of ``key`` while the block runs; each step of ``attempts`` tries once."""
+def locked(engine: Engine, key: str, timeout_seconds: float | None) -> Iterator[None]:
+    """Hold the lock of ``key`` while the block runs, as ``Engine.lock``."""
+    attempts = lock_attempts(engine, key, get_ident())
     try:
         with traced("lock", key):
             began = time.monotonic()
@@ -46,8 +48,41 @@ def locked(attempts: Generator[bool, None, None], key: str, timeout_seconds: flo
         attempts.close()
 
 
+def lock_attempts(engine: Engine, key: str, owner: object) -> Generator[bool, None, None]:
+    """Try once for each step to get the lock of ``key``, and tell whether it is held now; to close gives it back.
+
+    One of this process at a time asks the storage, or a hundred waiting threads would need a hundred connections.
+
+    Raises:
+        RuntimeError: ``owner``, a thread or a task, has the lock already, and would wait for itself.
+    """
+    here, there = local_attempts(id(engine), key, owner=owner), engine._lock_attempts(key)
+    try:
+        while not next(here):
+            yield False
+        while not next(there):
+            yield False
+        yield True
+    finally:
+        there.close()
+        here.close()
+
+
+def local_attempts(*name: object, owner: object = None) -> Generator[bool, None, None]:
+    """Try to get the lock with this name among the threads and tasks of the process, as ``lock_attempts``."""
+    place, mine = (os.getpid(), *name), (owner, object())  # a fork copies what other threads hold
+    while (holder := _holders.setdefault(place, mine)) is not mine:
+        if owner is not None and holder[0] == owner:
+            raise RuntimeError(f"lock {name[-1]!r}: the one who asks has it already, and would wait for ever")
+        yield False
+    try:
+        yield True
+    finally:
+        del _holders[place]
+
+
 def lease_attempts(engine: Engine, key: str, seconds: float = _LEASE_SECONDS) -> Generator[bool, None, None]:
-    """Try to get the lease on ``key``, as ``Engine._lock_attempts``; one that stood still for ``seconds`` is taken.
+    """Try to get the lease on ``key``, as ``lock_attempts``; one that stood still for ``seconds`` is taken.
 
     Raises:
         StorageError: what is stored under the lease's key is no lease, and is not touched.

@@ -8,7 +8,8 @@ from fnmatch import translate
 from itertools import takewhile
 
 from persistkit.arguments import check_keys, check_prefix
-from persistkit.engine import Engine, Entry
+from persistkit.engine import Engine
+from persistkit.entry import Entry
 
 __all__ = ["Selection"]
 

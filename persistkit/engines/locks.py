@@ -144,7 +144,7 @@ class KeyLocks:
         raise vanishing(self.path)
 
     def attempts(self, name: str) -> Generator[bool, None, None]:
-        """Try to lock the byte numbered by the hash of ``name``, as ``Engine._lock_attempts``."""
+        """Try to lock the byte numbered by the hash of ``name``, as ``locking.lock_attempts``."""
         # Not the byte of the key itself, or whoever has the lock could not save.
         byte = lock_number(name) >> 1
         for _ in range(MOST_ATTEMPTS):

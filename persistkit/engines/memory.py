@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any, Never
-from weakref import WeakValueDictionary
+from typing import Never
 
 from persistkit.arguments import BytesLike
 from persistkit.engine import Engine
 from persistkit.entry import Entry
+from persistkit.locking import local_attempts
 
 __all__ = ["MemoryEngine"]
 
@@ -29,7 +28,6 @@ class MemoryEngine(Engine):
         self._values: dict[str, tuple[bytes, datetime]] = {}
         self._changes = 0
         self._lock = Lock()
-        self._locks: WeakValueDictionary[tuple[int, str], Any] = WeakValueDictionary()  # Any: a lock has no type here
 
     def __repr__(self) -> str:
         return "MemoryEngine()"
@@ -86,14 +84,7 @@ class MemoryEngine(Engine):
             return True
 
     def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
-        with self._lock:  # by process, because a fork copies what other threads hold
-            lock = self._locks.setdefault((os.getpid(), key), Lock())
-        while not lock.acquire(blocking=False):
-            yield False
-        try:
-            yield True
-        finally:
-            lock.release()
+        return local_attempts(self, key)
 
     def _change_token(self) -> object:
         return self._changes

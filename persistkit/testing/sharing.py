@@ -106,19 +106,18 @@ class SharingContract(ValuesContract):
         assert not engine.exists("counter.lock")
 
     def test_a_lock_is_of_one_key_and_ends_with_its_block(self, engine: Engine) -> None:
-        """A second one on the same key waits as long as it is told; one on another key waits for nobody."""
+        """Another thread waits for it as long as it is told, and for that of another key not at all."""
 
-        def fail() -> None:
-            raise RuntimeError("in the block")
-
-        with engine.lock("a"):
+        def ask() -> None:
             with pytest.raises(TimeoutError, match="'a'"), engine.lock("a", timeout_seconds=0.01):
                 pass
             with engine.lock("b", timeout_seconds=0), engine.lock("x" * 1024, timeout_seconds=0):
                 engine.save("a", b"value")
-        with pytest.raises(RuntimeError, match="in the block"), engine.lock("a", timeout_seconds=0):
-            fail()
-        with engine.lock("a", timeout_seconds=0):
+                raise KeyError("b")
+
+        with engine.lock("a"), pytest.raises(KeyError):
+            run_threads(ask)
+        with engine.lock("a", timeout_seconds=0), engine.lock("b", timeout_seconds=0):
             pass
         self._check(engine, "a", b"value")
 

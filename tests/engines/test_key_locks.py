@@ -150,6 +150,17 @@ def test_a_lease_is_renewed_while_it_is_held_and_taken_over_when_it_stands_still
     other.close()
 
 
+def test_a_thread_does_not_wait_for_itself() -> None:
+    """Whoever holds a lock and asks for it again is told, in the time that was allowed and without one."""
+    engine = MemoryEngine()
+    with engine.lock("key"):
+        for seconds in (None, 0):
+            with pytest.raises(RuntimeError, match="'key'"), engine.lock("key", timeout_seconds=seconds):
+                pass
+    with engine.lock("key"), open_engine("memory:").lock("key"):
+        pass
+
+
 def test_a_lease_overwrites_nothing() -> None:
     """A value of somebody's own, under the key that the lease would have, is an error and stays."""
     engine = MemoryEngine()
