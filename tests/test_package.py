@@ -37,11 +37,12 @@ LAYERS = [
     {"entry", "streams"},
     {"keys"},
     {"batches", "locking", "workers"},
-    {"arguments", "trace"},
+    {"arguments", "rows", "trace"},
     {"errors"},
 ]
 FACADE = "__init__"
-SHARED = ("addresses", "locks", "prefix", "read_only", "sql")  # what serves several engines
+# What serves several engines; other programs' tables are read through our own connections.
+SHARED = ("addresses", "locks", "postgresql", "prefix", "read_only", "sql", "sqlite_read_only")
 
 
 def layer_of(name: str) -> int:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_sessions", "runtime_of", "store_of"]
 
-_READERS: Final = ("rust",)
+# Rust last: its keys are any that begin with `session:`.
+_READERS: Final = ("langgraph", "openai", "rust")
 
 
 def runtime_of(place: Place) -> str | None:

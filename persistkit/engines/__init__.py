@@ -38,6 +38,7 @@ _ENGINES: Final = {
 }
 # These engines make a table, or change what they open, unless they are told not to.
 _TOLD: Final = (_SQLITE, _POSTGRESQL)
+_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
 _SCHEMES: Final = ("file:", "memory:", *(f"{scheme}://" for scheme in _ENGINES))
 
 
@@ -46,10 +47,14 @@ def open_engine(
 ) -> Engine:
     """Return the engine an address leads to.
 
-    A path (``~/`` is the home directory), a ``file:`` URL (percent-encoded), ``memory:``, ``sqlite:///state.db``,
-    ``postgresql://host/database``, ``redis://``, ``rediss://``, ``valkey://`` or ``valkeys://host:6379/0``,
+    A path of a directory, or of a SQLite file (``~/`` is the home directory), a ``file:`` URL (percent-encoded),
+    ``memory:``, ``sqlite:///state.db``, ``postgresql://host/database``, ``redis://``, ``rediss://``, ``valkey://`` or ``valkeys://host:6379/0``,
     ``s3://bucket/prefix``, and, unverified, ``gs://`` and ``az://``. Nothing is sent to a server before the first
-    operation.
+    operation, but PostgreSQL is asked for its tables unless there is ``create``.
+
+    A database of LangGraph's or of the OpenAI Agents SDK's is told by its tables, and is read only: every write is
+    refused, and no byte of a file changes. Where our own tables are beside LangGraph's, ``table="checkpoints"`` opens
+    those.
 
     Args:
         address: where the values are.
@@ -75,7 +80,7 @@ def open_engine(
     if create and read_only:
         raise ValueError(f"open {shown_address(address)!r}: what is opened read only is not made; drop create=True")
     engine = _opened(address, create, read_only, dict(options))
-    return ReadOnlyEngine(engine) if read_only else engine
+    return ReadOnlyEngine(engine) if read_only and not isinstance(engine, ReadOnlyEngine) else engine
 
 
 def shown_address(address: str | PathLike[str]) -> str:
@@ -110,15 +115,15 @@ def shown_address(address: str | PathLike[str]) -> str:
 
 def _opened(address: str | PathLike[str], create: bool, read_only: bool, options: dict[str, Any]) -> Engine:
     if isinstance(address, PathLike):
-        return _open_directory(Path(address), create, options)
+        return _open_path(Path(address), create, read_only, options)
     if _is_path(address):
         path = Path(address)
         at_home = address.startswith("~/") and not path.exists()
-        return _open_directory(path.expanduser() if at_home else path, create, options)
+        return _open_path(path.expanduser() if at_home else path, create, read_only, options)
     scheme, _, rest = address.partition(":")
     scheme = scheme.lower()
     if scheme == "file":
-        return _open_directory(_path_of_url(rest), create, options)
+        return _open_path(_path_of_url(rest), create, read_only, options)
     if scheme == "memory":
         if rest not in ("", "//"):
             raise ValueError(f"open {address!r}: values in memory have no name; write 'memory:'")
@@ -126,6 +131,8 @@ def _opened(address: str | PathLike[str], create: bool, read_only: bool, options
 
         return _made(MemoryEngine, (), options)
     if scheme in _ENGINES:
+        if (of_another := _of_another(f"{scheme}:{rest}", create, options)) is not None:
+            return of_another
         module, name = _ENGINES[scheme]
         engine = getattr(import_module(module), name)
         if _ENGINES[scheme] in _TOLD:
@@ -158,10 +165,38 @@ def _path_of_url(rest: str) -> Path:
     return Path(unquote(rest))
 
 
-def _open_directory(path: Path, create: bool, options: dict[str, Any]) -> Engine:
+def _of_another(address: str, create: bool, options: dict[str, Any]) -> Engine | None:
+    """Return the engine of another program's database; None where it is ours, is not there or does not answer."""
+    if address.startswith("sqlite:"):
+        path = Path(address.partition(":///")[2]).expanduser().absolute()
+        if path.is_file():
+            from persistkit.engines.foreign import sqlite_of_another
+
+            return sqlite_of_another(str(path), create=create, must=False, options=options)
+    elif address.startswith(("postgresql:", "postgres:")) and not create:
+        from persistkit.engines.foreign import postgresql_of_another
+
+        return postgresql_of_another(address, shown_address(address), options)
+    return None
+
+
+def _open_path(path: Path, create: bool, read_only: bool, options: dict[str, Any]) -> Engine:
+    check_path(path)
+    if path.is_file():
+        from persistkit.engines.foreign import sqlite_of_another
+        from persistkit.engines.sqlite import SQLiteEngine
+
+        whole = str(path.absolute())
+        of_another = sqlite_of_another(whole, create=create, must=True, options=options)
+        told = {"create": create, "read_only": read_only, **options}
+        return of_another or _made(SQLiteEngine, (f"sqlite:///{whole}",), told)
+    if path.suffix.lower() in _SUFFIXES and not path.exists():
+        raise StorageError(
+            f"open {str(path)!r}: there is no such file{_near(path)}; to make a SQLite file write 'sqlite:///{path}' "
+            "and create=True"
+        )
     from persistkit.engines.files import FileEngine
 
-    check_path(path)
     if not create and not path.exists():
         raise StorageError(f"open {str(path)!r}: it does not exist{_near(path)}; to make a new store write create=True")
     return _made(FileEngine, (path,), {"create": create, **options})
@@ -187,7 +222,7 @@ def _near(path: Path) -> str:
     if not parent.is_dir():
         return f" (nor does {str(parent)!r})"
     try:
-        neighbours = [child.name for child in parent.iterdir() if child.is_dir()]
+        neighbours = [child.name for child in parent.iterdir() if child.is_dir() or child.suffix.lower() in _SUFFIXES]
     except OSError:  # a hint only: the error itself is already being told
         neighbours = []
     near = difflib.get_close_matches(path.name, neighbours, n=1)

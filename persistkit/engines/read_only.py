@@ -113,4 +113,7 @@ class ReadOnlyEngine(Engine):
 
 def refusal(tried: str, place: str) -> ReadOnlyError:
     """Return the error that says what was tried on what was opened read only."""
-    return ReadOnlyError(f"{tried}: {place} was opened read only; to write, open it without read_only=True")
+    return ReadOnlyError(
+        f"{tried}: {place} was opened read only; to write, open it without read_only=True, or, where it is another "
+        "program's, copy it first: store.copy_to(...)"
+    )

@@ -5,7 +5,8 @@ to the culprit and what to store instead. Two exceptions, on purpose: a Datetime
 Decimals of a column come back with one number of digits (``1.5`` beside ``2.25`` as ``1.50``). Nothing is ever
 pickled, neither written nor read.
 
-Bytes of other programs are only called damaged when they begin as npy, or begin and end as Parquet, and are neither.
+Bytes of other programs are only called damaged when they begin as npy or as a row of LangGraph's, or begin and end as
+Parquet, and are none of these.
 JSON reads as in Python's ``json``: the last of a repeated object key wins, and a number beyond what a float holds is
 infinite (``1e999``) or rounded.
 """

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
+from persistkit.formats.langgraph import decode_row
 from persistkit.formats.tags import MARK, read_tags
+from persistkit.rows import MAGIC as _LANGGRAPH
 
 __all__ = ["LINES_KEYS", "decode", "decode_text", "format_of"]
 
@@ -21,6 +23,7 @@ _ZIP: Final = b"PK\x03\x04"
 _TAG: Final = f'"{MARK}"'
 _LEAST_PARQUET: Final = 12
 _NAMED: Final = {
+    _LANGGRAPH: "langgraph",
     _PARQUET: "parquet",
     _NPY: "npy",
     b"\x89PNG\r\n\x1a\n": "png",
@@ -55,17 +58,18 @@ def decode(data: BytesLike, format: str | None = None, key: str | None = None, *
     By content: npy, and Parquet when it both begins and ends so; text, when it is UTF-8 with few control characters
     and no NUL, and of that JSON, if the whole is an object or an array, or exactly what ``json.dumps`` writes for a
     number, a text, a bool or None; JSON Lines, a list, if each of several lines is an object or an array; any other
-    text as str; all else as bytes. A writable buffer is given away: an array may keep it.
+    text as str; a row of LangGraph's as a dict of plain data; all else as bytes. A writable buffer is given away: an
+    array may keep it.
 
     Args:
         data: a value's bytes.
-        format: ``json``, ``jsonl``, ``text``, ``csv`` (a DataFrame), ``bytes``, ``npy``, ``parquet``, or an image's or
-            archive's name, which stays bytes.
+        format: ``json``, ``jsonl``, ``text``, ``csv`` (a DataFrame), ``bytes``, ``npy``, ``parquet``, ``langgraph``, or
+            an image's or archive's name, which stays bytes.
         key: where the value is stored; below ``.jsonl`` and ``.ndjson`` a single line is a list too.
         max_bytes: how much memory a table may take; None for 256 MiB, or 256 times its size where that is more.
 
     Raises:
-        FormatError: npy or Parquet is damaged, or it is not of the given format, or a table needs more memory. What
+        FormatError: npy, Parquet or a row is damaged, or it is not of the given format, or needs more memory. What
             is counted is what a Parquet file says of itself: one that was written to deceive pyarrow can take as much
             as its compressed pages unpack to.
         ValueError: there is no such format.
@@ -81,16 +85,20 @@ def decode(data: BytesLike, format: str | None = None, key: str | None = None, *
         return _decode_as(data, "npy", None)
     if start[:4] == _PARQUET and _is_parquet(data):
         return _decode_as(data, "parquet", max_bytes)
+    if start == _LANGGRAPH[: len(_NPY)] and bytes(data[: len(_LANGGRAPH)]) == _LANGGRAPH:
+        return decode_row(bytes(data))
     return _read(bytes(data), key)[1]
 
 
 def decode_text(data: bytes, key: str | None = None) -> Any:
-    r"""Return JSON, JSON Lines and text in ``data`` as ``decode`` does; arrays and tables stay bytes.
+    r"""Return JSON, JSON Lines, text and rows in ``data`` as ``decode`` does; arrays and tables stay bytes.
 
     Example:
         >>> decode_text(b'{"steps": 3}'), decode_text(b"\x93NUMPY...")
         ({'steps': 3}, b'\x93NUMPY...')
     """
+    if data.startswith(_LANGGRAPH):
+        return decode_row(data)
     return data if data[:4] == _PARQUET and _is_parquet(data) else _read(data, key)[1]
 
 
@@ -197,6 +205,8 @@ def _decode_as(data: BytesLike, name: str, max_bytes: int | None) -> Any:
 
         return decode_table(data, max_bytes=max_bytes)
     content = bytes(data)
+    if name == "langgraph":
+        return decode_row(content)
     if name == "bytes":
         return content
     if name in _NAMES:

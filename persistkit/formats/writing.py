@@ -219,7 +219,7 @@ def _encode_text(value: str, key: str | None) -> bytes:
 
 
 def _encode_bytes(value: bytes, key: str | None) -> bytes:
-    if format_of(value, key) not in ("json", "jsonl", "npy", "parquet", "text"):
+    if format_of(value, key) not in ("json", "jsonl", "langgraph", "npy", "parquet", "text"):
         return value
     if len(value) > _MAX_BYTES:
         raise FormatError(

@@ -1,0 +1,113 @@
+"""What the readers of conversations share: the text of a message, and a tool call joined to its result."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from persistkit.agents.records import Message
+
+__all__ = ["Said", "decoded", "joined", "shortened", "text_and_rest", "tokens"]
+
+_INT64: Final = 1 << 63
+_MOST_REASON: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One thing that was said, before calls and results are joined.
+
+    Attributes:
+        step: the place of the step that stored it.
+        message: what it is.
+        kind: a result is joined to the call of its ``call_id``.
+        is_final: it is in the newest state.
+    """
+
+    step: int
+    message: Message
+    kind: Literal["message", "call", "result"] = "message"
+    is_final: bool = True
+
+
+def joined(said: Iterable[Said]) -> list[Said]:
+    """Return what was said with each call and its result as one, at the place of the call, of the result's step.
+
+    Of several results with one ``call_id`` the first belongs to the first call; one without a call stays as it is.
+    """
+    said = list(said)
+    results: dict[str | None, deque[Said]] = defaultdict(deque)
+    for one in said:
+        if one.kind == "result":
+            results[one.message.call_id].append(one)
+    found: list[Said] = []
+    taken: set[int] = set()
+    for one in said:
+        waiting = results[one.message.call_id] if one.kind == "call" else None
+        if waiting:
+            result = waiting.popleft()
+            taken.add(id(result))
+            found.append(replace(one, step=result.step, message=_with_result(one.message, result.message)))
+        else:
+            found.append(one)
+    return [one for one in found if id(one) not in taken]
+
+
+def _with_result(call: Message, result: Message) -> Message:
+    return replace(
+        call,
+        id=result.id or call.id,
+        tool=call.tool or result.tool,
+        result=result.result,
+        ok=result.ok,
+        error=result.error,
+        time=result.time,
+        data=call.data if result.data is None else result.data,
+    )
+
+
+def text_and_rest(content: Any) -> tuple[str | None, list[Any]]:
+    """Return the text of a message's content, and its parts that are no text."""
+    if isinstance(content, str) or content is None:
+        return content, []
+    texts, rest = [], []
+    for part in content if isinstance(content, list) else [content]:
+        text = part if isinstance(part, str) else None
+        if isinstance(part, dict) and part.get("type") in (
+            "text",
+            "input_text",
+            "output_text",
+            "summary_text",
+            "refusal",
+        ):
+            text = part.get("text", part.get("refusal"))
+        if isinstance(text, str):
+            texts.append(text)
+        else:
+            rest.append(part)
+    return "\n\n".join(texts) if texts else None, rest
+
+
+def decoded(content: Any) -> Any:
+    """Return the JSON object or array that a text is, or what was given."""
+    if isinstance(content, str) and content.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            pass
+    return content
+
+
+def tokens(usage: Any, name: str) -> int | None:
+    """Return a count of tokens, None where there is none that can be."""
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if type(count) is int and 0 <= count < _INT64 else None
+
+
+def shortened(value: Any) -> str:
+    """Return a value as the end of a sentence."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _MOST_REASON else f"{text[: _MOST_REASON - 1]}…"

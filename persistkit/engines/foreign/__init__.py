@@ -1,0 +1,110 @@
+"""Which program's database it is, told by its tables: ours, LangGraph's, the OpenAI Agents SDK's."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from persistkit.arguments import check_timeout
+from persistkit.engines.foreign import langgraph, openai_agents
+from persistkit.engines.foreign.rows import SQLiteSource, Table
+from persistkit.engines.read_only import ReadOnlyEngine
+from persistkit.errors import StorageError
+
+__all__ = ["postgresql_of_another", "sqlite_of_another"]
+
+_SQLITE: Final = (
+    (langgraph.LangGraphEngine, langgraph.sqlite_tables),
+    (openai_agents.OpenAIAgentsEngine, openai_agents.sqlite_tables),
+)
+_OURS: Final = "persistkit"
+# A server that does not answer is the first operation's to tell.
+_LOOK_SECONDS: Final = 5.0
+
+
+def sqlite_of_another(path: str, *, create: bool, must: bool, options: dict[str, Any]) -> ReadOnlyEngine | None:
+    """Return the engine of another program's SQLite file, None where it is ours, or none that is known.
+
+    Args:
+        path: of a file that exists, absolute.
+        create: refused for another program's file.
+        must: the file is to be one that is known.
+        options: of the engine.
+
+    Raises:
+        StorageError: ``create`` is asked for; or the file ``must`` be known and is not, or cannot be read.
+        TypeError: there is an option that the engine does not take.
+    """
+    source = SQLiteSource(path, _timeout(options))
+    try:
+        found = source.tables()
+    except StorageError as error:
+        if must:
+            raise StorageError(
+                f"open {path!r}: {error}; a store of files is a directory: open the directory that holds it"
+            ) from error
+        return None
+    finally:
+        source.close()
+    if _is_ours(found, options):
+        return None
+    for engine, tables_of in _SQLITE:
+        tables = tables_of(found)
+        if _is_meant(tables, options):
+            if create:
+                raise StorageError(f"open {path!r}: a file of another program, which is only read; drop create=True")
+            _check_options(engine, options)
+            return ReadOnlyEngine(engine(source, tables, f"sqlite:///{path}"))
+    if must:
+        there = f"its tables are {', '.join(map(repr, sorted(found)))}" if found else "it has no tables"
+        raise StorageError(
+            f"open {path!r}: it is neither a SQLite file of persistkit's, nor of LangGraph's, nor of the OpenAI Agents "
+            f"SDK's: {there}; to keep values in it too, write 'sqlite:///{path}' and create=True"
+        )
+    return None
+
+
+def postgresql_of_another(address: str, place: str, options: dict[str, Any]) -> ReadOnlyEngine | None:
+    """Return the engine of LangGraph's tables on a server; None where there are none, or ours, or no answer.
+
+    Args:
+        address: of the server.
+        place: how to name it.
+        options: of the engine.
+
+    Raises:
+        TypeError: there is an option that the engine does not take.
+    """
+    from persistkit.engines.foreign.postgresql import PostgreSQLSource, postgresql_tables
+
+    timeout_seconds = _timeout(options)
+    look = PostgreSQLSource(address, min(timeout_seconds, _LOOK_SECONDS))
+    try:
+        found = look.tables()
+    except StorageError:
+        return None
+    finally:
+        look.close()
+    tables = postgresql_tables(found)
+    if _is_ours(found, options) or not _is_meant(tables, options):
+        return None
+    _check_options(langgraph.LangGraphEngine, options)
+    return ReadOnlyEngine(langgraph.LangGraphEngine(PostgreSQLSource(address, timeout_seconds), tables, place))
+
+
+def _timeout(options: dict[str, Any]) -> float:
+    timeout_seconds: float = options.get("timeout_seconds", 30.0)
+    check_timeout(timeout_seconds)
+    return timeout_seconds
+
+
+def _is_ours(found: dict[str, set[str]], options: dict[str, Any]) -> bool:
+    return f"{options.get('table', _OURS)}_version".lower() in map(str.lower, found)
+
+
+def _is_meant(tables: list[Table], options: dict[str, Any]) -> bool:
+    return bool(tables) and options.get("table", _OURS) in (_OURS, *(table.name for table in tables))
+
+
+def _check_options(engine: type[object], options: dict[str, Any]) -> None:
+    for name in options.keys() - {"table", "timeout_seconds"}:
+        raise TypeError(f"{engine.__name__} takes no option {name!r}; it takes read_only, table, timeout_seconds")

@@ -1,0 +1,388 @@
+"""RowsEngine: the rows of another program's tables as keys and values, read only."""
+
+# ruff: noqa: S608 - what is put into a statement are the names of tables and columns that this package knows
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import chain
+from typing import Any, ClassVar, Final, Never, Protocol, TypeAlias
+
+from persistkit.arguments import BytesLike
+from persistkit.engine import Engine
+from persistkit.engines.read_only import refusal
+from persistkit.engines.sqlite_read_only import ReadOnlyDatabase
+from persistkit.entry import Entry
+from persistkit.errors import BatchError, StorageError
+
+__all__ = [
+    "Identity",
+    "Payload",
+    "Row",
+    "RowsEngine",
+    "SQLiteSource",
+    "Source",
+    "Table",
+    "escaped",
+    "moment_of",
+    "text_of",
+]
+
+Identity: TypeAlias = tuple[Any, ...]  # the values of the key columns. Any: text as the driver reads it, or a number
+Row: TypeAlias = Sequence[Any]  # Any: what the driver reads
+
+_PAGE_ROWS: Final = 20_000
+# Control characters would break lines, `/` parts, and what is not UTF-8 becomes lone surrogates.
+_SPECIAL: Final = re.compile("[%/\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+_ESCAPED: Final = re.compile(b"%([0-9A-F]{2})")
+_SHORTENED: Final = "%~"
+_MAX_PART_BYTES: Final = 240  # four of them, and a number, are a key
+_KEPT_CHARACTERS: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A column whose bytes are a part of the value.
+
+    Attributes:
+        path: to its place in the value.
+        data: the SQL expression of its bytes.
+        kind: the SQL expression of its type.
+    """
+
+    path: tuple[str, ...]
+    data: str
+    kind: str = "'json'"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of another program, and what of it makes key and value.
+
+    Attributes:
+        label: its name in the value.
+        name: its name in the database.
+        identity: the key columns, in the order of the primary key.
+        has_number: the last key column is a number.
+        columns: of few bytes each, name -> SQL expression.
+        payloads: the others.
+        more: the SQL expression of an array of further payloads (name, type, ``{data}``), which belong to the first.
+        below: the first part of the keys, where that is no column.
+    """
+
+    label: str
+    name: str
+    identity: tuple[str, ...]
+    has_number: bool = False
+    columns: tuple[tuple[str, str], ...] = ()
+    payloads: tuple[Payload, ...] = ()
+    more: str = ""
+    below: str = ""
+
+
+class Source(Protocol):
+    """The database: what differs between SQLite and PostgreSQL."""
+
+    def read(self, tried: str, statement: str, parameters: Identity = ()) -> list[Row]:
+        """Return all rows of a statement."""
+
+    def find(self, tried: str, select: str, table: Table, wanted: Sequence[Identity]) -> Iterable[Row]:
+        """Return the rows with these identities (text as UTF-8) that ``select`` selects."""
+
+    def marks(self, table: Table) -> list[str]:
+        """Return the placeholders of the key columns."""
+
+    def bytes_of(self, data: str) -> str:
+        """Return the SQL expression of ``data`` as bytes."""
+
+    def size_of(self, data: str) -> str:
+        """Return the SQL expression of how many bytes these are."""
+
+    def is_key(self, table: Table) -> str:
+        """Return the SQL condition that the key columns hold what they should."""
+
+    def change_token(self) -> object:
+        """Return what moves with every commit."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class RowsEngine(Engine):
+    """The rows of another program's tables, which are only ever read.
+
+    A key is the primary key, its parts joined by ``/``. In a part ``%``, ``/``, control characters and what is not
+    UTF-8 are percent-encoded, so that every row has a key of its own; of more than 240 bytes it is cut, and ends in
+    ``%~`` and a digest.
+
+    Args:
+        source: the database.
+        tables: those that are there.
+        place: how to name the database.
+    """
+
+    concurrency = 1
+    runtime: ClassVar[str]
+    digits: ClassVar[int] = 1
+
+    def __init__(self, source: Source, tables: Iterable[Table], place: str) -> None:
+        self._source = source
+        self._tables = tuple(tables)
+        self._place = place
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._place!r})"
+
+    def close(self) -> None:
+        """Close the connections; the next operation opens one anew."""
+        self._source.close()
+
+    @abstractmethod
+    def _value(self, table: Table, row: Row) -> bytes: ...
+
+    @abstractmethod
+    def _size(self, table: Table, row: Row) -> int:
+        """Return the size of the value, of a row that has the sizes of its payloads in their places."""
+
+    @abstractmethod
+    def _modified(self, table: Table, row: Row) -> datetime | None: ...
+
+    def _save(self, key: str, value: BytesLike) -> Never:  # noqa: ARG002
+        raise refusal(f"save {key!r}", repr(self))
+
+    def _delete(self, key: str) -> Never:
+        raise refusal(f"delete {key!r}", repr(self))
+
+    def _load(self, key: str) -> bytes | None:
+        return self._loaded(f"load {key!r}", [key]).get(key)
+
+    def _batch_load(self, keys: list[str]) -> list[bytes | None]:
+        try:
+            loaded = self._loaded(f"load a batch of {len(keys):,} keys", keys)
+        except StorageError as error:
+            raise BatchError(str(error), dict.fromkeys(keys, error)) from error
+        return [loaded.get(key) for key in keys]
+
+    def _loaded(self, tried: str, keys: list[str]) -> dict[str, bytes]:
+        wanted: dict[Table, list[Identity]] = {}
+        if any(_SHORTENED in key for key in keys):
+            whole = {key: (table, row) for table, key, row in self._rows("", sizes=None) if _SHORTENED in key}
+            for key in keys:
+                if key in whole:
+                    table, row = whole[key]
+                    wanted.setdefault(table, []).append(tuple(row))
+        for key in keys:
+            for table in self._tables:
+                if (identity := self._identity(table, key)) is not None:
+                    wanted.setdefault(table, []).append(identity)
+        return {
+            self._key(table, row): self._value(table, row)
+            for table, identities in wanted.items()
+            for row in self._source.find(tried, self._select(table, sizes=False), table, identities)
+        }
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        for table, key, row in self._rows(prefix, sizes=True):
+            yield Entry(key, self._size(table, row), self._modified(table, row))
+
+    def _list_keys(self, prefix: str) -> list[str]:
+        return sorted(key for _, key, _ in self._rows(prefix, sizes=None))
+
+    def _key_count(self) -> int:
+        return sum(1 for _ in self._rows("", sizes=None))
+
+    def _change_token(self) -> object:
+        return self._source.change_token()
+
+    def _rows(self, prefix: str, *, sizes: bool | None) -> Iterator[tuple[Table, str, Row]]:
+        """Yield table, key and row of what starts with a prefix; no page is a snapshot of the next one."""
+        for table in self._tables:
+            fixed = self._fixed(table, prefix)
+            if fixed is None:
+                continue
+            names, marks = ", ".join(table.identity), self._source.marks(table)
+            conditions = [f"{name} = {mark}" for name, mark in zip(table.identity, marks, strict=True)][: len(fixed)]
+            select = " AND ".join([self._select(table, sizes=sizes), *conditions])
+            after: Identity = ()
+            while True:
+                later = f"AND ({names}) > ({', '.join(marks)})" if after else ""
+                statement = f"{select} {later} ORDER BY {names} LIMIT {_PAGE_ROWS}"
+                page = self._source.read(f"list keys starting with {prefix!r}", statement, (*fixed, *after))
+                for row in page:
+                    if (key := self._key(table, row)).startswith(prefix):
+                        yield table, key, row
+                if len(page) < _PAGE_ROWS:
+                    break
+                after = tuple(page[-1][: len(table.identity)])
+
+    def _select(self, table: Table, *, sizes: bool | None) -> str:
+        """Return the statement for identity, columns, and payloads or their sizes; None for the identity alone."""
+        wanted = list(table.identity)
+        if sizes is not None:
+            wanted += [expression for _, expression in table.columns]
+            for payload in table.payloads:
+                expression = self._source.size_of if sizes else self._source.bytes_of
+                wanted += [payload.kind, expression(payload.data)]
+            if table.more:
+                size = f"convert_to(({self._source.size_of('b.blob')})::text, 'UTF8')"
+                wanted.append(table.more.format(data=size if sizes else "b.blob"))
+        return f"SELECT {', '.join(wanted)} FROM {table.name} AS t WHERE {self._source.is_key(table)}"
+
+    def _columns(self, table: Table, row: Row) -> dict[str, Any]:
+        names = chain(table.identity, (name for name, _ in table.columns))
+        return {name: text_of(value) for name, value in zip(names, row, strict=False)}
+
+    def _payloads(self, table: Table, row: Row) -> Iterator[tuple[tuple[str, ...], str | None, Any]]:
+        """Yield path, type, and bytes or size of each payload of a row."""
+        place = len(table.identity) + len(table.columns)
+        for payload in table.payloads:
+            if row[place + 1] is not None:
+                yield payload.path, text_of(row[place]), row[place + 1]
+            place += 2
+        for name, kind, data in (row[place] or ()) if table.more else ():
+            yield (table.payloads[0].path[0], "channel_values", text_of(name)), text_of(kind), data
+
+    def _key(self, table: Table, row: Row) -> str:
+        parts = [escaped(value, self.digits) for value in row[: len(table.identity)]]
+        if table.below:
+            return "/".join([table.below, *parts])
+        if any(parts[0] == other.below for other in self._tables):
+            parts[0] = f"%{ord(parts[0][0]):02X}{parts[0][1:]}"
+        return "/".join(parts)
+
+    def _identity(self, table: Table, key: str) -> Identity | None:
+        """Return the key columns of the row that can be under a key of this table, None for another table's key."""
+        parts = key.split("/")
+        below = parts.pop(0) if table.below else ""
+        if below != table.below or len(parts) != len(table.identity):
+            return None
+        identity: Identity = tuple(map(_unescaped, parts))
+        if table.has_number:
+            if not re.fullmatch(b"-?[0-9]{1,18}", identity[-1]):
+                return None
+            identity = (*identity[:-1], int(identity[-1]))
+        return identity if self._key(table, identity) == key else None
+
+    def _fixed(self, table: Table, prefix: str) -> Identity | None:
+        """Return the first key columns, as a prefix fixes them; None when no key of the table can start with it."""
+        parts = prefix.split("/")
+        if table.below and not (table.below == parts[0] if len(parts) > 1 else table.below.startswith(prefix)):
+            return None
+        whole = parts[1:-1] if table.below else parts[:-1]
+        if len(whole) >= len(table.identity) or _SHORTENED in prefix:
+            return None if len(whole) >= len(table.identity) else ()
+        return tuple(map(_unescaped, whole))
+
+
+class SQLiteSource:
+    """A SQLite file, of which no byte is changed (``ReadOnlyDatabase``).
+
+    Args:
+        path: of the file.
+        timeout_seconds: how long to wait for a moment in which it can be read.
+    """
+
+    def __init__(self, path: str, timeout_seconds: float) -> None:
+        self._path = path
+        self._timeout_seconds = timeout_seconds
+        self._database = ReadOnlyDatabase(path, timeout_seconds=timeout_seconds)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self._path, self._timeout_seconds)
+
+    def read(self, tried: str, statement: str, parameters: Identity = ()) -> list[Row]:
+        """Return all rows of a statement."""
+        return self._run(tried, statement, [parameters])
+
+    def find(self, tried: str, select: str, table: Table, wanted: Sequence[Identity]) -> list[Row]:
+        """Return the rows with these identities."""
+        conditions = (f"{name} = {mark}" for name, mark in zip(table.identity, self.marks(table), strict=True))
+        return self._run(tried, " AND ".join([select, *conditions]), wanted)
+
+    def _run(self, tried: str, statement: str, wanted: Sequence[Identity]) -> list[Row]:
+        def work(connection: sqlite3.Connection) -> list[Row]:
+            connection.text_factory = bytes  # what is called text need not be UTF-8
+            return [row for parameters in wanted for row in connection.execute(statement, parameters)]
+
+        try:
+            return self._database.run(work)
+        except sqlite3.Error as error:
+            raise StorageError(f"{tried} in {self._path!r}: {error}") from error
+
+    def marks(self, table: Table) -> list[str]:
+        """Return the placeholders of the key columns."""
+        marks = ["CAST(? AS TEXT)"] * len(table.identity)
+        return [*marks[:-1], "?"] if table.has_number else marks
+
+    def bytes_of(self, data: str) -> str:
+        """Return the SQL expression of ``data`` as bytes."""
+        return f"CAST({data} AS BLOB)"
+
+    def size_of(self, data: str) -> str:
+        """Return the SQL expression of how many bytes these are, found without reading them where they are bytes."""
+        return f"iif(typeof({data}) = 'blob', length({data}), length(CAST({data} AS BLOB)))"
+
+    def is_key(self, table: Table) -> str:
+        """Return the condition that the key columns hold text, and a number."""
+        kinds = ["text"] * (len(table.identity) - table.has_number) + ["integer"] * table.has_number
+        return " AND ".join(f"typeof({name}) = '{kind}'" for name, kind in zip(table.identity, kinds, strict=True))
+
+    def change_token(self) -> object:
+        """Return what moves with every commit."""
+        return self._database.change_token()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
+
+    def tables(self) -> dict[str, set[str]]:
+        """Return the names of the tables, each with those of its columns; views are none."""
+        statement = (
+            "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table' "
+            "AND m.rootpage > 0 AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        )
+        found: dict[str, set[str]] = {}
+        for table, column in self.read("look for tables", statement):
+            found.setdefault(str(text_of(table)), set()).add(str(text_of(column)))
+        return found
+
+
+def text_of(value: Any) -> Any:
+    """Return bytes of the driver as text, what is not UTF-8 in it as lone surrogates, and anything else as it is."""
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
+
+
+def moment_of(text: object) -> datetime | None:
+    """Return a time that a database wrote, in UTC where it names no zone, or None where it is no time."""
+    try:
+        moment = datetime.fromisoformat(text_of(text))
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def escaped(value: Any, digits: int = 1) -> str:
+    """Return a key column as a part of a key."""
+    if type(value) is int:
+        return f"{value:0{digits}d}"
+    text: str = text_of(value)
+    if not (text.isascii() and text.isprintable()) or "%" in text or "/" in text:
+        text = _SPECIAL.sub(_percent_encoded, text)
+    if len(text) > _MAX_PART_BYTES // 4 and len(text.encode()) > _MAX_PART_BYTES:
+        kept = re.sub("%.?$", "", text[:_KEPT_CHARACTERS])
+        return f"{kept}{_SHORTENED}{sha256(text.encode()).hexdigest()[:32]}"
+    return text
+
+
+def _percent_encoded(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogateescape"))
+
+
+def _unescaped(part: str) -> bytes:
+    return _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), part.encode(errors="surrogatepass"))
