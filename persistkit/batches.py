@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from _thread import start_new_thread
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from errno import EHOSTUNREACH, ETIMEDOUT
 from itertools import islice
+from math import inf
+from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 
 from persistkit.errors import BatchError, StorageError
 
-__all__ = ["UNANSWERED", "Batch", "attempt_chunks", "attempt_each", "paged", "raise_failures"]
+__all__ = ["UNANSWERED", "Batch", "attempt_chunks", "attempt_each", "failures_of", "paged", "raise_failures"]
 
 Chunk = TypeVar("Chunk", bound=Collection[str])
 
@@ -18,18 +23,22 @@ UNANSWERED: Final = frozenset({EHOSTUNREACH, ETIMEDOUT})
 
 
 def attempt_each(
-    operation: str,
-    keys: Iterable[str],
-    work: Callable[[str], object],
-    together: Callable[[Callable[[], None]], None] | None = None,
+    operation: str, keys: Iterable[str], work: Callable[[str], object], threads: int = 0, grace_seconds: float = inf
 ) -> None:
-    """Run ``work`` on every key, each given once, and raise one ``BatchError`` for all failures.
-
-    When the storage stops answering, the keys that are left fail without being tried. ``together`` runs what it is
-    given in several threads at once, which share the keys, and returns when all have ended.
-    """
+    """Run ``work`` on every key, each given once, as ``failures_of``; raise one ``BatchError`` for all failures."""
     listed = list(keys)
-    pending = iter(listed)
+    raise_failures(operation, len(listed), failures_of(operation, listed, work, threads, grace_seconds))
+
+
+def failures_of(
+    operation: str, keys: list[str], work: Callable[[str], object], threads: int = 0, grace_seconds: float = inf
+) -> dict[str, Exception]:
+    """Run ``work`` on every key; return the failures by key.
+
+    When the storage stops answering, the keys that are left fail without being tried. With ``threads``, so many work
+    at once; after an interrupt none begins another key, and those that have begun are waited for ``grace_seconds``.
+    """
+    pending = iter(keys)
     batch = Batch(operation)
 
     def attempt() -> None:
@@ -40,15 +49,11 @@ def attempt_each(
                 except Exception as error:
                     batch.failed({key: error})
 
-    if together is None:
-        attempt()
+    if threads and len(keys) > 1:
+        _run_together(attempt, min(threads, len(keys)), pending, grace_seconds)
     else:
-        try:
-            together(attempt)
-        finally:
-            for _ in pending:  # after an interrupt no thread begins another key
-                pass
-    raise_failures(operation, len(listed), {key: batch.failures[key] for key in listed if key in batch.failures})
+        attempt()
+    return {key: batch.failures[key] for key in keys if key in batch.failures}
 
 
 def attempt_chunks(operation: str, chunks: Iterable[Chunk], work: Callable[[Chunk], dict[str, Exception]]) -> None:
@@ -61,6 +66,42 @@ def attempt_chunks(operation: str, chunks: Iterable[Chunk], work: Callable[[Chun
             except StorageError as error:
                 batch.failed(dict.fromkeys(chunk, error))
     batch.end()
+
+
+def _run_together(work: Callable[[], None], threads: int, pending: Iterator[str], grace_seconds: float) -> None:
+    # Counted in lists, because an interrupt may lose what a queue has just given.
+    begun: list[None] = []
+    ended: list[None] = []
+    news: SimpleQueue[None] = SimpleQueue()
+
+    def run() -> None:
+        begun.append(None)
+        try:
+            work()
+        finally:
+            ended.append(None)
+            news.put(None)
+
+    def wait(count: int, limit_seconds: float) -> None:
+        deadline = time.monotonic() + limit_seconds
+        while len(ended) < count and time.monotonic() < deadline:
+            with suppress(Empty):
+                news.get(timeout=0.1)
+
+    try:
+        started = 0
+        with suppress(RuntimeError):  # no thread starts while the interpreter ends, or where there are too many
+            for _ in range(threads):
+                start_new_thread(run, ())
+                started += 1
+        if not started:
+            work()
+        wait(started, inf)
+    except BaseException:
+        for _ in pending:
+            pass
+        wait(len(begun), grace_seconds)
+        raise
 
 
 class Batch:

@@ -335,7 +335,7 @@ class Engine(ABC):
         _check_key(key)
         check_range(start, size)
         with _traced("read_range", key, size):
-            return self._read_range(key, start, size)
+            return self._read_range(key, min(start, _FARTHEST), min(size, _FARTHEST))
 
     def open_reader(self, key: str) -> io.BufferedIOBase | None:
         """Open the value of ``key`` as a readable, seekable file object; None when there is none. Close it after use.
@@ -394,6 +394,7 @@ def _traced(operation: str, key: str | None = None, size: int | None = None) -> 
     return Trace(operation, key, size) if _is_enabled(DEBUG) else SILENT  # as traced, without a call to another module
 
 
+_FARTHEST: Final = 2**50  # beyond every value, and what every engine can count to
 _is_enabled: Final = logger.isEnabledFor
 # One for the process: what two engine objects over one place compare and store is in order too.
 _compare_lock: Final = Lock()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
-from threading import Event, Lock
+from threading import Lock
 from typing import Final
 
 if sys.platform == "linux":
@@ -59,21 +59,19 @@ class LockWait:
 
     Args:
         timeout_seconds: from the first wait on; later locks are then still tried, once.
-        stop: ends the waiting when it is set.
         locked: whether the directory had the file of locks when the batch began.
     """
 
-    def __init__(self, timeout_seconds: float, stop: Event | None = None, *, locked: bool = False) -> None:
+    def __init__(self, timeout_seconds: float, *, locked: bool = False) -> None:
         self.locked = locked
         self._timeout_seconds = timeout_seconds
-        self._stop = stop
         self._deadline: float | None = None
 
     def pause(self, seconds: float, path: str) -> None:
         """Sleep.
 
         Raises:
-            OSError: the time is over, or ``stop`` is set.
+            OSError: the time is over.
         """
         now = time.monotonic()
         if self._deadline is None:
@@ -84,10 +82,7 @@ class LockWait:
                 f"another process or thread has kept a lock on {path} for {self._timeout_seconds:g} s; "
                 "find it (lslocks), end it, and try again",
             )
-        if self._stop is None:
-            time.sleep(seconds)
-        elif self._stop.wait(seconds):
-            raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+        time.sleep(seconds)
 
 
 @contextmanager

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import BufferedReader, BufferedWriter, FileIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from persistkit.arguments import BytesLike, check_value
 from persistkit.errors import PersistenceError, StorageError
@@ -27,15 +27,16 @@ __all__ = [
     "new_temp",
     "open_directory",
     "open_reader",
-    "open_regular",
+    "read",
     "read_buffer",
     "read_file",
-    "read_range",
     "refused",
     "rename",
     "sync_path",
     "written",
 ]
+
+T = TypeVar("T")
 
 _ONE_READ: Final = 1 << 30
 # From here on, fresh bytes take three times as long as reading into large pages: 66 ms against 20 for 100 MB.
@@ -121,70 +122,46 @@ def sync_path(path: str) -> None:
         os.close(descriptor)
 
 
-def open_regular(path: str) -> tuple[int, int]:
-    """Open a regular file and return its descriptor and its size in bytes.
+def read(path: str, taken: Callable[[int, int], T]) -> T:
+    """Return what is ``taken`` of a regular file, given its descriptor and its size in bytes.
 
     Raises:
         OSError: there is no file, or it is a link, a directory, or a device.
     """
     descriptor = os.open(path, READ_FLAGS)
     try:
-        return descriptor, _regular_size(descriptor, path)
-    except BaseException:
+        return taken(descriptor, _regular_size(descriptor, path))
+    finally:
         os.close(descriptor)
-        raise
 
 
 def read_file(path: str) -> bytes:
-    """Return the bytes of a regular file; raises as ``open_regular``."""
-    descriptor = os.open(path, READ_FLAGS)
-    try:
-        return _content(descriptor, _regular_size(descriptor, path))
-    finally:
-        os.close(descriptor)
+    """Return the bytes of a regular file; raises as ``read``."""
+    return read(path, _content)
 
 
 def read_buffer(path: str) -> BytesLike:
     """Return the bytes of a regular file; those of a large one in a writable buffer that nobody else has."""
-    descriptor, size = open_regular(path)
-    try:
-        return _in_buffer(descriptor, size) if _LARGE <= size <= _ONE_READ else _content(descriptor, size)
-    finally:
-        os.close(descriptor)
+    return read(path, _in_buffer)
 
 
-def read_range(path: str, start: int, size: int) -> bytes:
-    """Return at most ``size`` bytes of a regular file from ``start`` on; raises as ``open_regular``."""
-    descriptor, whole = open_regular(path)
-    try:
-        # The memory for what is asked for is taken first: no more than there is to read.
-        return os.pread(descriptor, max(0, min(size, whole - start)), start)
-    finally:
-        os.close(descriptor)
+def _telling(method: Any) -> Any:  # Any: a method of FileIO, and the same one
+    def call(self: _RawFile, *given: object) -> Any:
+        with errors(self.tried):
+            return method(self, *given)
+
+    return call
 
 
 class _RawFile(FileIO):
     """A file whose errors are ``StorageError`` from a buffer's point of view as well."""
 
     def __init__(self, path: str, mode: str, flags: int, tried: str) -> None:
-        self._tried = tried
+        self.tried = tried
         super().__init__(path, mode, opener=lambda *_: os.open(path, flags, 0o666))
 
-    def readinto(self, buffer: Any, /) -> int | None:  # Any: whatever BufferedReader reads into
-        with errors(self._tried):
-            return super().readinto(buffer)
-
-    def readall(self) -> bytes:
-        with errors(self._tried):
-            return super().readall()
-
-    def write(self, content: Any, /) -> int:  # Any: whatever BufferedWriter writes
-        with errors(self._tried):
-            return super().write(content)
-
-    def close(self) -> None:
-        with errors(self._tried):
-            super().close()
+    readinto, readall, write = map(_telling, (FileIO.readinto, FileIO.readall, FileIO.write))
+    seek, truncate, close = map(_telling, (FileIO.seek, FileIO.truncate, FileIO.close))
 
 
 def open_reader(path: str, tried: str) -> BufferedReader:
@@ -295,7 +272,9 @@ def _content(descriptor: int, size: int) -> bytes:
 
 
 def _in_buffer(descriptor: int, size: int) -> BytesLike:
-    """Return the content of an open file in memory of NumPy's, which asks the system for large pages."""
+    """Return the content of an open file, of a large one in NumPy's memory, which asks the system for large pages."""
+    if not _LARGE <= size <= _ONE_READ:
+        return _content(descriptor, size)
     import numpy as np
 
     buffer = np.empty(size, np.uint8).data

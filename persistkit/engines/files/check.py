@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
-from persistkit.engines.files.atomic import EXHAUSTED, modified_at, open_regular
+from persistkit.engines.files.atomic import EXHAUSTED, modified_at, read
 from persistkit.engines.files.owners import OwnerFiles, is_young
 from persistkit.engines.locks import LOCKS_FILENAME
 from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
@@ -141,14 +141,13 @@ def _is_torn(content: bytes, owner_name: str) -> bool:
 
 def _is_readable(path: str) -> bool:
     try:
-        os.close(open_regular(path)[0])
+        return read(path, lambda *_: True)
     except FileNotFoundError:
         return True
     except OSError as error:
         if error.errno in EXHAUSTED:
             raise
         return False
-    return True
 
 
 def _repaired(root: str, owners: OwnerFiles, finding: Finding) -> Finding:

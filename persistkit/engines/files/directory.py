@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from io import BufferedIOBase
 from pathlib import Path
-from threading import Event
-from typing import IO, TypeAlias, TypeVar
+from typing import IO, Final, TypeAlias, TypeVar
 
 from persistkit.arguments import BytesLike, check_key, check_timeout
-from persistkit.batches import raise_failures
+from persistkit.batches import attempt_each, failures_of, raise_failures
 from persistkit.engine import Engine
 from persistkit.engines.addresses import check_path
 from persistkit.engines.files import atomic
 from persistkit.engines.files.atomic import create_file, discard, modified_at, new_temp, refused, rename, sync_path
-from persistkit.engines.files.batches import at_once, attempt_all, uninterrupted
 from persistkit.engines.files.cached import CachedReader
 from persistkit.engines.files.check import Finding, check
 from persistkit.engines.files.listing import change_token, listing, scan
@@ -32,6 +30,10 @@ __all__ = ["FileEngine"]
 
 T = TypeVar("T")
 Put: TypeAlias = Callable[[str, str], bool]
+
+# Their syncs share the journal's commits. Measured on ext4 with 500 values of 1 KiB: 8 or 16 at once take 0.4 of the
+# time of one after the other, 32 take more.
+_SYNCS_AT_ONCE: Final = 16
 
 
 class FileEngine(Engine):
@@ -158,7 +160,11 @@ class FileEngine(Engine):
         return self._cached.read(f"{self._root}/{name}", owner_path)
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
-        return self._read("load", key, lambda path: atomic.read_range(path, start, size))
+        def read(descriptor: int, whole: int) -> bytes:
+            # The memory for what is asked for is taken first: no more than there is to read.
+            return os.pread(descriptor, max(0, min(size, whole - start)), start)
+
+        return self._read("load", key, lambda path: atomic.read(path, read))
 
     def _exists(self, key: str) -> bool:
         return self._read("look for", key, atomic.is_regular) or False
@@ -281,60 +287,43 @@ class FileEngine(Engine):
     # Batches
 
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
-        failures: dict[str, Exception] = {}
-        if self.fsync and len(items) > 1:
-            stop = Event()
-            uninterrupted(lambda: self._save_group(items, failures, stop), stop)
-        else:
-            wait = self._batch_wait()
-            attempt_all(items, lambda key: self._store("save", key, items[key], None, wait), failures)
-        raise_failures("batch_save", len(items), failures)
-
-    def _batch_delete(self, keys: list[str]) -> None:
-        failures: dict[str, Exception] = {}
-        removed: list[str] = []
-        wait = self._batch_wait()
-        attempt_all(keys, lambda key: removed.extend([key] * self._remove(key, wait)), failures)
-        self._sync_for("delete", removed, failures)
-        raise_failures("batch_delete", len(keys), failures)
-
-    def _save_group(self, items: dict[str, BytesLike], failures: dict[str, Exception], stop: Event) -> None:
-        """Write and sync all temporary files, several at a time, rename them all, sync the directory once.
-
-        What has not begun when ``stop`` is set is left out.
-        """
+        wait = LockWait(self._timeout_seconds, locked=self._locks_in_use())
+        if not self.fsync or len(items) == 1:
+            attempt_each("batch_save", items, lambda key: self._store("save", key, items[key], None, wait))
+            return
+        # Write and sync all temporary files, several at a time; rename them all; sync the directory once.
         temps = {key: new_temp(self._root) for key in items}
 
         def write(key: str) -> None:
-            if not stop.is_set():
-                with self._errors(f"save {key!r}"):
-                    create_file(temps[key], items[key], fsync=True)
+            with self._errors(f"save {key!r}"):
+                create_file(temps[key], items[key], fsync=True)
 
         def publish(key: str) -> None:
-            if not stop.is_set():
-                with self._errors(f"save {key!r}"):
-                    self._publish("save", key, temps[key], None, wait)
-                del temps[key]
+            with self._errors(f"save {key!r}"):
+                self._publish("save", key, temps[key], None, wait)
 
         try:
-            at_once(list(items), lambda keys: attempt_all(keys, write, failures))
-            wait = self._batch_wait(stop)
-            attempt_all([key for key in items if key not in failures], publish, failures)
+            failures = failures_of("batch_save", list(items), write, _SYNCS_AT_ONCE)
+            failures |= failures_of("batch_save", [key for key in items if key not in failures], publish)
         finally:
             for temp in temps.values():
                 discard(temp)
-        self._sync_for("save", [key for key in items if key not in failures], failures)
+        self._end_batch("save", items, [key for key in items if key not in failures], failures)
 
-    def _batch_wait(self, stop: Event | None = None) -> LockWait:
-        return LockWait(self._timeout_seconds, stop, locked=self._locks_in_use())
+    def _batch_delete(self, keys: list[str]) -> None:
+        removed: list[str] = []
+        wait = LockWait(self._timeout_seconds, locked=self._locks_in_use())
+        failures = failures_of("batch_delete", keys, lambda key: removed.extend([key] * self._remove(key, wait)))
+        self._end_batch("delete", keys, removed, failures)
 
-    def _sync_for(self, action: str, keys: list[str], failures: dict[str, Exception]) -> None:
-        """Sync the directory for ``keys``; when that fails it has failed for each of them."""
+    def _end_batch(self, action: str, keys: Collection[str], done: list[str], failures: dict[str, Exception]) -> None:
+        """Sync the directory for what is ``done``; when that fails, each of it has failed."""
         try:
-            if keys and self.fsync:
+            if done and self.fsync:
                 sync_path(self._root)
         except OSError as error:
-            failures.update((key, refused(f"{action} {key!r}", self._root, error)) for key in keys)
+            failures.update((key, refused(f"{action} {key!r}", self._root, error)) for key in done)
+        raise_failures(f"batch_{action}", len(keys), failures)
 
     # Listings
 

@@ -17,7 +17,7 @@ from persistkit.errors import BatchError, KeyCollisionError, StorageError
 from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
 
 try:
-    from persistkit.engines.objects.bucket import PART_BYTES, Bucket, ObjectReader, run_together
+    from persistkit.engines.objects.bucket import GRACE_SECONDS, PART_BYTES, Bucket, ObjectReader
     from persistkit.engines.objects.names import NamedKey, key_in, object_name, object_place, read_names
     from persistkit.engines.objects.options import place_of
 except ImportError as error:
@@ -243,5 +243,4 @@ class ObjectEngine(Engine):
         return objects, read_names(names, owners)
 
     def _attempt_each(self, operation: str, keys: Iterable[str], work: Callable[[str], object]) -> None:
-        listed = list(keys)
-        attempt_each(operation, listed, work, lambda attempt: run_together(attempt, min(len(listed), _THREADS)))
+        attempt_each(operation, keys, work, _THREADS, GRACE_SECONDS)

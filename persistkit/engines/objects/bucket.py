@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import io
 import os
-import threading
 import time
 from _thread import start_new_thread
 from collections.abc import Callable
@@ -13,7 +12,8 @@ from concurrent.futures import Future, wait
 from datetime import datetime
 from errno import EHOSTUNREACH, ETIMEDOUT
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
+from threading import get_ident, main_thread
 from typing import IO, Any, Final, TypeAlias
 
 import obstore
@@ -24,13 +24,12 @@ from persistkit.engines.addresses import cause_without, hidden
 from persistkit.engines.objects.options import Place, is_panic
 from persistkit.errors import StorageError
 
-__all__ = ["PART_BYTES", "Bucket", "ObjectReader", "run_together"]
+__all__ = ["GRACE_SECONDS", "PART_BYTES", "Bucket", "ObjectReader"]
 
 PART_BYTES: Final = 8 * 1024 * 1024
 
 _PAGE: Final = 1_000
-_GRACE_SECONDS: Final = 1.0
-_IDLE_SECONDS: Final = 10.0
+GRACE_SECONDS: Final = 1.0
 _EXIT_SECONDS: Final = 0.02
 _PARTS_AT_ONCE: Final = 3
 _SMALL_BYTES: Final = 1024 * 1024
@@ -39,10 +38,9 @@ _UNREACHABLE: Final = "error sending request"
 # As servers say it, and as stores in memory do.
 _OUT_OF_RANGE: Final = ("416 Range Not Satisfiable", "Wanted range starting at")
 
-_Tasks: TypeAlias = SimpleQueue[tuple[Future[Any], Callable[[], Any]]]
+_Tasks: TypeAlias = SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
 _idle: Final[list[_Tasks]] = []  # one for each thread without work
 _running: Final[set[Future[Any]]] = set()
-_here: Final = threading.local()
 
 # obstore's runtime is one for the process, and its threads do not follow a fork.
 _runtime_process: int | None = None
@@ -239,43 +237,47 @@ class ObjectReader(io.RawIOBase):
         return part
 
 
-def run_together(work: Callable[[], None], threads: int) -> None:
-    """Run ``work`` in several threads at once, whose requests start no more of them; return when all have ended."""
-
-    def join() -> None:
-        _here.is_batch = True
-        work()
-
-    for future in [_begin(join) for _ in range(threads)]:
-        future.result()
-
-
 def _run_in_thread(work: Callable[[], Any], limit_seconds: float) -> Any:
-    """Return what ``work`` returns; interrupted, give it a second to end, so that mostly nothing happens afterwards."""
-    if getattr(_here, "is_batch", False):
-        return work()
-    future = _begin(work)
-    try:
-        return future.result(limit_seconds)
-    except Exception:
-        raise
-    except BaseException:
-        wait([future], _GRACE_SECONDS)
-        raise
+    """Return what ``work`` returns; interrupted, give it a second to end, so that mostly nothing happens afterwards.
 
-
-def _begin(work: Callable[[], Any]) -> Future[Any]:
-    """Begin ``work`` in a thread, for which no process waits when it ends, as it does for those of an executor."""
+    Only the main thread is interrupted: in any other the work is done at once.
+    """
     future: Future[Any] = Future()
     _running.add(future)
     future.add_done_callback(_running.discard)
+    if get_ident() != main_thread().ident:
+        _finish(future, work)
+        return future.result()
     try:
         tasks = _idle.pop()
     except IndexError:
         tasks = SimpleQueue()
-        start_new_thread(_work, (tasks,))
+        start_new_thread(_work, (tasks,))  # no process waits for it when it ends, as for those of an executor
     tasks.put((future, work))
-    return future
+    try:
+        return future.result(limit_seconds)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            wait([future], GRACE_SECONDS)
+        raise
+    finally:
+        if future.done():
+            _idle.append(tasks)
+        else:
+            tasks.put(None)  # the thread that hangs ends when it can
+
+
+def _work(tasks: _Tasks) -> None:
+    while (task := tasks.get()) is not None:
+        _finish(*task)
+        del task  # an idle thread keeps no value
+
+
+def _finish(future: Future[Any], work: Callable[[], Any]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
 
 
 def _end(process: int) -> None:
@@ -284,32 +286,8 @@ def _end(process: int) -> None:
     A thread of obstore that asks for the interpreter while it ends aborts the process: one exit in ten without this.
     """
     if process == os.getpid():
-        wait(list(_running), _GRACE_SECONDS)
+        wait(list(_running), GRACE_SECONDS)
         time.sleep(_EXIT_SECONDS)
-
-
-def _work(tasks: _Tasks) -> None:
-    """Do the tasks of one thread, until none came for a while."""
-    while True:
-        try:
-            future, work = tasks.get(timeout=_IDLE_SECONDS)
-        except Empty:
-            try:
-                _idle.remove(tasks)
-            except ValueError:  # a task is on its way
-                continue
-            return
-        try:
-            answer, error = work(), None
-        except BaseException as raised:
-            answer, error = None, raised
-        _here.is_batch = False
-        _idle.append(tasks)
-        if error is None:
-            future.set_result(answer)
-        else:
-            future.set_exception(error)
-        del future, work, answer, error  # an idle thread keeps no value
 
 
 def _advice(answer: str) -> str:
