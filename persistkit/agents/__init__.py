@@ -7,27 +7,39 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from persistkit.agents import records, rust
+    from persistkit.agents.plots import plot_time, plot_tokens, plot_tools
     from persistkit.agents.readers import runtime_of
     from persistkit.agents.rust import redundant_keys
     from persistkit.agents.tables import messages_frame, sessions_frame, steps_frame, unfinished_frame
+    from persistkit.agents.widget import Timeline, timeline
 
 __all__ = [
+    "Timeline",
     "messages_frame",
+    "plot_time",
+    "plot_tokens",
+    "plot_tools",
     "records",
     "redundant_keys",
     "runtime_of",
     "rust",
     "sessions_frame",
     "steps_frame",
+    "timeline",
     "unfinished_frame",
 ]
 
 _HOMES: Final = {
+    "Timeline": "widget",
     "messages_frame": "tables",
+    "plot_time": "plots",
+    "plot_tokens": "plots",
+    "plot_tools": "plots",
     "redundant_keys": "rust",
     "runtime_of": "readers",
     "sessions_frame": "tables",
     "steps_frame": "tables",
+    "timeline": "widget",
     "unfinished_frame": "tables",
 }
 
