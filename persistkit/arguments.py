@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import takewhile
 from math import inf
 from typing import Any, Final, TypeAlias
 
@@ -23,6 +24,7 @@ __all__ = [
     "chunked",
     "collect_items",
     "key_of",
+    "shared_start",
 ]
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
@@ -194,6 +196,17 @@ def chunked(items: Mapping[str, BytesLike], most: int, most_bytes: int) -> Itera
         size_bytes += len(value)
     if chunk:
         yield chunk
+
+
+def shared_start(keys: Collection[str]) -> str:
+    """Return the text every one of ``keys`` starts with.
+
+    Example:
+        >>> shared_start(["run/1", "run/20", "run/2"])
+        'run/'
+    """
+    pairs = zip(min(keys, default=""), max(keys, default=""), strict=False)
+    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _as_text(key: object) -> str:

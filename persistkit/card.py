@@ -8,8 +8,8 @@ from heapq import nsmallest
 from html import escape
 from time import monotonic
 
-from persistkit.entry import Entry
-from persistkit.text import human_size, human_time, keys_and_size, known_size, known_time, visible
+from persistkit.entry import Entry, known_size, known_time
+from persistkit.text import human_size, human_time, keys_and_size, visible
 
 __all__ = ["card", "card_of_error"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from logging import DEBUG
 from threading import Lock
-from typing import IO, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 from persistkit.arguments import (
     MAX_KEY_BYTES,
@@ -17,20 +16,22 @@ from persistkit.arguments import (
     check_key,
     check_keys,
     check_prefix,
-    check_range,
     check_size,
     check_value,
     collect_items,
+    shared_start,
 )
 from persistkit.batches import attempt_each
-from persistkit.entry import Entry
+from persistkit.entry import Entry, sorted_out
+from persistkit.errors import BatchError
 from persistkit.locking import lease_attempts, locked
+from persistkit.streaming import Streaming
 from persistkit.trace import SILENT, Trace, logger, traced_iteration
 
 __all__ = ["Engine"]
 
 
-class Engine(ABC):
+class Engine(Streaming):
     """Bytes under text keys, in blocking calls: the interface of every place to store.
 
     The public methods check their arguments, trace, and call the method of the same name with an underscore. An
@@ -99,6 +100,12 @@ class Engine(ABC):
     def _batch_delete(self, keys: list[str]) -> None:
         self._attempt_each("batch_delete", keys, self._delete)
 
+    def _delete_unchanged(self, seen: dict[str, Entry]) -> dict[str, str]:
+        with _compare_lock:
+            same, kept = sorted_out(seen, self._entries(shared_start(seen)))
+            self._batch_delete(same)
+            return kept
+
     def _attempt_each(self, operation: str, keys: Iterable[str], work: Callable[[str], object]) -> None:
         attempt_each(operation, keys, work)
 
@@ -133,25 +140,6 @@ class Engine(ABC):
 
     def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
         return lease_attempts(self, key)  # the others too are as lock_attempts describes
-
-    def _read_range(self, key: str, start: int, size: int) -> bytes | None:
-        value = self._load(key)
-        return None if value is None else value[start : start + size]
-
-    def _open_reader(self, key: str) -> io.BufferedIOBase | None:
-        value = self._load(key)
-        return None if value is None else io.BytesIO(value)
-
-    def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
-        return self._spooling_writer(key)
-
-    @contextmanager
-    def _spooling_writer(self, key: str) -> Iterator[IO[bytes]]:
-        from persistkit.streams import SpooledWriter  # here, because few write streams, and tempfile imports much
-
-        with SpooledWriter(key, self.max_value_bytes) as writer:
-            yield writer
-            self._save(key, writer.content())
 
     def _change_token(self) -> object | None:
         return None
@@ -247,6 +235,23 @@ class Engine(ABC):
             if checked:
                 self._batch_delete(checked)
 
+    def delete_unchanged(self, seen: Iterable[Entry]) -> dict[str, str]:
+        """Remove the values whose size and time are still those of their entries; return why each other one was kept.
+
+        What is gone already counts as removed; an entry of unknown key is left alone. Comparing and removing are one
+        atomic step, as ``add`` is, unless the engine's docstring says otherwise; this default lists and then removes,
+        and what is saved in the moment between is lost. An engine that keeps no time can compare sizes only.
+
+        Raises:
+            StorageError: the storage refused, is gone or did not answer.
+        """
+        wanted = {entry.key: entry for entry in seen if entry.key is not None}
+        with _traced("delete_unchanged"):
+            try:
+                return self._delete_unchanged(wanted) if wanted else {}
+            except BatchError as error:
+                return {key: str(reason) for key, reason in error.failures.items()}
+
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """Iterate over everything stored whose key starts with ``prefix``, in the engine's order.
 
@@ -323,44 +328,6 @@ class Engine(ABC):
         _check_key(key)
         return locked(self, key, timeout_seconds)
 
-    def read_range(self, key: str, start: int, size: int) -> bytes | None:
-        """Return at most ``size`` bytes of the value from position ``start`` on; None when there is no value.
-
-        Shorter than ``size`` at the end of the value, empty beyond it.
-
-        Raises:
-            ValueError: ``start`` or ``size`` is negative.
-            StorageError: the storage refused, is gone or did not answer.
-        """
-        _check_key(key)
-        check_range(start, size)
-        with _traced("read_range", key, size):
-            return self._read_range(key, min(start, _FARTHEST), min(size, _FARTHEST))
-
-    def open_reader(self, key: str) -> io.BufferedIOBase | None:
-        """Open the value of ``key`` as a readable, seekable file object; None when there is none. Close it after use.
-
-        Raises:
-            StorageError: the storage refused, is gone or did not answer; reading raises it too.
-        """
-        _check_key(key)
-        with _traced("open_reader", key):
-            return self._open_reader(key)
-
-    def open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
-        """Return a context manager of a writable file object: ``with engine.open_writer(key) as file``.
-
-        The value appears, whole, when the block ends; an exception in the block discards it and leaves what was
-        stored. The default keeps what is written, on disk above 8 MiB, and saves it as one value at the end.
-
-        Raises:
-            KeyCollisionError: another key owns the place of this one.
-            ValueTooLargeError: the value grew larger than the engine takes.
-            StorageError: the storage refused, is full, is gone or did not answer.
-        """
-        _check_key(key)
-        return self._open_writer(key)
-
     def change_token(self) -> object | None:
         """Return a cheap token of the present content: equal tokens mean no change; None means it cannot be told."""
         with _traced("change_token"):
@@ -394,7 +361,6 @@ def _traced(operation: str, key: str | None = None, size: int | None = None) -> 
     return Trace(operation, key, size) if _is_enabled(DEBUG) else SILENT  # as traced, without a call to another module
 
 
-_FARTHEST: Final = 2**50  # beyond every value, and what every engine can count to
 _is_enabled: Final = logger.isEnabledFor
 # One for the process: what two engine objects over one place compare and store is in order too.
 _compare_lock: Final = Lock()

@@ -17,13 +17,12 @@ import pandas as pd
 
 from persistkit.background import engine_of
 from persistkit.engine import Engine
-from persistkit.entry import Entry
+from persistkit.entry import Entry, known_size, known_time
 from persistkit.errors import FormatError
 from persistkit.formats import decode_text, format_of
 from persistkit.formats.metadata import TEXT
 from persistkit.progress import load_in_batches
 from persistkit.selection import Selection
-from persistkit.text import known_size, known_time
 
 if TYPE_CHECKING:
     from persistkit.transfer import Place

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import translate
-from itertools import takewhile
 
-from persistkit.arguments import check_keys, check_prefix
+from persistkit.arguments import check_keys, check_prefix, shared_start
 from persistkit.engine import Engine
 from persistkit.entry import Entry
 
@@ -47,7 +46,7 @@ class Selection:
         if keys is not None:
             _check_several(keys)
             self._named = dict.fromkeys(filter(self._fits, check_keys(keys)))
-            starts.append(_shared_start(self._named))
+            starts.append(shared_start(self._named))
         # Only keys that begin so are listed. Where two of the starts exclude each other, none of those fits.
         self._start = max(starts, key=len)
         self._selects_all = keys is None and glob is None and not prefix
@@ -78,11 +77,6 @@ class Selection:
 
     def _fits(self, key: str) -> bool:
         return key.startswith(self._prefix) and (self._pattern is None or self._pattern.match(key) is not None)
-
-
-def _shared_start(keys: Collection[str]) -> str:
-    pairs = zip(min(keys, default=""), max(keys, default=""), strict=False)
-    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _check_several(keys: object) -> None:

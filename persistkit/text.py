@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from persistkit.entry import Entry
 
-__all__ = ["human_size", "human_time", "keys_and_size", "known_size", "known_time", "label_of", "visible"]
+__all__ = ["human_size", "human_time", "keys_and_size", "label_of", "visible"]
 
 # C0 and C1 controls, bidirectional overrides and marks, zero width characters, lone surrogates.
 _HIDDEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
-
-
-_MOST_BYTES: Final = 2**63 - 1
-
-
-def known_size(size: object) -> int:
-    """Return the size of an entry as 64 bits hold it: nothing below 0, and 0 where the engine gave no number."""
-    return min(max(size, 0), _MOST_BYTES) if isinstance(size, int) else 0
-
-
-def known_time(moment: object) -> datetime | None:
-    """Return the time of an entry in UTC, which a time without zone counts as; None where the engine gave none."""
-    if not isinstance(moment, datetime):
-        return None
-    try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (OverflowError, ValueError):  # not between the years 1 and 9999
-        return None
 
 
 def human_size(size_bytes: int) -> str:

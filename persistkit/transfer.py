@@ -12,10 +12,9 @@ from persistkit.background import engine_of
 from persistkit.batches import attempt_each
 from persistkit.engine import Engine
 from persistkit.engines.read_only import ReadOnlyEngine, refusal
-from persistkit.entry import Entry
+from persistkit.entry import Entry, known_size
 from persistkit.errors import BatchError, PersistenceError, StorageError
 from persistkit.progress import BATCH_BYTES, BATCH_KEYS, Progress
-from persistkit.text import known_size
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,9 +18,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from persistkit.entry import Entry
+from persistkit.entry import Entry, known_size, known_time
 from persistkit.errors import PersistenceError
-from persistkit.text import known_size, known_time
 
 __all__ = ["Folder", "IndexBuilder", "KeyIndex", "Level", "Query", "Rows", "natural"]
 

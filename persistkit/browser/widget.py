@@ -8,7 +8,6 @@ from typing import Any, Final
 import traitlets as t
 
 from persistkit.background import engine_of
-from persistkit.browser.deletion import delete_unchanged
 from persistkit.browser.index import KeyIndex, Query, Rows
 from persistkit.browser.listing import Listing
 from persistkit.browser.page_widget import Answer, Message, PageWidget, joined
@@ -327,7 +326,7 @@ class KeyBrowser(PageWidget):
             raise ReadOnlyError("delete: this browser is read only; open it with read_only=False")
         if request["count"] != len(self._marks):
             raise PersistenceError("delete: the marks were changed meanwhile; nothing was deleted")
-        failures = delete_unchanged(self._engine, list(self._marks.values()))
+        failures = self._engine.delete_unchanged(self._marks.values())
         deleted = len(self._marks) - len(failures)
         self.selected_keys = tuple(key for key in self._marks if key in failures)
         self.refresh()

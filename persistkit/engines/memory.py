@@ -9,7 +9,7 @@ from typing import Never
 
 from persistkit.arguments import BytesLike
 from persistkit.engine import Engine
-from persistkit.entry import Entry
+from persistkit.entry import Entry, sorted_out
 from persistkit.locking import local_attempts
 
 __all__ = ["MemoryEngine"]
@@ -18,8 +18,8 @@ __all__ = ["MemoryEngine"]
 class MemoryEngine(Engine):
     """Values in memory: for tests, and for results that need not outlive the process.
 
-    Nothing is left after exit; a forked child's copy goes its own way, and pickling is refused. ``add`` and
-    ``replace`` are atomic among the threads of the process.
+    Nothing is left after exit; a forked child's copy goes its own way, and pickling is refused. ``add``,
+    ``replace`` and ``delete_unchanged`` are atomic among the threads of the process.
     """
 
     blocks = False
@@ -85,6 +85,16 @@ class MemoryEngine(Engine):
 
     def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
         return local_attempts(self, key)
+
+    def _delete_unchanged(self, seen: dict[str, Entry]) -> dict[str, str]:
+        with self._lock:
+            stored = {key: self._values[key] for key in seen if key in self._values}
+            present = (Entry(key, len(value), modified) for key, (value, modified) in stored.items())
+            same, kept = sorted_out(seen, present)
+            for key in same:
+                del self._values[key]
+            self._changes += 1
+            return kept
 
     def _change_token(self) -> object:
         return self._changes

@@ -65,6 +65,7 @@ class PostgreSQLEngine(SQLEngine):
     """
 
     mark = "%b"
+    locked = " ORDER BY key FOR UPDATE"
     refusals = (psycopg.Error, OSError)
     max_value_bytes = 1024**3 - 8_192
 

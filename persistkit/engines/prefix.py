@@ -76,6 +76,11 @@ class PrefixEngine(Engine):
         with self._named():
             self.engine._batch_delete(self._all(keys))
 
+    def _delete_unchanged(self, seen: dict[str, Entry]) -> dict[str, str]:
+        whole = {self._whole(key): entry._replace(key=self._whole(key)) for key, entry in seen.items()}
+        with self._named():
+            return {key.removeprefix(self.prefix): why for key, why in self.engine._delete_unchanged(whole).items()}
+
     def _entries(self, prefix: str) -> Iterator[Entry]:
         for entry in self.engine._entries(self.prefix + prefix):
             if entry.key is None:

@@ -43,6 +43,9 @@ class ReadOnlyEngine(Engine):
     def _batch_delete(self, keys: list[str]) -> Never:
         self._refuse(f"delete a batch of {len(keys):,} keys")
 
+    def _delete_unchanged(self, seen: dict[str, Entry]) -> Never:
+        self._refuse(f"delete {len(seen):,} keys")
+
     def _add(self, key: str, value: BytesLike) -> Never:  # noqa: ARG002
         self._refuse(f"add {key!r}")
 

@@ -11,14 +11,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
-from itertools import chain, repeat
+from itertools import chain, repeat, starmap
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, chunked, key_of
 from persistkit.batches import paged
 from persistkit.engine import Engine
 from persistkit.engines.read_only import refusal
-from persistkit.entry import Entry
+from persistkit.entry import Entry, sorted_out
 from persistkit.errors import BatchError, StorageError
 
 __all__ = ["SQLEngine", "moment", "pauses"]
@@ -42,7 +42,7 @@ class SQLEngine(Engine):
 
     * A batch is one transaction: all of it is stored or deleted, or, when anything fails, nothing. Its ``BatchError``
       then names every key, and says when the commit itself failed, which may be carried out all the same.
-    * ``add`` and ``replace`` are atomic among all programs that use the database.
+    * ``add``, ``replace`` and ``delete_unchanged`` are atomic among all programs that use the database.
     * Keys are stored as bytes and ordered as bytes. A row of another program whose key cannot be a key is listed with
       key None; sizes are those of the values, and times that cannot be are None.
     * The tables are made once, however many processes begin at the same time.
@@ -57,6 +57,7 @@ class SQLEngine(Engine):
         value_column: the value as bytes, however another program stored it.
         size_column: its size, found without reading it.
         modified_column: the time as a number, or NULL.
+        locked: what ends a SELECT in a transaction so that nobody changes its rows before the COMMIT.
     """
 
     batch_is_transaction = True
@@ -66,6 +67,7 @@ class SQLEngine(Engine):
     value_column: ClassVar[str] = "value"
     size_column: ClassVar[str] = "length(value)"
     modified_column: ClassVar[str] = "modified"
+    locked: ClassVar[str] = ""
 
     def __init__(self, table: str, *, create: bool, read_only: bool, timeout_seconds: float) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
@@ -80,6 +82,7 @@ class SQLEngine(Engine):
         self._read_only = read_only
         self._timeout_seconds = timeout_seconds
         self._versions = f'"{table}_version"'
+        self._columns = f"key, {self.size_column}, {self.modified_column}"
         self._select_version = f"SELECT max(version) FROM {self._versions}"
         mark, row = self.mark, f'"{table}" WHERE key = {self.mark}'
         self._insert = f'INSERT INTO "{table}" (key, size, modified, value) VALUES ({mark}, {mark}, {mark}, {mark}) '
@@ -240,6 +243,21 @@ class SQLEngine(Engine):
 
         self._transact(f"delete a batch of {len(keys):,} keys", keys, delete)
 
+    def _delete_unchanged(self, seen: dict[str, Entry]) -> dict[str, str]:
+        kept: dict[str, str] = {}
+
+        def delete(connection: Connection) -> None:
+            kept.clear()
+            for chunk in paged(sorted(seen), _STATEMENT_ROWS):
+                statement, parameters = self._select_many(self._columns, [key.encode() for key in chunk])
+                rows = connection.execute(statement + self.locked, parameters).fetchall()
+                same, changed = sorted_out(seen, starmap(_entry, rows))
+                self._delete_many(connection, [key.encode() for key in same])
+                kept.update(changed)
+
+        self._transact(f"delete {len(seen):,} keys", list(seen), delete)
+        return kept
+
     def _delete_many(self, connection: Connection, keys: list[bytes]) -> None:
         connection.cursor().executemany(self._delete_one, [(key,) for key in keys])
 
@@ -278,11 +296,10 @@ class SQLEngine(Engine):
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         # The size is asked of the value, because other programs may write another one into the column.
-        for page in self._pages(f"key, {self.size_column}, {self.modified_column}", prefix):
-            for raw, size, modified in page:
-                key = key_of(raw)
-                if key is not None or not prefix:
-                    yield Entry(key, size, moment(modified))
+        for page in self._pages(self._columns, prefix):
+            for entry in starmap(_entry, page):
+                if entry.key is not None or not prefix:
+                    yield entry
 
     def _list_keys(self, prefix: str) -> list[str]:
         return [key for page in self._pages("key", prefix) for key in _keys(page)]
@@ -310,6 +327,10 @@ class SQLEngine(Engine):
 
 def _row(key: str, value: BytesLike) -> tuple[bytes, int, int, bytes]:
     return key.encode(), len(value), time.time_ns() // 1000, bytes(value)
+
+
+def _entry(raw: bytes, size: int, modified: object) -> Entry:
+    return Entry(key_of(raw), size, moment(modified))
 
 
 def _keys(page: list[tuple[bytes]]) -> list[str]:

@@ -95,6 +95,27 @@ class ListingsContract(ValuesContract):
         run_threads(disturb, read)
         assert sorted(key for key in seen if key.startswith("stays:")) == stays
 
+    def test_what_changed_since_it_was_seen_is_not_deleted(self, listed: Engine) -> None:
+        """``delete_unchanged`` removes what is as it was seen, and says of everything newer why it was kept."""
+        listed.batch_save({key: key.encode() for key in ("", "same", "a>_", "longer", "gone", "unseen")})
+        seen = [entry for entry in listed.entries() if entry.key != "unseen"]
+        listed.save("longer", b"a longer value")
+        listed.delete("gone")
+        kept = listed.delete_unchanged(seen)
+        assert list(kept) == ["longer"]
+        assert "changed after it was listed" in kept["longer"]
+        for key, value in {
+            "same": None,
+            "": None,
+            "a>_": None,
+            "longer": b"a longer value",
+            "unseen": b"unseen",
+        }.items():
+            self._check(listed, key, value)
+        assert listed.delete_unchanged([]) == listed.delete_unchanged(iter(seen[:0])) == {}
+        assert listed.delete_unchanged(entry for entry in listed.entries() if entry.key == "longer") == {}
+        assert listed.list_keys() == ["unseen"]
+
     def test_a_listing_can_be_left_early(self, listed: Engine) -> None:
         """A listing that is not read to its end holds nothing up, and may be continued in another thread."""
         listed.batch_save({f"key:{number}": b"value" for number in range(50)})

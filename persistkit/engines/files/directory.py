@@ -21,8 +21,8 @@ from persistkit.engines.files.check import Finding, check
 from persistkit.engines.files.listing import change_token, listing, scan
 from persistkit.engines.files.owners import OwnerFiles
 from persistkit.engines.locks import HAVE_LOCKS, LOCKS_FILENAME, KeyLocks, LockWait
-from persistkit.entry import Entry
-from persistkit.errors import KeyCollisionError, StorageError
+from persistkit.entry import CHANGED, Entry, sorted_out
+from persistkit.errors import BatchError, KeyCollisionError, StorageError
 from persistkit.keys import filename_for, is_filename, owner_filename_for, place_for
 from persistkit.trace import traced
 
@@ -53,10 +53,10 @@ class FileEngine(Engine):
       *owner file* ``<sanitized>-<hash>.key``. This holds among persistkit writers; where a Rust runtime writes the same
       directory at the same time, the last writer of such a name wins, as it does there.
     * Nothing outside ``base_dir`` is read or written; links, directories and devices are never followed.
-    * ``add`` and ``replace`` are atomic between processes. They lock the key in the hidden file ``.persistkit-locks``,
-      which the first use makes, for those who may write in the directory, and nobody removes. Once it is there every
-      write takes the lock; a write that began before the very first use cannot be excluded, and the Rust runtime knows
-      nothing of it. Where open files cannot be locked (macOS, Windows), only threads of one process exclude each other.
+    * ``add``, ``replace`` and ``delete_unchanged`` are atomic between processes. They lock the key in the hidden file
+      ``.persistkit-locks``, which the first use makes, for those who may write in the directory, and nobody removes.
+      From then on every write takes the lock; one that began before cannot be excluded, and the Rust runtime knows
+      nothing of it. Where files cannot be locked (macOS, Windows), only threads of one process exclude each other.
     * What another process has locked is waited for ``timeout_seconds``, by a batch for all of its keys together; then
       ``StorageError`` names the file. A lock ends with the process that has it.
 
@@ -225,7 +225,6 @@ class FileEngine(Engine):
             return (put or rename)(temp, path)
 
     def _locks_in_use(self) -> bool:
-        """Tell whether somebody has used ``add`` or ``replace`` in this directory."""
         return not HAVE_LOCKS or os.access(self._locks.path, os.F_OK)
 
     @contextmanager
@@ -257,8 +256,8 @@ class FileEngine(Engine):
         except OSError as error:
             raise refused(f"{action} {key!r}", self._root, error) from error
 
-    def _remove(self, key: str, wait: LockWait | None) -> bool:
-        """Remove the value of ``key``, not yet durably, and tell whether there was one; its owner file stays."""
+    def _remove(self, key: str, wait: LockWait | None, seen: Entry | None = None) -> bool:
+        """Remove the value, not yet durably, if it is as it was ``seen``, and tell whether it went."""
         name, owned = self._owners.place_for_change(key)
         path = f"{self._root}/{name}"
         try:
@@ -270,6 +269,9 @@ class FileEngine(Engine):
             if owned and not self._exists(key):
                 return False
             with self._held("delete", key, name, wait, owned=owned, locked=locked):
+                now = os.lstat(path)
+                if seen and not sorted_out({key: seen}, [Entry(key, now.st_size, modified_at(now))])[0]:
+                    return False
                 os.unlink(path)  # noqa: PTH108
         except FileNotFoundError:
             self._missing("delete", key)
@@ -311,10 +313,24 @@ class FileEngine(Engine):
         self._end_batch("save", items, [key for key in items if key not in failures], failures)
 
     def _batch_delete(self, keys: list[str]) -> None:
+        self._remove_all(keys, {}, locked=self._locks_in_use())
+
+    def _delete_unchanged(self, seen: dict[str, Entry]) -> dict[str, str]:
+        kept: dict[str, str] = {}
+        try:
+            self._remove_all(list(seen), seen, locked=True)
+        except BatchError as error:
+            kept = {key: str(reason) for key, reason in error.failures.items()}
+        return kept | {key: CHANGED for key in seen if key not in kept and self._exists(key)}
+
+    def _remove_all(self, keys: list[str], seen: dict[str, Entry], *, locked: bool) -> None:
         removed: list[str] = []
-        wait = LockWait(self._timeout_seconds, locked=self._locks_in_use())
-        failures = failures_of("batch_delete", keys, lambda key: removed.extend([key] * self._remove(key, wait)))
-        self._end_batch("delete", keys, removed, failures)
+        wait = LockWait(self._timeout_seconds, locked=locked)
+
+        def remove(key: str) -> None:
+            removed.extend([key] * self._remove(key, wait, seen.get(key)))
+
+        self._end_batch("delete", keys, removed, failures_of("batch_delete", keys, remove))
 
     def _end_batch(self, action: str, keys: Collection[str], done: list[str], failures: dict[str, Exception]) -> None:
         """Sync the directory for what is ``done``; when that fails, each of it has failed."""
@@ -324,8 +340,6 @@ class FileEngine(Engine):
         except OSError as error:
             failures.update((key, refused(f"{action} {key!r}", self._root, error)) for key in done)
         raise_failures(f"batch_{action}", len(keys), failures)
-
-    # Listings
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         with self._errors("list"):

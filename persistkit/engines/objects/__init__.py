@@ -12,7 +12,7 @@ from typing import IO, Any, Final, cast
 from persistkit.arguments import BytesLike, check_timeout
 from persistkit.batches import attempt_chunks, attempt_each, paged
 from persistkit.engine import Engine
-from persistkit.entry import Entry
+from persistkit.entry import Entry, sorted_out
 from persistkit.errors import BatchError, KeyCollisionError, StorageError
 from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
 
@@ -46,6 +46,8 @@ class ObjectEngine(Engine):
       ``replace`` need it too.
     * A request that was interrupted or got no answer may still land, old or new, whole. When ``add`` or ``replace``
       raises, it is not known whether it stored.
+    * ``delete_unchanged`` looks at each object right before it removes it: what is saved in the moment between is lost,
+      and two values of the same size saved within the same second count as the same.
     * Readers ask for 1 MiB at a time, and one whose object is replaced meanwhile raises. Writers keep what is
       written on disk above 8 MiB, and upload it in parts when the block ends.
     * Listing asks for every object under the prefix, whatever the key's prefix, and holds their names in memory.
@@ -161,6 +163,24 @@ class ObjectEngine(Engine):
             return {}
 
         attempt_chunks("batch_delete", paged(keys, _DELETED_AT_ONCE), delete)
+
+    def _delete_unchanged(self, seen: dict[str, Entry]) -> dict[str, str]:
+        kept: dict[str, str] = {}
+
+        def delete(key: str) -> None:
+            name, owner_name = object_place(key)
+            meta = self._bucket.head(f"delete {key!r}", name)
+            if meta is not None and not self._is_anothers(key, name, owner_name):
+                same, changed = sorted_out(seen, [Entry(key, meta["size"], meta["last_modified"])])
+                kept.update(changed)
+                for _ in same:
+                    self._bucket.remove(f"delete {key!r}", name)
+
+        try:
+            self._attempt_each("delete", seen, delete)
+        except BatchError as error:
+            kept |= {key: str(reason) for key, reason in error.failures.items()}
+        return kept
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         objects, keys = self._listed()
