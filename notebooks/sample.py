@@ -1,4 +1,6 @@
-"""The sample directory of these notebooks: what an agent runtime written in Rust left behind."""
+"""The sample directory of these notebooks: what scripted agents of a small shop left behind.
+
+The agents follow a script, their tools really answered; the runtime that stored all of it is written in Rust."""
 
 import atexit
 import json

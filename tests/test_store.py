@@ -504,7 +504,7 @@ def test_read_only_refuses_every_write_on_every_path(tmp_path: Path) -> None:
 
 def test_the_sample_directory_opens() -> None:
     """Every JSON value of the directory the Rust runtime wrote loads as json reads it."""
-    store = persistkit.open(Path(__file__).parent.parent / "notebooks" / "data" / "agent-state", read_only=True)
+    store = persistkit.open(Path(__file__).parent / "data" / "agent-state", read_only=True)
     assert len(store) == 174
     for key, value in store.load_many(store.keys("session:")).items():
         assert value == json.loads(store.get_bytes(key))

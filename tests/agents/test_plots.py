@@ -13,7 +13,7 @@ import pytest
 import persistkit
 from persistkit import Store, agents
 
-DATA = Path(__file__).parents[2] / "notebooks" / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture

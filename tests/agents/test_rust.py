@@ -17,7 +17,7 @@ from persistkit.agents.rust import shutdown_time
 from persistkit.engines.memory import MemoryEngine
 from persistkit.errors import FormatError
 
-DATA = Path(__file__).parent.parent.parent / "notebooks" / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import persistkit
 from persistkit import Store, agents
 from persistkit.errors import FormatError
 
-DATA = Path(__file__).parents[2] / "notebooks" / "data"
+DATA = Path(__file__).parents[1] / "data"
 SESSION = "7b8444d1-8e31-4041-87dd-aeb784b28054"
 
 

@@ -31,9 +31,9 @@ def engine(tmp_path: Path) -> FileEngine:
     return FileEngine(tmp_path)
 
 
-def test_a_directory_of_the_rust_runtime_opens_with_true_keys_and_whole_values(project: Path) -> None:
+def test_a_directory_of_the_rust_runtime_opens_with_true_keys_and_whole_values() -> None:
     """A directory of the Rust runtime lists its true keys, and every value has the recorded sha256."""
-    data = project / "notebooks" / "data"
+    data = Path(__file__).parents[2] / "data"
     hashes: dict[str, str] = json.loads((data / "agent-state.keys.json").read_text())
     engine = FileEngine(data / "agent-state")
     assert engine.list_keys() == sorted(hashes)
