@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Never, Self, Unpack, overload
@@ -24,6 +24,7 @@ from persistkit.suggestions import Suggestions, spelling_of
 from persistkit.views import Errors, T, V
 
 if TYPE_CHECKING:
+    from persistkit.caching import CachedFunction, P, R
     from persistkit.transfer import Place
 
 __all__ = ["Store", "open"]
@@ -174,6 +175,50 @@ class Store(Reports, StoreMapping[T]):
         engine = PrefixEngine(inner, prefix)
         address = f"{self.address}, below {prefix!r}"
         return Store(engine, read_only=self.read_only, address=address, type=type or self._type)
+
+    @overload
+    def cache(self, function: Callable[P, R], /) -> CachedFunction[P, R]: ...
+
+    @overload
+    def cache(
+        self, /, *, name: str | None = None, ignore: Collection[str] = ()
+    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
+
+    def cache(self, function: Any = None, /, *, name: str | None = None, ignore: Collection[str] = ()) -> Any:
+        """Keep the results of a function in this store: ``@store.cache`` above ``def`` or ``async def``.
+
+        A result is stored under ``cache/<function>/<hash>``, and a call whose result is there returns it, without a
+        lock. The hash is of
+
+        * the arguments, defaults included, by the bytes this store would keep them in: what it takes can be an
+          argument. 1, 1.0 and True are three, and the order of a dict counts for nothing;
+        * the function's source text, and the values its closure holds, functions by their source, classes and modules
+          by their name.
+
+        Not taken into account: global variables, the functions it calls, files, versions of packages. Change them,
+        and ``clear()``. When several threads, processes or machines ask at once, one computes while the others wait,
+        and another one goes on if it dies: exactly once on files, SQLite and PostgreSQL; on Redis and object stores
+        the lock is a lease, so more than once if the one who computes cannot renew it for 20 seconds. What is raised
+        is not kept, and the next one computes. In a store that was opened read only results are found, not kept.
+
+        The function that is returned has ``keys()`` and ``clear()``, for all its versions, and ``__wrapped__``.
+
+        Args:
+            function: written in Python, no generator. Of a method ``self`` is an argument too.
+            name: what the keys say instead of module and name; leave it out in ``@store.cache``.
+            ignore: arguments, and variables of its closure, that do not count, such as ``["self", "client"]``.
+
+        Raises:
+            TypeError: ``function`` is none, or its source cannot be read.
+            ValueError: ``ignore`` names what it has not.
+            FormatError: by a call: an argument or the result cannot be stored.
+        """
+        from persistkit.caching import cached  # here, because few cache
+
+        def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
+            return cached(self, function, name, ignore)
+
+        return decorate if function is None else decorate(function)
 
     # Many values
 

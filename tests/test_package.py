@@ -25,7 +25,7 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 LAYERS = [
     {"agents"},
     {"store"},
-    {"mapping", "reports", "shapes", "staging"},
+    {"caching", "mapping", "reports", "shapes", "staging"},
     {"browser", "card", "suggestions", "testing", "transfer"},
     {"diff"},
     {"alignment", "frames", "side_by_side", "views"},

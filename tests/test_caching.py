@@ -1,0 +1,335 @@
+"""``store.cache``: results of functions, computed once for each version of the function and of its arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import persistkit
+from persistkit.errors import FormatError, ReadOnlyError
+
+SOME = {"b": (1, {"d": 2.5, 3: {"x", "y"}}), "a": np.arange(6).reshape(2, 3)}
+SAME = {"a": np.asfortranarray(SOME["a"]), "b": (1, {3: {"y", "x"}, "d": 2.5})}
+
+
+@pytest.fixture
+def store() -> persistkit.Store:
+    """A store in memory."""
+    return persistkit.open("memory:")
+
+
+def module_of(path: Path, source: str) -> Any:
+    """Return a module with this source, made anew; Any: it has what the source says."""
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
+    return module
+
+
+def test_a_result_is_computed_once_under_a_readable_key(store: persistkit.Store) -> None:
+    """However the same arguments are given; the result is an ordinary value of the store, and None is one."""
+    calls = []
+
+    @store.cache(ignore=["calls"])
+    def train(rate: float, steps: int = 10, *, model: str = "small") -> dict[str, Any] | None:
+        """Train."""
+        calls.append((rate, steps, model))
+        return {"loss": rate / steps} if steps else None
+
+    for result in (train(0.5), train(0.5, 10), train(rate=0.5, model="small"), train(0.5, steps=10)):
+        assert result == {"loss": 0.05}
+    assert train(0.5, 0) is None
+    assert train(0.5, steps=0) is None
+    assert calls == [(0.5, 10, "small"), (0.5, 0, "small")]
+    assert train.keys() == store.keys("cache/")
+    place = f"cache/{__name__}.test_a_result_is_computed_once_under_a_readable_key.train/"
+    assert all(key.startswith(place) and len(key) == len(place) + 32 for key in train.keys())  # noqa: SIM118
+    assert sorted(map(str, store.values())) == ["None", "{'loss': 0.05}"]
+    assert (inspect.getdoc(train), list(inspect.signature(train).parameters)) == ("Train.", ["rate", "steps", "model"])
+    assert train.__wrapped__(1.0) == {"loss": 0.1}
+
+
+def test_arguments_count_by_type_and_value(store: persistkit.Store) -> None:
+    """Equal ones of one type share a result, in whatever order a dict was filled; others have their own."""
+    calls = []
+
+    @store.cache(ignore=["calls"])
+    def count(*values: Any, **named: Any) -> int:
+        calls.append((values, named))
+        return len(calls)
+
+    different: list[Any] = [
+        0,
+        0.0,
+        False,
+        None,
+        "0",
+        b"0",
+        "None",
+        "",
+        (),
+        [],
+        {},
+        set(),
+        (0,),
+        [0],
+        (0, 0),
+        float("nan"),
+    ]
+    different += [
+        SOME,
+        [SOME],
+        pd.DataFrame({"a": [1]}),
+        pd.Timestamp(0),
+        np.int64(0),
+        np.zeros(()),
+        np.zeros(1),
+        "x" * 9,
+        [1, [pd.Series([1])]],
+        len,
+        np,
+        lambda x: x,
+        lambda y: y,
+        {1: "a", "1": "a"},
+        2**70,
+    ]
+    assert [count(value) for value in different] == list(range(1, len(different) + 1))
+    assert [count(value) for value in different] == list(range(1, len(different) + 1))
+    assert count(SAME) == count(SOME)
+    assert count(a=1, b=2) == count(b=2, a=1) == len(different) + 1
+    assert count(1, 2) != count((1, 2)) != count(2, 1)
+
+
+def test_keys_are_the_same_in_every_process(tmp_path: Path) -> None:
+    """A process that orders sets and dicts in another way finds the results of the first one."""
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import persistkit
+from numpy import array, asfortranarray
+store = persistkit.open({str(tmp_path / "results")!r}, create=True, fsync=False)
+def make(letters):
+    @store.cache
+    def search(words, *, options=None): return sorted(letters | words)
+    return search
+if __name__ == "__main__":
+    search = make({{"a", "b", "c"}})
+    options = {{"x": {{"s", "t", "u"}}, "y": asfortranarray(array([[1, 2], [3, 4]]))}}
+    print(search({{"d", "e", "f"}}, options=options), search.keys())
+""")
+    told = set()
+    for seed in ("0", "1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        told.add(subprocess.run([sys.executable, script], env=environment, capture_output=True, check=True).stdout)
+    assert len(told) == 1
+    assert b"'cache/make.search/" in told.pop()
+
+
+def test_a_changed_function_computes_anew(store: persistkit.Store, tmp_path: Path) -> None:
+    """The source counts and what the closure holds; not where the function stands, nor what follows it."""
+    calls: list[str] = []
+
+    def called(source: str, take: Callable[[Any], Any] = lambda module: module.double) -> Any:
+        module = module_of(tmp_path / "models.py", source)
+        double = store.cache(take(module))
+        result = double(21)
+        calls[:] = double.keys()
+        return result
+
+    assert called("def double(x):\n    return 2 * x") == 42
+    assert called("# Moved.\n\n\ndef double(x):\n    return 2 * x\n\n\ndef other(): ...\n") == 42
+    assert len(calls) == 1
+    assert called("def double(x):\n    return 2.0 * x") == 42.0
+    assert len(calls) == 2
+    closing = (
+        "def make(factor, by=lambda x: {0} * x):\n    def double(x):\n        return by(factor * x)\n    return double"
+    )
+    for number, (constant, factor) in enumerate([(1, 2), (1, 3), (2, 2), (2, 2)]):
+        result = called(closing.format(constant), methodcaller("make", factor))
+        assert result == 21 * constant * factor
+        assert len(calls) == min(number + 1, 3)
+
+
+def test_functions_call_each_other_and_themselves(store: persistkit.Store) -> None:
+    """A cached function may be recursive, and use others that are; one that would wait for itself is told."""
+
+    @store.cache
+    def fibonacci(n: int) -> int:
+        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+    @store.cache
+    def endless(n: int) -> int:
+        return endless(n) + fibonacci(n)
+
+    assert fibonacci(30) == 832_040
+    assert len(fibonacci.keys()) == 31
+    with pytest.raises(RuntimeError, match="wait for ever"):
+        endless(1)
+
+
+def test_what_is_raised_is_not_kept(store: persistkit.Store) -> None:
+    """The next call computes again, and nothing stays locked; a result that cannot be stored is an error."""
+    left = [ValueError("first"), KeyboardInterrupt()]
+
+    @store.cache(ignore=["left"])
+    def fail(kind: str) -> object:
+        if left:
+            raise left.pop()
+        return object() if kind == "odd" else kind
+
+    with pytest.raises(KeyboardInterrupt):
+        fail("text")
+    with pytest.raises(ValueError, match="first"):
+        fail("text")
+    assert fail("text") == "text"
+    with pytest.raises(FormatError, match=r"cache/.*\.fail/[0-9a-f]{32}.*object"):
+        fail("odd")
+    assert len(store) == 1
+
+
+def test_results_are_listed_and_cleared(store: persistkit.Store) -> None:
+    """Those of this function alone, under the name it was given."""
+    square = store.cache(name="maths/square")(lambda x: x * x)
+    other = store.cache(name="maths")(lambda x: x)
+    store["cache/maths/note"] = "mine"
+    assert (square(3), square(4), other(3)) == (9, 16, 3)
+    assert len(square.keys()) == 2
+    assert len(other.keys()) == 1
+    square.clear()
+    assert square.keys() == []
+    assert len(other.keys()) == 1
+    assert store["cache/maths/note"] == "mine"
+
+
+def test_views_and_read_only_stores(tmp_path: Path) -> None:
+    """A view keeps results below its prefix; what is opened read only finds them, and keeps no others."""
+    calls = []
+
+    def half(x: float) -> float:
+        calls.append(x)
+        return x / 2
+
+    store = persistkit.open(tmp_path, create=True, fsync=False)
+    kept = store.view("run/").cache(ignore=["calls"])(half)
+    assert kept(3.0) == 1.5
+    assert [key[:10] for key in store] == ["run/cache/"]
+    reading = persistkit.open(tmp_path, read_only=True).view("run/").cache(ignore=["calls"])(half)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert [reading(3.0), reading(5.0), reading(5.0)] == [1.5, 2.5, 2.5]
+    assert calls == [3.0, 5.0, 5.0]
+    with pytest.raises(ReadOnlyError, match="half"):
+        reading.clear()
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_refusals_name_the_function_and_the_way_out(store: persistkit.Store) -> None:
+    """An argument that cannot be stored, a method's self, a wrong name, no source, what is no function."""
+
+    class Model:
+        @store.cache
+        def score(self, text: str) -> int:
+            return len(text)
+
+        @store.cache(ignore=["self"])
+        def length(self, text: str) -> int:
+            return len(text)
+
+    assert Model().length("four") == 4
+    with pytest.raises(FormatError, match=r"Model\.score: self: .*ignore=\['self'\]"):
+        Model().score("four")
+    with pytest.raises(FormatError, match=r"length: text\['runs'\]\[0\]: object"):
+        Model().length({"runs": [object()]})
+    with pytest.raises(TypeError, match="missing a required argument: 'text'"):
+        Model().length()
+    with pytest.raises(ValueError, match=r"no argument 'client' to ignore"):
+        store.cache(ignore=["client"])(len_of)
+    without_source: dict[str, Any] = {}
+    exec("def made(x): return x", without_source)  # noqa: S102
+    with pytest.raises(TypeError, match=r"made: .* source"):
+        store.cache(without_source["made"])
+    for given in (len, Model, staticmethod(len_of), "name"):
+        with pytest.raises(TypeError, match="takes a function written in Python, not"):
+            store.cache(given)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="return a list"):
+        store.cache(generated)
+
+
+def len_of(text: str) -> int:
+    """Return the length."""
+    return len(text)
+
+
+def generated() -> Any:
+    """Yield something."""
+    yield 1
+
+
+@pytest.mark.parametrize("address", ["memory:", "results", "sqlite:///state.db"])
+def test_of_several_threads_one_computes(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight threads that ask at once get the result of one of them."""
+    monkeypatch.chdir(tmp_path)
+    store = persistkit.open(address, create=True)
+    calls = []
+
+    @store.cache(ignore=["calls"])
+    def compute(number: int) -> int:
+        calls.append(number)
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(compute, sorted([*range(10)] * 8))) == sorted([*range(10)] * 8)
+    assert sorted(calls) == list(range(10))
+
+
+def test_asynchronous_functions_are_awaited(tmp_path: Path) -> None:
+    """Of many tasks one computes, while the loop goes on; a cancelled one lets the next one begin."""
+    store = persistkit.open(tmp_path, create=True, fsync=False)
+    calls: list[str] = []
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    @store.cache(ignore=["calls", "begun", "gate"])
+    async def ask(prompt: str) -> str:
+        calls.append(prompt)
+        begun.set()
+        await gate.wait()
+        return prompt.upper()
+
+    async def main() -> None:
+        assert inspect.iscoroutinefunction(ask)
+        first = asyncio.create_task(ask("hello"))
+        await begun.wait()
+        others = [asyncio.create_task(ask("hello")) for _ in range(20)]
+        waiting = asyncio.create_task(ask("hello"))
+        await asyncio.sleep(0)
+        first.cancel()
+        waiting.cancel()
+        begun.clear()
+        await begun.wait()
+        gate.set()
+        assert await asyncio.gather(*others) == ["HELLO"] * 20
+        assert first.cancelled()
+        assert waiting.cancelled()
+        assert await ask("hello") == "HELLO"
+
+    asyncio.run(main())
+    assert calls == ["hello", "hello"]
+    assert list(store.values()) == ["HELLO"]
