@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         PersistenceError,
         ReadOnlyError,
         StorageError,
+        TransferError,
         ValueTooLargeError,
     )
     from persistkit.frames import to_frame
@@ -59,6 +60,7 @@ __all__ = [
     "ReadOnlyError",
     "StorageError",
     "Store",
+    "TransferError",
     "ValueTooLargeError",
     "agents",
     "browse",
@@ -88,6 +90,7 @@ _HOMES: Final = {
     "ReadOnlyError": "errors",
     "StorageError": "errors",
     "Store": "store",
+    "TransferError": "errors",
     "ValueTooLargeError": "errors",
     "browse": "browser",
     "diff_values": "diff",

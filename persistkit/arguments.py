@@ -165,17 +165,20 @@ def as_pair(item: Any) -> tuple[str, Any]:
     return key, value
 
 
-def collect_items(items: Items) -> dict[str, BytesLike]:
+def collect_items(items: Items, limit_bytes: int | None) -> dict[str, BytesLike]:
     """Return the items of a batch by key, all checked; the last of a repeated key wins.
 
     Raises:
         InvalidKeyError: one of the keys cannot be a key.
         TypeError: one of the values is not bytes-like, or an item is no pair.
+        ValueTooLargeError: one of the values is larger than ``limit_bytes``.
     """
     collected: dict[str, BytesLike] = {}
     for key, value in items.items() if isinstance(items, Mapping) else map(as_pair, items):
         check_key(key)
         collected[key] = check_value(key, value)
+    for key, value in collected.items():
+        check_size(key, len(value), limit_bytes)
     return collected
 
 

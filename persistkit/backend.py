@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from persistkit.arguments import BytesLike, Items, check_keys, check_size, chunked, collect_items
+from persistkit.arguments import BytesLike, Items, check_keys, chunked, collect_items
 from persistkit.batches import Batch, paged
 from persistkit.engine import Engine
 from persistkit.entry import Entry
@@ -243,9 +243,7 @@ class EngineBackend(PersistenceBackend):
         if self._overridden:
             await super().batch_save(items)
             return
-        collected = collect_items(items)
-        for key, value in collected.items():
-            check_size(key, len(value), self.engine.max_value_bytes)
+        collected = collect_items(items, self.engine.max_value_bytes)
         chunks = [collected] if self.engine.batch_is_transaction else chunked(collected, _CHUNK, _CHUNK_BYTES)
         await self._run_chunks("batch_save", self.engine.batch_save, chunks)
 

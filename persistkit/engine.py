@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from logging import DEBUG
 from threading import Lock
 from typing import ClassVar, Final, Self
@@ -51,13 +52,13 @@ class Engine(Streaming):
     * A ``prefix`` is literal text that a key starts with, never a path segment or a pattern. Listings have no limit.
     * An engine may be used from any thread, and in a forked child, unless its docstring says otherwise.
 
-    Every operation writes a debug record to the logger ``persistkit``: operation, key, bytes, milliseconds; never a
-    value.
+    Every operation writes a debug record to the logger ``persistkit``: operation, key, bytes, milliseconds; no value.
 
     Attributes:
         max_value_bytes: the largest value the engine takes, or None when memory or disk is the only limit.
         blocks: whether operations wait for a disk or a server; if not, asynchronous code calls them without a thread.
         batch_is_transaction: whether a batch is stored or deleted as a whole or not at all.
+        keeps_times: whether ``batch_save`` and ``open_writer`` take the time when a value was saved, for copies.
         concurrency: how many operations the engine works on at the same time with profit.
     """
 
@@ -91,6 +92,9 @@ class Engine(Streaming):
 
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
         self._attempt_each("batch_save", items, lambda key: self._save(key, items[key]))
+
+    def _batch_save_at(self, items: dict[str, BytesLike], times: Mapping[str, datetime]) -> None:  # noqa: ARG002
+        self._batch_save(items)
 
     def _batch_load(self, keys: list[str]) -> list[bytes | None]:
         loaded: dict[str, bytes | None] = {}
@@ -192,11 +196,14 @@ class Engine(Streaming):
         with _traced("delete", key):
             self._delete(key)
 
-    def batch_save(self, items: Items) -> None:
+    def batch_save(self, items: Items, *, times: Mapping[str, datetime] | None = None) -> None:
         """Store every value of ``items``, a mapping or an iterable of pairs; the last of a repeated key wins.
 
         All keys and values are checked before the first is stored. Then every item is attempted, unless the storage
         stops answering: what is left then fails without being tried.
+
+        An engine that ``keeps_times`` stores a key that is in ``times`` as saved at that time, which must be aware. The
+        time appears with the value, not after it.
 
         Raises:
             InvalidKeyError: one of the keys cannot be a key; nothing was stored.
@@ -204,11 +211,11 @@ class Engine(Streaming):
             ValueTooLargeError: one of the values is larger than the engine takes; nothing was stored.
             BatchError: some items failed (``failures``). The others are stored; none is where ``batch_is_transaction``.
         """
-        collected = collect_items(items)
-        for key, value in collected.items():
-            check_size(key, len(value), self.max_value_bytes)
+        collected = collect_items(items, self.max_value_bytes)
         with _traced("batch_save", size=sum(map(len, collected.values()))):
-            if collected:
+            if collected and times and self.keeps_times:
+                self._batch_save_at(collected, times)
+            elif collected:
                 self._batch_save(collected)
 
     def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:

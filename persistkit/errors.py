@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from persistkit.transfer import CopyReport
 from types import TracebackType
 
 __all__ = [
@@ -15,6 +19,7 @@ __all__ = [
     "PersistenceError",
     "ReadOnlyError",
     "StorageError",
+    "TransferError",
     "ValueTooLargeError",
 ]
 
@@ -152,6 +157,22 @@ class BatchError(PersistenceError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (str(self), self.failures)
+
+
+class TransferError(PersistenceError):
+    """A copy was carried out, and some of its values failed.
+
+    Args:
+        message: where it went, and the text of the report.
+        report: what was copied, and why each of the others was not; kept as an attribute.
+    """
+
+    def __init__(self, message: str, report: CopyReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.report)
 
 
 class FormatError(PersistenceError, ValueError):

@@ -119,21 +119,35 @@ class Reports:
         self,
         other: Place,
         *,
+        keys: Iterable[str] | None = None,
         prefix: str = "",
+        glob: str | None = None,
         overwrite: Overwrite = "error",
         verify: bool = True,
         progress: bool = True,
     ) -> CopyReport:
-        """Copy every value whose key starts with ``prefix`` to another store; see ``persistkit.transfer.copy``."""
+        """Copy values to another store, byte for byte and with their times; see ``persistkit.transfer.copy``.
+
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+
+        Raises:
+            TransferError: some keys failed; ``report`` says which and why, and everything else was copied.
+        """
         from persistkit.transfer import copy
 
-        return copy(self.engine, other, prefix=prefix, overwrite=overwrite, verify=verify, progress=progress)
+        which: dict[str, Any] = {"keys": keys, "prefix": prefix, "glob": glob}
+        return copy(self.engine, other, **which, overwrite=overwrite, verify=verify, progress=progress)
 
-    def compare(self, other: Place, *, prefix: str = "") -> pd.DataFrame:
-        """Return a row for each difference from ``other`` under ``prefix``; see ``persistkit.transfer.compare``."""
+    def compare(
+        self, other: Place, *, keys: Iterable[str] | None = None, prefix: str = "", glob: str | None = None
+    ) -> pd.DataFrame:
+        """Return a row for each key whose value differs from that in ``other``; see ``persistkit.transfer.compare``.
+
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+        """
         from persistkit.transfer import compare
 
-        return compare(self.engine, other, prefix=prefix)
+        return compare(self.engine, other, keys=keys, prefix=prefix, glob=glob)
 
     def diff(self, left: Any, right: Any) -> Diff:
         """Return where two values differ: a DataFrame with ``path``, ``left``, ``right``, side by side in a notebook.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import IO, Final
+from datetime import datetime
+from typing import IO, ClassVar, Final
 
 from persistkit.arguments import BytesLike, check_key, check_range
 from persistkit.trace import traced
@@ -20,9 +21,13 @@ class Streaming(ABC):
     """The part of an engine for values that are not loaded or saved in one piece; the defaults do it in one piece."""
 
     max_value_bytes: int | None = None
+    keeps_times: ClassVar[bool] = False
 
     @abstractmethod
     def _save(self, key: str, value: BytesLike) -> None: ...
+
+    @abstractmethod
+    def _batch_save_at(self, items: dict[str, BytesLike], times: Mapping[str, datetime]) -> None: ...
 
     @abstractmethod
     def _load(self, key: str) -> bytes | None: ...
@@ -36,15 +41,21 @@ class Streaming(ABC):
         return None if value is None else io.BytesIO(value)
 
     def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
-        return self._spooling_writer(key)
+        return self._open_writer_at(key, None)
+
+    def _open_writer_at(self, key: str, time: datetime | None) -> AbstractContextManager[IO[bytes]]:
+        return self._spooling_writer(key, time)
 
     @contextmanager
-    def _spooling_writer(self, key: str) -> Iterator[IO[bytes]]:
+    def _spooling_writer(self, key: str, time: datetime | None) -> Iterator[IO[bytes]]:
         from persistkit.streams import SpooledWriter  # here, because few write streams, and tempfile imports much
 
         with SpooledWriter(key, self.max_value_bytes) as writer:
             yield writer
-            self._save(key, writer.content())
+            if time is None:
+                self._save(key, writer.content())
+            else:
+                self._batch_save_at({key: writer.content()}, {key: time})
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
         """Return at most ``size`` bytes of the value from position ``start`` on; None when there is no value.
@@ -70,11 +81,12 @@ class Streaming(ABC):
         with traced("open_reader", key):
             return self._open_reader(key)
 
-    def open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
+    def open_writer(self, key: str, *, time: datetime | None = None) -> AbstractContextManager[IO[bytes]]:
         """Return a context manager of a writable file object: ``with engine.open_writer(key) as file``.
 
         The value appears, whole, when the block ends; an exception in the block discards it and leaves what was
-        stored. The default keeps what is written, on disk above 8 MiB, and saves it as one value at the end.
+        stored. The default keeps what is written, on disk above 8 MiB, and saves it as one value at the end. ``time``
+        is when the value was saved, as in ``Engine.batch_save``.
 
         Raises:
             KeyCollisionError: another key owns the place of this one.
@@ -82,4 +94,4 @@ class Streaming(ABC):
             StorageError: the storage refused, is full, is gone or did not answer.
         """
         check_key(key)
-        return self._open_writer(key)
+        return self._open_writer_at(key, time) if time and self.keeps_times else self._open_writer(key)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from persistkit.background import engine_of
-from persistkit.batches import attempt_each
 from persistkit.engine import Engine
 from persistkit.engines.read_only import ReadOnlyEngine, refusal
-from persistkit.entry import Entry, known_size
-from persistkit.errors import BatchError, PersistenceError, StorageError
+from persistkit.entry import Entry, known_size, known_time
+from persistkit.errors import BatchError, MissingKeyError, PersistenceError, StorageError, TransferError
 from persistkit.progress import BATCH_BYTES, BATCH_KEYS, Progress
+from persistkit.selection import Selection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,8 @@ class CopyReport:
     Attributes:
         copied: how many values were stored in the target, and, when asked for, read back equal.
         skipped: how many were there already (``overwrite="skip"``).
+        undated: how many of the copied ones have the time of the copy, because the target (Redis, object stores) keeps
+            no other, or the source tells none. The others have the time when they were saved in the source.
         size_bytes: of the copied values.
         seconds: how long it took.
         failures: key -> why it was not copied; everything else was.
@@ -47,6 +50,7 @@ class CopyReport:
 
     copied: int = 0
     skipped: int = 0
+    undated: int = 0
     size_bytes: int = 0
     seconds: float = 0.0
     failures: dict[str, Exception] = field(default_factory=dict)
@@ -59,7 +63,8 @@ class CopyReport:
         return not self.failures and not self.unknown and not self.ambiguous
 
     def __str__(self) -> str:
-        text = f"{self.copied:,} copied ({self.size_bytes:,} bytes), {self.skipped:,} skipped"
+        undated = f", {self.undated:,} of them with the time of the copy" if self.undated else ""
+        text = f"{self.copied:,} copied ({self.size_bytes:,} bytes{undated}), {self.skipped:,} skipped"
         if self.failures:
             key, error = next(iter(self.failures.items()))
             text += f", {len(self.failures):,} failed, the first {key!r}: {error}"
@@ -74,20 +79,26 @@ def copy(
     source: Place,
     target: Place,
     *,
+    keys: Iterable[str] | None = None,
     prefix: str = "",
+    glob: str | None = None,
     overwrite: Overwrite = "error",
     verify: bool = True,
     progress: bool = True,
 ) -> CopyReport:
-    """Copy every value whose key starts with ``prefix``, byte for byte, in bounded memory.
+    """Copy values byte for byte, in bounded memory, with the times when they were saved where the target keeps times.
 
-    Every key is attempted; what fails is in the report and stops nothing else. After an interruption
-    ``overwrite="skip"`` goes on: a value that is in the target is whole.
+    Every key is attempted, and what fails stops nothing else. A copy that was killed can be run again with
+    ``overwrite="skip"``, which goes on: a value that is in the target is whole, and has its time.
+
+    Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
 
     Args:
         source: where the values are read; it must be able to list.
         target: where they are stored.
+        keys: whole keys.
         prefix: literal text the keys start with.
+        glob: a pattern for the whole key.
         overwrite: a key that is in the target already is a failure (``"error"``), left as it is (``"skip"``), or
             replaced (``"replace"``).
         verify: read each value back from the target and compare it.
@@ -97,6 +108,7 @@ def copy(
         TypeError: one of them is no engine, store or backend; the message never shows it.
         ValueError: source and target are one place, or ``overwrite`` is something else.
         ReadOnlyError: the target was opened read only.
+        TransferError: some keys failed, or one of ``keys`` is not there; ``report`` says which, and all else is done.
         ListingNotSupportedError: the source cannot list.
         StorageError: the source's listing broke off.
 
@@ -115,17 +127,29 @@ def copy(
     if isinstance(target, ReadOnlyEngine):
         raise refusal("copy", repr(target.engine))
     began = perf_counter()
+    chosen = Selection(keys, prefix, glob)
+    missing = {} if keys is None else dict.fromkeys(chosen.named_or_listed(source))
     work = _Copy(source, target, overwrite=overwrite, verify=verify)
     with Progress(None, "copying", shown=progress) as bar:
-        for batch in _batches(source.entries(prefix)):
+        for batch in _batches(chosen.entries(source)):
             work.carry(batch)
             bar.done(len(batch))
-    work.report.seconds = perf_counter() - began
-    return work.report
+            for entry in batch:
+                missing.pop(entry.key or "", None)
+    report = work.report
+    report.failures |= {key: MissingKeyError(key) for key in missing}
+    report.seconds = perf_counter() - began
+    if report.failures:
+        raise TransferError(f"copy to {target!r}: {report}", report) from next(iter(report.failures.values()))
+    return report
 
 
-def compare(left: Place, right: Place, *, prefix: str = "") -> pd.DataFrame:
-    """Return a row for each difference under ``prefix``, sorted by key: columns ``key`` and ``status``.
+def compare(
+    left: Place, right: Place, *, keys: Iterable[str] | None = None, prefix: str = "", glob: str | None = None
+) -> pd.DataFrame:
+    """Return a row for each key whose values differ, sorted by key: columns ``key`` and ``status``.
+
+    Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
 
     ``status`` is ``only left``, ``only right`` or ``different``; sizes are compared first, then contents. Two equal
     places give no row. A value of unknown key is compared by its filename and size, and its ``key`` is missing.
@@ -140,7 +164,8 @@ def compare(left: Place, right: Place, *, prefix: str = "") -> pd.DataFrame:
     from persistkit.formats.metadata import TEXT
 
     left, right = engine_of(left, "compare"), engine_of(right, "compare")
-    ours, theirs = ({_identity(entry): entry.size for entry in side.entries(prefix)} for side in (left, right))
+    chosen = Selection(keys, prefix, glob)
+    ours, theirs = ({_identity(entry): entry.size for entry in chosen.entries(side)} for side in (left, right))
     status: dict[tuple[bool, str], str] = {}
     alike: list[Entry] = []
     for identity in ours.keys() | theirs.keys():
@@ -157,8 +182,8 @@ def compare(left: Place, right: Place, *, prefix: str = "") -> pd.DataFrame:
         for key in _different(left, right, batch):
             status[False, key] = "different"
     rows = sorted(status.items())
-    keys = [None if unknown else name for (unknown, name), _ in rows]
-    return pd.DataFrame({"key": pd.array(keys, TEXT), "status": pd.array([what for _, what in rows], TEXT)})
+    names: list[Any] = [None if unknown else name for (unknown, name), _ in rows]
+    return pd.DataFrame({"key": pd.array(names, TEXT), "status": pd.array([what for _, what in rows], TEXT)})
 
 
 class _Copy:
@@ -177,10 +202,12 @@ class _Copy:
         self.report.ambiguous += [entry.key for entry in batch if entry.key is not None and entry.ambiguous]
         keys = self._wanted([entry.key for entry in batch if entry.key is not None])
         large = {entry.key for entry in batch if entry.key in keys and _is_large(entry)}
-        self._carry_together([key for key in keys if key not in large])
+        moments = {entry.key or "": known_time(entry.modified) for entry in batch if entry.key in keys}
+        times = {key: moment for key, moment in moments.items() if moment is not None}
+        self._carry_together([key for key in keys if key not in large], times)
         for key in filter(large.__contains__, keys):
             try:
-                self._stream(key)
+                self._stream(key, times.get(key))
             except Exception as error:
                 self.report.failures[key] = error
 
@@ -189,16 +216,14 @@ class _Copy:
         wanted = dict.fromkeys(keys)
         if self._overwrite == "replace":
             return wanted
-        there: list[str] = []
-
-        def look(key: str) -> None:
-            if self._target.exists(key):
-                there.append(key)
-
         try:
-            attempt_each("copy", keys, look)
+            there = self._target.existing(wanted)
         except BatchError as error:
             self._fail(error.failures, wanted)
+            return self._wanted(list(wanted)) if wanted else wanted  # what is left is asked for once more
+        except Exception as error:
+            self._fail(dict.fromkeys(wanted, error), wanted)
+            return wanted
         for key in there:
             del wanted[key]
             if self._overwrite == "skip":
@@ -209,10 +234,10 @@ class _Copy:
                 )
         return wanted
 
-    def _carry_together(self, keys: list[str]) -> None:
+    def _carry_together(self, keys: list[str], times: dict[str, datetime]) -> None:
         values = self._load(self._source, dict.fromkeys(keys))
         try:
-            self._target.batch_save(values)
+            self._target.batch_save(values, times=times)
         except BatchError as error:
             self._fail(error.failures, values)
         except Exception as error:
@@ -222,8 +247,7 @@ class _Copy:
             for key in [key for key in values if stored.get(key) != values[key]]:
                 del values[key]
                 self.report.failures.setdefault(key, self._unequal(key))
-        self.report.copied += len(values)
-        self.report.size_bytes += sum(map(len, values.values()))
+        self._count(len(values), sum(map(len, values.values())), sum(key in times for key in values))
 
     def _load(self, engine: Engine, pending: dict[str, None]) -> dict[str, bytes]:
         """Return the values of the keys; those that failed, or are gone, are in the report."""
@@ -241,20 +265,24 @@ class _Copy:
             self.report.failures[key] = StorageError(f"copy {key!r}: it was deleted in {engine!r} meanwhile")
         return found
 
-    def _stream(self, key: str) -> None:
+    def _stream(self, key: str, time: datetime | None) -> None:
         digest, size = hashlib.sha256(), 0
         reader = self._source.open_reader(key)
         if reader is None:
             raise StorageError(f"copy {key!r}: it was deleted in {self._source!r} meanwhile")
-        with reader, self._target.open_writer(key) as writer:
+        with reader, self._target.open_writer(key, time=time) as writer:
             while chunk := reader.read(_STREAM_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
                 writer.write(chunk)
         if self._verify and _digest(self._target, key) != digest.digest():
             raise self._unequal(key)
-        self.report.copied += 1
-        self.report.size_bytes += size
+        self._count(1, size, int(time is not None))
+
+    def _count(self, copied: int, size_bytes: int, dated: int) -> None:
+        self.report.copied += copied
+        self.report.size_bytes += size_bytes
+        self.report.undated += copied - dated if self._target.keeps_times else copied
 
     def _fail(self, failures: dict[str, Exception], pending: dict[str, Any]) -> None:
         self.report.failures |= failures

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import time
 import tracemalloc
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,8 @@ from persistkit import Engine, Entry, Store
 from persistkit.arguments import BytesLike
 from persistkit.engines.files import FileEngine
 from persistkit.engines.memory import MemoryEngine
-from persistkit.errors import ReadOnlyError, StorageError
-from persistkit.transfer import compare, copy
+from persistkit.errors import MissingKeyError, ReadOnlyError, StorageError, TransferError
+from persistkit.transfer import CopyReport, compare, copy
 
 LARGE = 20 * 1024 * 1024
 ITEMS = {f"run:{number % 5}/step {number}": b"%d" % number * (number % 90) for number in range(1200)} | {
@@ -71,6 +73,20 @@ def digests(engine: Engine) -> dict[str, str]:
     return {key: sha256(value or b"").hexdigest() for key, value in zip(keys, engine.batch_load(keys), strict=True)}
 
 
+def failing_copy(source: Engine, target: Engine, **options: Any) -> CopyReport:
+    """Return the report of a copy of which something fails."""
+    with pytest.raises(TransferError) as failed:
+        copy(source, target, progress=False, **options)
+    assert str(failed.value) == f"copy to {target!r}: {failed.value.report}"
+    assert failed.value.__cause__ in failed.value.report.failures.values()
+    return failed.value.report
+
+
+def times_of(engine: Engine) -> dict[str | None, datetime | None]:
+    """Return when each value was saved."""
+    return {entry.key: entry.modified for entry in engine.entries()}
+
+
 def filled() -> MemoryEngine:
     """Return an engine with the items."""
     engine = MemoryEngine()
@@ -95,7 +111,7 @@ def test_a_copy_is_identical_on_every_engine_and_back(tmp_path: Path) -> None:
 def test_a_value_that_arrives_changed_is_reported_and_one_that_fails_stops_nothing() -> None:
     """A bit stored wrong, in a small value or a streamed one, and a refusal are in the report; all else is copied."""
     source, target = filled(), DamagingEngine()
-    report = copy(source, target, progress=False)
+    report = failing_copy(source, target)
     refused = {key for key in ITEMS if key.endswith("13")}
     changed = {key for key, value in ITEMS.items() if key.endswith("17") and value} | {"large"}
     assert changed <= {key for key in changed if len(target.stored[key]) == len(ITEMS[key])}
@@ -106,7 +122,7 @@ def test_a_value_that_arrives_changed_is_reported_and_one_that_fails_stops_nothi
     assert report.size_bytes == sum(len(value) for key, value in ITEMS.items() if key not in report.failures)
     assert not report.complete
     assert f"{len(report.failures)} failed, the first" in str(report)
-    unverified = copy(source, DamagingEngine(), verify=False, progress=False)
+    unverified = failing_copy(source, DamagingEngine(), verify=False)
     assert set(unverified.failures) == refused
 
 
@@ -114,7 +130,7 @@ def test_what_is_there_is_kept_or_replaced_as_asked() -> None:
     """An existing key is a failure, is left, or is replaced; the prefix selects."""
     source, target = filled(), MemoryEngine()
     target.save("large", b"mine")
-    report = copy(source, target, progress=False)
+    report = failing_copy(source, target)
     assert set(report.failures) == {"large"}
     assert report.copied == len(ITEMS) - 1
     report = copy(source, target, overwrite="skip", progress=False)
@@ -177,7 +193,7 @@ def test_a_value_deleted_while_it_is_copied_is_reported() -> None:
 
     source, target = Vanishing(), MemoryEngine()
     source.save("there", b"value")
-    report = copy(source, target, progress=False)
+    report = failing_copy(source, target)
     assert {key: "was deleted in" in str(error) for key, error in report.failures.items()} == {
         "gone": True,
         "large and gone": True,
@@ -185,7 +201,7 @@ def test_a_value_deleted_while_it_is_copied_is_reported() -> None:
     assert target.list_keys() == ["there"]
 
 
-@pytest.mark.parametrize("broken", ["_batch_save", "_batch_load", "_open_reader", "_open_writer"])
+@pytest.mark.parametrize("broken", ["_existing", "_batch_save", "_batch_load", "_open_reader", "_open_writer"])
 @pytest.mark.parametrize("error", [StorageError("gone"), ValueError("a driver's own")], ids=repr)
 def test_a_target_that_fails_as_a_whole_stops_no_copy(
     broken: str, error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -200,11 +216,12 @@ def test_a_target_that_fails_as_a_whole_stops_no_copy(
 
     monkeypatch.setattr(Broken, broken, fail)
     target = Broken()
-    report = copy(filled(), target, progress=False)
+    report = failing_copy(filled(), target)
+    affected = {"large"} if "open" in broken else set(ITEMS) if broken == "_existing" else set(ITEMS) - {"large"}
     assert report.failures
     assert all(failure is error for failure in report.failures.values())
     assert report.copied == len(ITEMS) - len(report.failures)
-    assert set(report.failures) == ({"large"} if "open" in broken else set(ITEMS) - {"large"})
+    assert set(report.failures) == affected
 
 
 @pytest.mark.parametrize("size", [None, -1, 10**400, "12"], ids=repr)
@@ -296,6 +313,80 @@ def test_a_target_that_does_not_answer_is_waited_for_once_a_batch() -> None:
         address = f"valkey://127.0.0.1:{silent.getsockname()[1]}/0"
         with persistkit.open_engine(address, timeout_seconds=1) as target:
             began = time.monotonic()
-            report = copy(source, target, overwrite="skip", progress=False)
+            report = failing_copy(source, target, overwrite="skip")
             assert time.monotonic() - began < 9
     assert set(report.failures) == set(source.list_keys())
+
+
+def test_a_copy_keeps_the_times(tmp_path: Path) -> None:
+    """From memory to a directory to SQLite and back: each value, a streamed one too, says when it was saved first."""
+    source, back = filled(), MemoryEngine()
+    long_ago = datetime(2021, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
+    times = {key: long_ago + number * timedelta(microseconds=12_345_679) for number, key in enumerate(ITEMS)}
+    source.batch_save(ITEMS, times=times)
+    directory = FileEngine(tmp_path / "there", create=True)
+    with persistkit.open_engine(f"sqlite:///{tmp_path}/state.db", create=True) as database:
+        below = Store(database).view("below/").engine
+        for one, other in ((source, directory), (directory, database), (database, below), (below, back)):
+            report = copy(one, other, glob="*" if one is not database else "[!b]*", progress=False)
+            assert report.undated == 0
+            assert times_of(other) == {key: times[key] for key in other.list_keys()}
+    modified_ns = directory.path_for("large").stat().st_mtime_ns
+    assert modified_ns == round(times["large"].timestamp() * 1e6) * 1000
+
+
+def test_where_times_are_not_kept_the_report_says_so() -> None:
+    """An engine that keeps no times, or a source that tells none, is a sentence of the report, and no failure."""
+    report = copy(filled(), DictEngine(), progress=False)
+    assert (report.undated, report.complete) == (len(ITEMS), True)
+    assert f"{len(ITEMS):,} of them with the time of the copy" in str(report)
+    untimed = DictEngine()
+    untimed.batch_save(ITEMS)
+    assert copy(untimed, MemoryEngine(), progress=False).undated == len(ITEMS)
+    assert "time of the copy" not in str(copy(filled(), MemoryEngine(), progress=False))
+
+
+def test_keys_prefix_and_glob_select_what_is_copied_and_compared() -> None:
+    """The three words of every other method; a key that was named and is not there is a failure."""
+    source = filled()
+    selections: list[dict[str, Any]] = [
+        {"keys": ["large", "a>_"]},
+        {"prefix": "run:1"},
+        {"glob": "run:?/step 3"},
+        {"keys": []},
+    ]
+    for which in selections:
+        target = MemoryEngine()
+        copy(source, target, progress=False, **which)
+        assert target.list_keys() == Store(source).keys(**which)
+        assert compare(source, target, **which).empty
+    target = MemoryEngine()
+    report = failing_copy(source, target, keys=["large", "lost"])
+    assert {key: type(error) for key, error in report.failures.items()} == {"lost": MissingKeyError}
+    assert target.list_keys() == ["large"]
+    assert compare(source, target, keys=["large", "a>_"])["key"].tolist() == ["a>_"]
+
+
+def test_the_target_is_asked_for_a_batch_of_keys_at_once() -> None:
+    """What is there already is found with one question for each batch, not one for each key."""
+
+    class Counting(DictEngine):
+        asked = 0
+
+        def _existing(self, keys: list[str]) -> set[str]:
+            Counting.asked += 1
+            return {key for key in keys if key in self.stored}
+
+        def _exists(self, key: str) -> bool:
+            raise AssertionError(key)
+
+    assert copy(filled(), Counting(), progress=False).copied == len(ITEMS)
+    assert Counting.asked <= 1 + len(ITEMS) // 500
+
+
+def test_the_error_of_a_copy_survives_pickling() -> None:
+    """A worker process hands its report back whole."""
+    with pytest.raises(TransferError) as failed:
+        copy(filled(), filled(), progress=False)
+    again = pickle.loads(pickle.dumps(failed.value))  # noqa: S301
+    assert (str(again), set(again.report.failures)) == (str(failed.value), set(ITEMS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Never
@@ -23,6 +23,7 @@ class MemoryEngine(Engine):
     """
 
     blocks = False
+    keeps_times = True
 
     def __init__(self) -> None:
         self._values: dict[str, tuple[bytes, datetime]] = {}
@@ -42,8 +43,13 @@ class MemoryEngine(Engine):
         with self._lock:
             self._put(key, value)
 
-    def _put(self, key: str, value: BytesLike) -> None:
-        self._values[key] = bytes(value), datetime.now(UTC)
+    def _batch_save_at(self, items: dict[str, BytesLike], times: Mapping[str, datetime]) -> None:
+        with self._lock:
+            for key, value in items.items():
+                self._put(key, value, times.get(key))
+
+    def _put(self, key: str, value: BytesLike, time: datetime | None = None) -> None:
+        self._values[key] = bytes(value), time or datetime.now(UTC)
         self._changes += 1
 
     def _load(self, key: str) -> bytes | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from typing import IO, Any
 
 from persistkit.arguments import BytesLike, check_key, check_prefix
@@ -40,6 +41,7 @@ class PrefixEngine(Engine):
         self.concurrency = engine.concurrency
         self.blocks = engine.blocks  # type: ignore[misc]  # constant for each class, except for what holds another
         self.batch_is_transaction = engine.batch_is_transaction  # type: ignore[misc]  # the same
+        self.keeps_times = engine.keeps_times  # type: ignore[misc]  # the same
 
     def __repr__(self) -> str:
         return f"PrefixEngine({self.engine!r}, {self.prefix!r})"
@@ -67,6 +69,11 @@ class PrefixEngine(Engine):
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
         with self._named():
             self.engine._batch_save({self._whole(key): value for key, value in items.items()})
+
+    def _batch_save_at(self, items: dict[str, BytesLike], times: Mapping[str, datetime]) -> None:
+        with self._named():
+            whole = {self._whole(key): time for key, time in times.items()}
+            self.engine._batch_save_at({self._whole(key): value for key, value in items.items()}, whole)
 
     def _batch_load(self, keys: list[str]) -> list[bytes | None]:
         with self._named():
@@ -118,6 +125,9 @@ class PrefixEngine(Engine):
 
     def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
         return self.engine._open_writer(self._whole(key))
+
+    def _open_writer_at(self, key: str, time: datetime | None) -> AbstractContextManager[IO[bytes]]:
+        return self.engine._open_writer_at(self._whole(key), time)
 
     def _change_token(self) -> object | None:
         return self.engine._change_token()

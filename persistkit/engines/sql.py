@@ -8,7 +8,7 @@ import os
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat, starmap
@@ -32,6 +32,7 @@ _STATEMENT_ROWS: Final = 5_000
 _STATEMENT_BYTES: Final = 32 * 1024 * 1024
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_NOW: Final[Mapping[str, datetime]] = {}
 _LATEST: Final = 2**63 // 1000 - 1  # the last microsecond that pandas can show
 
 
@@ -61,6 +62,7 @@ class SQLEngine(Engine):
     """
 
     batch_is_transaction = True
+    keeps_times = True
     mark: ClassVar[str]
     refusals: ClassVar[tuple[type[Exception], ...]]
     begin: ClassVar[str] = "BEGIN"
@@ -230,10 +232,13 @@ class SQLEngine(Engine):
         return self._write(f"replace {key!r}", statement, (*_row(key, value)[1:], key.encode(), bytes(expected)))
 
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
+        self._batch_save_at(items, {})
+
+    def _batch_save_at(self, items: dict[str, BytesLike], times: Mapping[str, datetime]) -> None:
         def save(connection: Connection) -> None:
             # In one order: batches that cross would lock each other out.
             for chunk in chunked(dict(sorted(items.items())), _STATEMENT_ROWS, _STATEMENT_BYTES):
-                connection.cursor().executemany(self._upsert, [_row(key, value) for key, value in chunk.items()])
+                connection.cursor().executemany(self._upsert, [_row(*item, times) for item in chunk.items()])
 
         self._transact(f"save a batch of {len(items):,} keys", list(items), save)
 
@@ -325,8 +330,9 @@ class SQLEngine(Engine):
             last, compare = page[-1][0], ">"
 
 
-def _row(key: str, value: BytesLike) -> tuple[bytes, int, int, bytes]:
-    return key.encode(), len(value), time.time_ns() // 1000, bytes(value)
+def _row(key: str, value: BytesLike, times: Mapping[str, datetime] = _NOW) -> tuple[bytes, int, int, bytes]:
+    modified = (times[key] - _EPOCH) // _MICROSECOND if key in times else time.time_ns() // 1000
+    return key.encode(), len(value), modified, bytes(value)
 
 
 def _entry(raw: bytes, size: int, modified: object) -> Entry:

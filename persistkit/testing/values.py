@@ -6,6 +6,7 @@ import io
 import mmap
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import IO, Any, ClassVar, Final, cast
 
 import pytest
@@ -16,6 +17,7 @@ from persistkit.errors import BatchError, InvalidKeyError, KeyCollisionError, Pe
 __all__ = ["ValuesContract"]
 
 _LARGE: Final = bytes(range(256)) * 65_536
+_LONG_AGO: Final = datetime(2021, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
 _CHUNK: Final = 3 * 1024 * 1024
 _TRIABLE_BYTES: Final = 8 * 1024**3
 
@@ -231,6 +233,23 @@ class ValuesContract:
         for call in (engine.batch_load, engine.batch_delete, engine.existing):
             with pytest.raises(TypeError):
                 call("a")  # not taken letter by letter
+
+    def test_a_value_is_stored_as_saved_at_a_given_time(self, engine: Engine) -> None:
+        """What keeps times lists a copied value with its own time, and what is saved later with the present one."""
+        times = {key: _LONG_AGO + number * timedelta(hours=1) for number, key in enumerate(("a", "b", "a>_"))}
+        engine.batch_save({"a": b"A", "b": b"B", "a>_": b"C", "now": b"D"}, times=times)
+        engine.batch_save({"alone": b"E"}, times={"alone": _LONG_AGO})
+        with engine.open_writer("stream", time=_LONG_AGO) as writer:
+            writer.write(_LARGE)
+        self._check(engine, "a", b"A")
+        self._check(engine, "stream", _LARGE)
+        if self._lists(engine) and engine.keeps_times:
+            listed = {entry.key: entry.modified for entry in engine.entries()}
+            assert {key: listed[key] for key in times} == times
+            assert listed["alone"] == listed["stream"] == _LONG_AGO
+            assert (listed["now"] or _LONG_AGO) > _LONG_AGO + timedelta(days=365)
+            engine.save("a", b"changed")
+            assert next(entry.modified for entry in engine.entries("a") if entry.key == "a") != times["a"]
 
     def test_a_failing_item_is_named(self, engine: Engine) -> None:
         """When items of a batch collide, every other one is stored, or none, and the error names those that failed."""
