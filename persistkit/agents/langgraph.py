@@ -12,7 +12,7 @@ from typing import Any, Final
 from persistkit.agents.conversations import Said, joined, shortened
 from persistkit.agents.langgraph_messages import Raw, likeness, merged, messages_in, messages_of, overwriting, said_of
 from persistkit.agents.records import Message, Session, Status, Step
-from persistkit.engines.foreign.langgraph import thread_prefix, time_of_checkpoint
+from persistkit.engines.foreign.langgraph import LangGraphEngine, time_of_checkpoint
 from persistkit.engines.foreign.rows import moment_of
 from persistkit.errors import FormatError
 from persistkit.formats.langgraph import decode_payload, decode_row
@@ -37,7 +37,11 @@ def recognises(store: Store) -> bool:
 
 def read_sessions(store: Store, skipped: dict[str, str], session: str | None = None) -> Iterator[Session]:
     """Yield the threads of ``store``, or the one of that id; see ``persistkit.agents.records``."""
-    keys = [key for key in store.keys("" if session is None else thread_prefix(session)) if key.count("/") in (2, 4)]
+    keys = [
+        key
+        for key in store.keys("" if session is None else LangGraphEngine.prefix_of(session))
+        if key.count("/") in (2, 4)
+    ]
     rows = ((key, data) for key, data in load_in_batches(store.engine, keys) if data is not None)
     for _, of_thread in groupby(rows, key=lambda row: row[0].partition("/")[0]):
         thread = _Thread(store, skipped)
@@ -126,7 +130,7 @@ class _Thread:
                 parent.children += 1
         newest = next((one for one in reversed(ordered) if not one.namespace), ordered[-1])
         state = self._state(newest)
-        found = _Found(messages_in(state))
+        found = _Found(self._messages(newest, state))
         for one in ordered:
             self._add_steps(one, found)
         said = joined(found.said())
@@ -150,14 +154,24 @@ class _Thread:
             details={"checkpoints": len(ordered), "writes": sum(map(len, self._writes.values()))},
         )
 
+    def _messages(self, newest: _Checkpoint, state: Raw) -> list[Raw]:
+        """Return the messages of the newest state, with those of its steps that ended while others did not."""
+        name, messages = messages_in(state)
+        for write in newest.writes:
+            if write.channel == name:
+                is_new, written = overwriting(self._value(write))
+                messages = list(messages_of(written if is_new else merged(messages, written)))
+        return messages
+
     def _before(self, one: _Checkpoint) -> _Checkpoint | None:
         return None if one.parent is None else self.checkpoints.get((one.namespace, one.parent))
 
     def _add_steps(self, one: _Checkpoint, found: _Found) -> None:
         """Add the step that a checkpoint ended, and the one after it that never ended."""
         before = self._before(one)
-        # What was written before a new input came belongs to no step that ended.
-        written = before if before is not None and one.metadata.get("source") != "input" else None
+        # What lies there before a new input or an update from outside belongs to no step that ended.
+        source = one.metadata.get("source")
+        written = before if source not in ("input", "update", "fork") else None
         duration = None
         if written is not None and one.time is not None and written.time is not None:
             duration = (one.time - written.time).total_seconds() * 1000
@@ -167,14 +181,19 @@ class _Thread:
             namespace=one.namespace,
             key=one.key,
             before=None if before is None else before.key,
-            duration_ms=duration if one.metadata.get("source") == "loop" else None,
+            duration_ms=duration,
             time=one.time,
         )
         found.steps.append(step)
+        if source in ("update", "fork"):  # which leave no writes
+            known = [] if before is None else [message.get("id") for message in messages_in(self._state(before))[1]]
+            for message in messages_in(self._state(one))[1]:
+                if message.get("id") not in known:
+                    found.add(message)
         if written is not None:
             only = None
             if written.children > 1:  # a fork: its branches' writes lie together
-                only = {message.get("id") for message in messages_in(self._state(one))}
+                only = {message.get("id") for message in messages_in(self._state(one))[1]}
             for message in self._messages_written(written):
                 if only is None or message.get("id") in (None, *only):
                     found.add(message)

@@ -81,12 +81,12 @@ def _calls(raw: Raw) -> Iterator[Message]:
                 )
 
 
-def messages_in(state: Raw) -> list[Raw]:
-    """Return the messages of a state: of its channel ``messages``, or else of the first that holds any."""
+def messages_in(state: Raw) -> tuple[str, list[Raw]]:
+    """Return the channel ``messages`` of a state, or else the first that holds any, and the messages in it."""
     for name in ("messages", *sorted(state)):
         if name in state and type(state[name]) is list and (found := list(messages_of(state[name]))):
-            return found
-    return []
+            return name, found
+    return "messages", []
 
 
 def messages_of(value: Any) -> Iterator[Raw]:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from persistkit.agents.conversations import Said, decoded, joined, text_and_rest, tokens
 from persistkit.agents.records import Message, Session, Status, Step
-from persistkit.engines.foreign.openai_agents import BELOW, session_prefix
+from persistkit.engines.foreign.openai_agents import BELOW, OpenAIAgentsEngine
 from persistkit.engines.foreign.rows import escaped, moment_of
 from persistkit.entry import Entry
 from persistkit.progress import load_in_batches
@@ -37,9 +37,14 @@ def read_sessions(store: Store, skipped: dict[str, str], session: str | None = N
     prefixes = [""]
     if session is not None:
         part = escaped(session)
-        prefixes = [session_prefix(session), f"{_SESSIONS}/{part}", f"{_STRUCTURE}/{part}/", f"{_USAGE}/{part}/"]
+        prefixes = [
+            OpenAIAgentsEngine.prefix_of(session),
+            f"{_SESSIONS}/{part}",
+            f"{_STRUCTURE}/{part}/",
+            f"{_USAGE}/{part}/",
+        ]
     rows: dict[str, dict[str, list[Entry]]] = {}
-    plain = {session_prefix(name)[:-1]: name for name in BELOW}
+    plain = {OpenAIAgentsEngine.prefix_of(name)[:-1]: name for name in BELOW}
     for entry in chain.from_iterable(map(store.engine.entries, prefixes)):
         of, _, rest = (entry.key or "").partition("/")
         if of in BELOW:

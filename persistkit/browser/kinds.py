@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from persistkit.rows import MAGIC
+
 __all__ = ["Kind", "kind_of", "text_of"]
 
 
@@ -47,6 +49,7 @@ _SVG: Final = Kind("svg", "SVG image", ("image", "text", "hex"), ".svg", "image/
 _WEBP: Final = _image("webp")
 _WAV: Final = _file("wav", "WAV sound")
 _STARTS: Final = {
+    MAGIC: Kind("langgraph", "LangGraph", ("json", "hex", "text")),
     b"\x93NUMPY": Kind("npy", "NumPy array", ("table", "hex", "text"), ".npy"),
     b"PAR1": Kind("parquet", "Parquet table", ("table", "hex", "text"), ".parquet"),
     b"\x89PNG\r\n\x1a\n": _image("png"),

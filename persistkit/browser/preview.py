@@ -12,6 +12,7 @@ from persistkit.browser.kinds import Kind, kind_of, text_of
 from persistkit.browser.tables import array_table, csv_table, objects_table, parquet_table
 from persistkit.browser.trees import Tree, parse_json, parse_lines
 from persistkit.errors import FormatError
+from persistkit.formats.langgraph import row_text
 from persistkit.text import human_size, visible
 
 __all__ = ["FIRST_BYTES", "MORE_BYTES", "Preview", "Value", "Wanted", "make_preview"]
@@ -203,8 +204,18 @@ def _whole_text(value: Value) -> str:
     return text
 
 
+def _row_text(value: Value) -> str:
+    data = value.whole(_WHOLE_TEXT_BYTES)
+    if data is None:
+        raise ValueError(f"more than {human_size(_WHOLE_TEXT_BYTES)}: load it in Python")
+    try:
+        return row_text(data)
+    except ImportError as error:  # a row that was copied to where nobody reads LangGraph
+        raise ValueError(str(error)) from error
+
+
 def _show_json(value: Value, kind: Kind, _wanted: Wanted) -> _Shown:
-    text = _whole_text(value)
+    text = _row_text(value) if kind.name == "langgraph" else _whole_text(value)
     try:
         tree = Tree(parse_lines(text) if kind.name == "jsonl" else parse_json(text))
     except ValueError as error:

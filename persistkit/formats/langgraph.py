@@ -22,7 +22,7 @@ from uuid import UUID
 from persistkit.errors import FormatError
 from persistkit.rows import split_row
 
-__all__ = ["decode_payload", "decode_row"]
+__all__ = ["decode_payload", "decode_row", "row_text"]
 
 _POSITIONAL, _KEYWORDS, _METHOD, _ARRAY, _SNAPSHOT = 1, 2, 3, 6, 7
 _OBJECTS: Final = range(6)  # 0: one argument; 4 and 5: pydantic's fields
@@ -32,6 +32,8 @@ _MAX_DEPTH: Final = 32  # of objects within objects; msgpack itself ends at 512 
 _SMALL: Final = 16 * 1024
 _LEAST_MEMORY: Final = 256 * 1024 * 1024
 _MOST_GROWTH: Final = 16
+_SHOWN_BYTES: Final = 100
+_SHOWN_ITEMS: Final = 1_000
 _PLAIN: Final = frozenset([str, int, float, bool, bytes, type(None)])
 
 
@@ -52,6 +54,31 @@ def decode_row(data: bytes) -> dict[str, Any]:
                 raise FormatError(f"damaged langgraph: {'.'.join(path)} has no place, {step!r} is no object")
         place[name] = decode_payload(kind, payload)
     return row
+
+
+def row_text(data: bytes) -> str:
+    """Return a row as JSON for people: times and the like as text, bytes and arrays by their first items.
+
+    Raises:
+        FormatError: as ``decode_row``, or it is nested too deeply for JSON.
+        ImportError: the package of the extra ``agents`` is not installed.
+    """
+    row = decode_row(data)
+    try:
+        return json.dumps(row, default=_shown)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"it cannot be shown as JSON: {str(error)[:200]}") from error
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"$class": "bytes", "size": len(value), "first": repr(value[:_SHOWN_BYTES])}
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    if not hasattr(value, "dtype"):
+        return str(value)
+    first = value.reshape(-1)[:_SHOWN_ITEMS]
+    return {"$class": "numpy.ndarray", "dtype": str(value.dtype), "shape": value.shape, "first": first.tolist()}
 
 
 def decode_payload(kind: str | None, data: bytes) -> Any:

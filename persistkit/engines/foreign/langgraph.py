@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from persistkit.engines.foreign.rows import Payload, Row, RowsEngine, Table, escaped, moment_of, text_of
+from persistkit.engines.foreign.rows import Payload, Row, RowsEngine, Table, moment_of, text_of
 from persistkit.rows import row_head
 
-__all__ = ["CHECKPOINT", "LangGraphEngine", "sqlite_tables", "thread_prefix", "time_of_checkpoint"]
+__all__ = ["CHECKPOINT", "LangGraphEngine", "sqlite_tables", "time_of_checkpoint"]
 
 CHECKPOINT: Final = ("thread_id", "checkpoint_ns", "checkpoint_id")
 _STORE: Final = "store"
@@ -30,7 +30,7 @@ class LangGraphEngine(RowsEngine):
     time of a checkpoint is in its id.
     """
 
-    runtime = "langgraph"
+    below = (_STORE,)
 
     def _value(self, table: Table, row: Row) -> bytes:
         payloads = [(path, kind, bytes(data)) for path, kind, data in self._payloads(table, row)]
@@ -56,11 +56,6 @@ def time_of_checkpoint(checkpoint_id: str) -> datetime | None:
     if found is None:
         return None
     return _UUID_EPOCH + timedelta(microseconds=int(found[1] + found[2] + found[3], 16) // 10)
-
-
-def thread_prefix(thread: str) -> str:
-    """Return what the keys of a thread start with."""
-    return f"{'%73tore' if thread == _STORE else escaped(thread)}/"
 
 
 def sqlite_tables(found: Mapping[str, set[str]]) -> list[Table]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from persistkit.engines.foreign.rows import Payload, Row, RowsEngine, Table, escaped, moment_of
+from persistkit.engines.foreign.rows import Payload, Row, RowsEngine, Table, moment_of
 
-__all__ = ["BELOW", "OpenAIAgentsEngine", "session_prefix", "sqlite_tables"]
+__all__ = ["BELOW", "OpenAIAgentsEngine", "sqlite_tables"]
 
 BELOW: Final = ("sessions", "structure", "usage")
 _ITEM: Final = Payload((), "message_data")
@@ -28,8 +28,8 @@ class OpenAIAgentsEngine(RowsEngine):
     ``usage/<session>/<number>`` for the tokens of a turn, ``structure/<session>/<number>`` for the branch of an item.
     """
 
-    runtime = "openai"
     digits = 9
+    below = BELOW
 
     def _value(self, table: Table, row: Row) -> bytes:
         if table.payloads:
@@ -44,12 +44,6 @@ class OpenAIAgentsEngine(RowsEngine):
     def _modified(self, table: Table, row: Row) -> datetime | None:
         columns = self._columns(table, row)
         return moment_of(columns.get("updated_at") or columns.get("created_at"))
-
-
-def session_prefix(session: str) -> str:
-    """Return what the keys of a session's items start with."""
-    part = escaped(session)
-    return f"%{ord(part[0]):02X}{part[1:]}/" if part in BELOW else f"{part}/"
 
 
 def sqlite_tables(found: Mapping[str, set[str]]) -> list[Table]:

@@ -128,8 +128,8 @@ class RowsEngine(Engine):
     """
 
     concurrency = 1
-    runtime: ClassVar[str]
-    digits: ClassVar[int] = 1
+    digits: ClassVar[int] = 1  # of a number in a key, at least
+    below: ClassVar[tuple[str, ...]]  # the first parts that are no column
 
     def __init__(self, source: Source, tables: Iterable[Table], place: str) -> None:
         self._source = source
@@ -138,6 +138,12 @@ class RowsEngine(Engine):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._place!r})"
+
+    @classmethod
+    def prefix_of(cls, first: Any) -> str:
+        """Return what the keys of a thread or session start with. Any: a name, or as the driver reads it."""
+        part = escaped(first)
+        return f"%{ord(part[0]):02X}{part[1:]}/" if part in cls.below else f"{part}/"
 
     def close(self) -> None:
         """Close the connections; the next operation opens one anew."""
@@ -252,9 +258,7 @@ class RowsEngine(Engine):
         parts = [escaped(value, self.digits) for value in row[: len(table.identity)]]
         if table.below:
             return "/".join([table.below, *parts])
-        if any(parts[0] == other.below for other in self._tables):
-            parts[0] = f"%{ord(parts[0][0]):02X}{parts[0][1:]}"
-        return "/".join(parts)
+        return self.prefix_of(row[0]) + "/".join(parts[1:]) if len(parts) > 1 else parts[0]
 
     def _identity(self, table: Table, key: str) -> Identity | None:
         """Return the key columns of the row that can be under a key of this table, None for another table's key."""
