@@ -25,7 +25,6 @@ __all__ = [
     "filename_for",
     "is_filename",
     "is_owner_filename",
-    "iter_candidates",
     "needs_owner_file",
     "owner_filename_for",
     "place_for",
@@ -72,20 +71,20 @@ _CHANGES: Final = {byte: _CARRIES[byte, 0] - {0} for byte in _UNKNOWNS}
 _UNSHARED_PLACES: Final = 5
 _CERTAIN_PLACES: Final = 9
 _COMPLETE_PLACES: Final = 11
-# Keys of few kinds of characters are read for certain at more places. A name that no key fits costs a millisecond.
+# Keys of few kinds of characters are read for certain at more places, from the first number to the second; a name that
+# no key fits costs a millisecond. One kind at fewer places is a case of two.
 _FEW_KINDS: Final = [
-    *((bytes([byte]), _MAX_UNCUT_BYTES) for byte in _UNKNOWNS),
-    *((bytes([_UNDERSCORE, special]), 26) for special in _SPECIALS),
-    (b"_/:", 18),
-    (b"_\\:", 18),
-    (b'_":', 16),
-    (b"_/:?", 16),
-    (_UNKNOWNS, 4),
+    *((bytes([_UNDERSCORE, special]), 1, 26) for special in _SPECIALS),
+    *((bytes([byte]), 27, _MAX_UNCUT_BYTES) for byte in _UNKNOWNS),
+    (b"_/:", 1, 18),
+    (b"_\\:", 1, 18),
+    (b'_":', 1, 16),
+    (b"_/:?", 1, 16),
 ]
 _REMEMBERED: Final = 1 << 12
 _SECONDS: Final = 50.0
 _FIRST_NAMES: Final = 1000
-_MORE_NAMES: Final = 1 << 15
+_MORE_NAMES: Final = 1 << 17
 
 
 class KeyCandidates(NamedTuple):
@@ -156,13 +155,14 @@ def alternatives(key: str) -> tuple[str, ...]:
         ('a>_',)
     """
     data = key.encode()
-    found = {data}
+    keys = {data}
     filename = filename_for(key)
     if len(data) <= _MAX_UNCUT_BYTES and 4 < filename.count("_") <= _COMPLETE_PLACES:
         solver = _solver_for([filename])
-        for _ in solver.rounds(certain=False, seconds=0):
-            found.update(*(keys for _, keys, _ in solver.iter_keys()))
-    others = [other.decode() for other in _all_sharing(found) if other != data]
+        solver.solve_all()
+        for row, other, _, group in solver.iter_keys(solver.found):
+            keys.update([other], solver.more(row, group)[0])
+    others = [other.decode() for other in _all_sharing(keys) if other != data]
     return tuple(others[:_MAX_ALTERNATIVES])
 
 
@@ -233,7 +233,7 @@ def _is_shared(data: bytes) -> bool:
 
 @cache
 def _certain_places(kinds: frozenset[int]) -> int:
-    return max(most for letters, most in [*_FEW_KINDS, (_UNKNOWNS, _CERTAIN_PLACES)] if kinds.issubset(letters))
+    return max(most for letters, _, most in [*_FEW_KINDS, (_UNKNOWNS, 1, _CERTAIN_PLACES)] if kinds.issubset(letters))
 
 
 def candidates_of(filenames: Iterable[str], *, thorough: bool = True) -> list[KeyCandidates]:
@@ -251,43 +251,46 @@ def candidates_of(filenames: Iterable[str], *, thorough: bool = True) -> list[Ke
         >>> [candidates.keys for candidates in candidates_of(["a_b-000000000b8855f7.bin", "notes.txt"])]
         [('a/b',), ()]
     """
-    return list(iter_candidates(filenames, thorough=thorough))
-
-
-def iter_candidates(filenames: Iterable[str], *, thorough: bool = True) -> Iterator[KeyCandidates]:
-    """Iterate over what ``candidates_of`` returns, for the many ``filenames`` of a listing: made one by one."""
     names = list(filenames)
-    solver = _solver_for(names)
-    for _ in solver.rounds(thorough=thorough, seconds=_SECONDS):
-        pass
-    for row, keys, complete in solver.iter_keys():
-        yield _candidates(names[row], keys, complete=complete)
+    found = {candidates.filename: candidates for candidates in candidates_as_found(names, thorough=thorough)}
+    return [found[name] for name in names]
 
 
-def candidates_as_found(filenames: Iterable[str]) -> Iterator[KeyCandidates]:
+def candidates_as_found(filenames: Iterable[str], *, thorough: bool = True) -> Iterator[KeyCandidates]:
     """Iterate over what ``candidates_of`` returns in the order in which it is found, each filename once.
 
     For whoever shows a listing while it is made: the first thousand filenames take less than a second, but for hard
     names, which follow all others; those that were not solved come last. Closing the iterator ends the search.
     """
-    names, hard, lessons = list(filenames), [], []
+    names = list(dict.fromkeys(filenames))
+    hard: list[str] = []
+    lessons: list[bytes] = []
     start = 0
     while start < len(names):
         some = names[start : start + (_FIRST_NAMES if start == 0 else _MORE_NAMES)]
         start += len(some)
         solver = _solver_for(some)
-        for _ in solver.rounds(thorough=False, seconds=_SECONDS):
+        solver.solve_easy()
+        if thorough:
             lessons += solver.lessons()
-        for row, keys, complete in solver.iter_keys():
-            if keys or some[row].count("_") <= _CERTAIN_PLACES:
-                yield _candidates(some[row], keys, complete=complete)
+        for row, key, found, group in solver.iter_keys():
+            name = some[row]
+            if found and group < 0 and ("__" not in name or not _collides(key)):
+                yield KeyCandidates(name, (key.decode(),), True)
+            elif found:
+                yield _candidates(solver, name, row, key, group)
+            elif name.count("_") > _CERTAIN_PLACES:
+                hard.append(name)
             else:
-                hard.append(some[row])
+                yield KeyCandidates(name, (), complete=False)
+    if not hard:
+        return
     solver = _solver_for(hard)
-    for groups in solver.rounds(certain=False, lessons=lessons, seconds=_SECONDS):
-        for row, keys, complete in solver.iter_keys(groups):
-            yield _candidates(hard[row], keys, complete=complete)
-    for row, _, _ in solver.iter_keys(~solver.found):
+    if thorough:
+        for groups in solver.rounds(lessons, _SECONDS):
+            for row, key, _, group in solver.iter_keys(groups):
+                yield _candidates(solver, hard[row], row, key, group)
+    for row, *_ in solver.iter_keys(~solver.found):
         yield KeyCandidates(hard[row], (), complete=False)
 
 
@@ -303,18 +306,18 @@ def _solver_for(names: list[str]) -> Solver:
     return Solver(texts, hashes, _FEW_KINDS)
 
 
-def _candidates(filename: str, found: list[bytes], *, complete: bool) -> KeyCandidates:
-    if len(found) == 1 and ("__" not in filename or not _collides(found[0])):
-        return KeyCandidates(filename, (found[0].decode(),), complete)
-    keys = _all_sharing(found)
-    few = 0 < len(keys) <= _MAX_ALTERNATIVES
-    return KeyCandidates(filename, tuple(key.decode() for key in keys[:_MAX_ALTERNATIVES]), complete and few)
+def _candidates(solver: Solver, filename: str, row: int, key: bytes, group: int) -> KeyCandidates:
+    others, complete = solver.more(row, group)
+    keys = _all_sharing([key, *others])
+    complete &= len(keys) <= _MAX_ALTERNATIVES
+    return KeyCandidates(filename, tuple(key.decode() for key in keys[:_MAX_ALTERNATIVES]), complete)
 
 
 def _collides(data: bytes) -> bool:
     return any(map(_varies, _RUN.findall(data)))
 
 
+@lru_cache(_REMEMBERED)
 def _varies(run: bytes) -> bool:
     """Tell whether another run hashes like ``run``: whether what a changed byte hands up comes to rest further left."""
     carries: set[int] = set()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FewKinds", "Solver"]
 
-FewKinds = Sequence[tuple[bytes, int]]
+FewKinds = Sequence[tuple[bytes, int, int]]
 
 _UNDERSCORE: Final = np.uint8(ord("_"))
 _START: Final = np.uint64(5381)
@@ -56,6 +56,9 @@ _CHUNK: Final = 1 << 15
 _BLOCK_SUMS: Final = 1 << 16
 
 _MOST_PLACES: Final = 11  # at which all texts are tried
+_TEN: Final = bytes((DIGITS + ord("_")).tolist())
+_QUICK_KINDS: Final = 2
+_NONE: Final = np.zeros((0, 1), np.uint8)
 _FEWEST_PLACES: Final = 5  # for which a lattice is worth it, and exact in floating point
 _BATCH: Final = 256
 _TARGETS: Final = 1 << 12
@@ -71,7 +74,7 @@ class Solver:
     Args:
         texts: the sanitized texts, at most 256 bytes each.
         hashes: the hash of each, 8 bytes, the highest first.
-        few_kinds: characters, and up to how many places keys of them alone are found in the first stage.
+        few_kinds: characters, and from how many to how many places keys of them alone are found in the first stage.
     """
 
     def __init__(self, texts: Sequence[bytes], hashes: bytes, few_kinds: FewKinds) -> None:
@@ -87,7 +90,8 @@ class Solver:
         sums = np.ascontiguousarray(self._identities[:, _PLACE_BYTES:]).view(">u8").ravel()
         self._sums = sums.astype(np.uint64)
         self.found = self._sums == 0
-        self._deltas = np.zeros((len(sums), max((chunk.texts.shape[1] for chunk in self._chunks), default=1)), np.uint8)
+        widths = [chunk.texts.shape[1] for chunk in self._chunks]
+        self._deltas = np.zeros((len(sums), max(widths, default=1)), np.uint8)
         every = [chunk.groups for chunk in self._chunks] or [np.zeros(0, np.intp)]
         self._firsts = np.unique(np.concatenate(every), return_index=True)[1]
         self._others: dict[int, Bytes] = {}
@@ -95,40 +99,44 @@ class Solver:
         self._tried = np.zeros(len(sums))
         self._fits: Counter[bytes] = Counter()
 
-    def rounds(
-        self, *, certain: bool = True, thorough: bool = True, lessons: Sequence[bytes] = (), seconds: float
-    ) -> Iterator[NDArray[np.bool_]]:
-        """Solve, and yield after each round which groups it solved.
+    def solve_easy(self) -> None:
+        """Solve all texts of up to nine places, and those of few kinds of characters."""
+        for count in self._counts_of(np.flatnonzero(~self.found & (self._counts > 0))):
+            alphabets = [letters for letters, fewest, most in self._few_kinds if fewest <= count <= most]
+            if count < _FEWEST_PLACES:
+                alphabets = [_TEN]
+            elif count <= DIMENSIONS:
+                alphabets = [letters for letters in alphabets if len(letters) <= _QUICK_KINDS]
+            groups = np.flatnonzero(~self.found & (self._counts == count))
+            for alphabet in sorted(alphabets, key=lambda letters: (len(letters), -self._fits[letters])):
+                if len(groups):
+                    groups = self._solve_few_kinds(groups, alphabet, count)
+            if count <= DIMENSIONS:
+                self._solve_all(count)
+
+    def solve_all(self) -> None:
+        """Find all texts of five to eleven places, also where one was found."""
+        self.found[:] = False
+        for count in range(_FEWEST_PLACES, _MOST_PLACES + 1):
+            self._solve_all(count)
+
+    def rounds(self, lessons: Sequence[bytes], seconds: float) -> Iterator[NDArray[np.bool_]]:
+        """Solve what is hard, and yield after each round which groups it solved.
 
         Args:
-            certain: whether keys of few kinds of characters and of up to nine places are searched for first. Without it
-                all keys of up to eleven places are.
-            thorough: whether all others are, in the rounds that follow.
             lessons: keys that those searched for may resemble, beside the keys found.
             seconds: how long after the beginning the rounds end, once all names of up to eleven places are solved.
         """
         deadline = monotonic() + seconds
-        before = np.zeros_like(self.found)
-        self.found &= certain
-        for _ in self._stages(certain, thorough, lessons, deadline):
+        before = self.found.copy()
+        for _ in self._rounds(lessons, deadline):
             yield self.found & ~before
             before = self.found.copy()
 
-    def _stages(self, certain: bool, thorough: bool, lessons: Sequence[bytes], deadline: float) -> Iterator[None]:
-        if certain:
-            for count in self._counts_of(np.flatnonzero(~self.found & (self._counts > 0))):
-                few = 2 if _FEWEST_PLACES <= count <= DIMENSIONS else len(_POWERS)
-                alphabets = [letters for letters, places in self._few_kinds if count <= places and len(letters) <= few]
-                for alphabet in sorted(alphabets, key=lambda letters: (len(letters), -self._fits[letters])):
-                    self._solve_few_kinds(alphabet, count)
-                if _FEWEST_PLACES <= count <= DIMENSIONS:
-                    self._solve_all(count)
-            yield
-        if not thorough:
-            return
-        for count in range(DIMENSIONS + 1 if certain else _FEWEST_PLACES, _MOST_PLACES + 1):
+    def _rounds(self, lessons: Sequence[bytes], deadline: float) -> Iterator[None]:
+        for count in range(DIMENSIONS + 1, _MOST_PLACES + 1):
             self._solve_all(count)
-        yield
+            yield
         hard = np.flatnonzero(~self.found & (self._counts > _MOST_PLACES))
         if not len(hard):
             return
@@ -145,7 +153,8 @@ class Solver:
                 tasks = [(len(letters) ** ((count + 1) // 2), letters, count) for letters in usual for count in counts]
                 for sums, letters, count in sorted(tasks):
                     if sums <= _MOST_SUMS:
-                        self._solve_few_kinds(letters, count, deadline)
+                        groups = hard[~self.found[hard] & (self._counts[hard] == count)]
+                        self._solve_few_kinds(groups, letters, count, deadline)
             yield
             hard = hard[~self.found[hard]]
 
@@ -158,29 +167,37 @@ class Solver:
         solved = np.flatnonzero(self.found & (self._counts > 0))
         return [self._key_of(group) for group in solved[:: len(solved) // _LESSONS + 1].tolist()]
 
-    def iter_keys(self, groups: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, list[bytes], bool]]:
-        """Iterate over the texts of all or some groups: row, keys found, and whether they are all but for carries."""
-        groups = np.ones(len(self.found), bool) if groups is None else groups
+    def iter_keys(self, groups: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, bytes, bool, int]]:
+        """Iterate over the texts of all or some groups: row, key, whether it was found, a number for ``more`` or -1."""
+        odd = np.full(len(self.found), -1)
+        special = [*self._others, *self._incomplete]
+        odd[special] = special
         start = 0
         for chunk in self._chunks:
-            rows = np.flatnonzero(groups[chunk.groups])
+            rows = np.arange(len(chunk.lengths)) if groups is None else np.flatnonzero(groups[chunk.groups])
             owners = chunk.groups[rows]
             keys = chunk.texts[rows] + self._deltas[owners, -chunk.texts.shape[1] :]
             fits = self.found[owners] & (_folded(keys) == chunk.hashes[rows])
             blob, width = keys.tobytes(), keys.shape[1]
-            ends = range(width, len(blob) + 1, width)
-            for row, end, group, fit in zip(rows.tolist(), ends, owners.tolist(), fits.tolist(), strict=True):
-                length = chunk.lengths[row]
-                found = [blob[end - length : end]] if fit else []
-                if group in self._others:
-                    others = self._others[group][:, -width:] + chunk.texts[row]
-                    found += [other[width - length :].tobytes() for other in others]
-                yield start + row, found, group not in self._incomplete
+            ends = np.arange(width, len(blob) + 1, width)
+            begins = np.where(fits, ends - chunk.lengths[rows], ends)
+            found = [blob[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+            yield from zip((rows + start).tolist(), found, fits.tolist(), odd[owners].tolist(), strict=True)
             start += len(chunk.lengths)
 
+    def more(self, row: int, group: int) -> tuple[list[bytes], bool]:
+        """Return the other keys found for a text, and whether the keys found are all but for carries."""
+        text = self._texts[row]
+        others = self._others.get(group, _NONE)
+        keys = [self._with(text, deltas) for deltas in others]
+        return keys, group not in self._incomplete
+
     def _key_of(self, group: int) -> bytes:
-        text = np.frombuffer(self._texts[self._firsts[group]], np.uint8)
-        return (text + self._deltas[group, len(self._deltas[group]) - len(text) :]).tobytes()
+        return self._with(self._texts[self._firsts[group]], self._deltas[group])
+
+    @staticmethod
+    def _with(text: bytes, deltas: Bytes) -> bytes:
+        return (np.frombuffer(text, np.uint8) + deltas[len(deltas) - len(text) :]).tobytes()
 
     def _places(self, groups: Integers, count: int) -> Integers:
         """Return the exponents of the places in doubt, ascending, of groups that have ``count`` of them."""
@@ -199,24 +216,25 @@ class Solver:
         if len(digits) > 1:
             self._others[group] = deltas[1:]
 
-    def _solve_few_kinds(self, alphabet: bytes, count: int, deadline: float = inf) -> None:
-        """Solve groups that have ``count`` places in doubt, if all characters there are of the alphabet."""
-        groups = np.flatnonzero(~self.found & (self._counts == count))
-        groups = groups[possible(alphabet, count)[self._sums[groups] % np.uint64(RESIDUES)]]
-        self._tried[groups] += float(len(alphabet)) ** count
+    def _solve_few_kinds(self, groups: Rows, alphabet: bytes, count: int, deadline: float = inf) -> Rows:
+        """Solve groups of ``count`` places in doubt if all characters there are of the alphabet; return the others."""
+        likely = possible(alphabet, count)[self._sums[groups] % np.uint64(RESIDUES)]
+        tried = groups[likely]
+        self._tried[tried] += float(len(alphabet)) ** count
         block = max(1, _BLOCK_SUMS // len(alphabet) ** ((count + 1) // 2))
-        for start in range(0, len(groups), block):
+        for start in range(0, len(tried), block):
             if monotonic() > deadline:
-                return
-            some = groups[start : start + block]
+                break
+            some = tried[start : start + block]
             places = self._places(some, count)
             at, characters = met(alphabet, _POWERS[places], self._sums[some])
             at, first = np.unique(at, return_index=True)
-            characters = characters[first]
-            self._deltas[some[at, None], -1 - places[at]] = characters - _UNDERSCORE
+            self._deltas[some[at, None], -1 - places[at]] = characters[first] - _UNDERSCORE
             self.found[some[at]] = True
             self._incomplete.update(some[at][self._tried[some[at]] > _MOST_TEXTS].tolist())
             self._fits[alphabet] += len(at)
+        unsolved: Rows = groups[~self.found[groups]]
+        return unsolved
 
     def _solve_all(self, count: int) -> None:
         """Find all solutions of the groups with five to eleven places in doubt: nine by lattice, the others guessed."""
@@ -287,15 +305,15 @@ class _Chunk:
     """
 
     texts: Bytes
-    lengths: list[int]
+    lengths: Rows
     hashes: Words
     groups: Rows
 
     @classmethod
     def of(cls, texts: Sequence[bytes], hashes: bytes, groups: dict[bytes, int]) -> _Chunk:
         """Lay out the texts and number the groups not seen before."""
-        lengths = [len(text) for text in texts]
-        width = max(1, *lengths)
+        lengths = np.array([len(text) for text in texts])
+        width = max(1, int(lengths.max()))
         matrix = np.frombuffer(b"".join([text.rjust(width, b"\0") for text in texts]), np.uint8).reshape(-1, width)
         shares = np.frombuffer(hashes, ">u8").astype(np.uint64) - _START * _POWERS[lengths]
         places = np.packbits(matrix[:, ::-1] == _UNDERSCORE, axis=1)

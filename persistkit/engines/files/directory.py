@@ -355,8 +355,8 @@ class FileEngine(Engine):
 
     def _list_keys(self, prefix: str) -> list[str]:
         with self._errors("list"):
-            keys = [key for _, key, _ in listing(self._root, self._owners) if key is not None]
-            return sorted(key for key in keys if key.startswith(prefix))
+            found = listing(self._root, self._owners)
+            return sorted([key for _, key, _ in found if key is not None and key.startswith(prefix)])
 
     def _key_count(self) -> int:
         with self._errors("count"):
