@@ -9,12 +9,12 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from functools import partial
+from functools import partial, wraps
 from itertools import islice
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from persistkit.arguments import BytesLike, Items, check_keys, chunked, collect_items
 from persistkit.batches import Batch, paged
@@ -39,6 +39,7 @@ __all__ = [
 
 T = TypeVar("T")
 Chunk = TypeVar("Chunk", bound=Collection[str])
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # Running in a thread costs about 100 microseconds, one item 10 to 30: a chunk hides that and can be cancelled soon.
 _CHUNK: Final = 500
@@ -208,6 +209,17 @@ class PersistenceBackend(ABC):
         batch.end()
 
 
+def _unless_overridden(method: Method) -> Method:
+    """Leave the work of a method to the interface's default where a subclass overrides what the default uses."""
+    default = getattr(PersistenceBackend, method.__name__)
+
+    @wraps(method)
+    def chosen(self: EngineBackend, *given: Any, **named: Any) -> Any:  # Any: those of the method
+        return (default if overrides_operations(type(self)) else method)(self, *given, **named)
+
+    return cast("Method", chosen)
+
+
 class EngineBackend(PersistenceBackend):
     """Any engine, awaited: its calls run in worker threads, or at once where the engine does not block.
 
@@ -223,7 +235,6 @@ class EngineBackend(PersistenceBackend):
         self.engine = engine
         self.max_value_bytes = engine.max_value_bytes
         self._workers = Workers(engine.concurrency)
-        self._overridden = overrides_operations(type(self))
 
     def __repr__(self) -> str:
         return f"EngineBackend({self.engine!r})"
@@ -238,26 +249,21 @@ class EngineBackend(PersistenceBackend):
     async def delete(self, key: str) -> None:
         await self._run(self.engine.delete, key)
 
+    @_unless_overridden
     async def batch_save(self, items: Items) -> None:
         """Store every value, as ``Engine.batch_save``; in chunks where that is not a transaction."""
-        if self._overridden:
-            await super().batch_save(items)
-            return
         collected = collect_items(items, self.engine.max_value_bytes)
         chunks = [collected] if self.engine.batch_is_transaction else chunked(collected, _CHUNK, _CHUNK_BYTES)
         await self._run_chunks("batch_save", self.engine.batch_save, chunks)
 
+    @_unless_overridden
     async def batch_load(self, keys: Iterable[str]) -> list[bytes | None]:
-        if self._overridden:
-            return await super().batch_load(keys)
         pages = await self._run_chunks("batch_load", self.engine.batch_load, paged(check_keys(keys), _CHUNK))
         return [value for page in pages for value in page]
 
+    @_unless_overridden
     async def batch_delete(self, keys: Iterable[str]) -> None:
         """Remove the values of ``keys``, as ``Engine.batch_delete``; in chunks where that is not a transaction."""
-        if self._overridden:
-            await super().batch_delete(keys)
-            return
         checked = check_keys(keys)
         chunks = [checked] if self.engine.batch_is_transaction else paged(checked, _CHUNK)
         await self._run_chunks("batch_delete", self.engine.batch_delete, chunks)
@@ -268,29 +274,24 @@ class EngineBackend(PersistenceBackend):
             for entry in page:
                 yield entry
 
+    @_unless_overridden
     async def list_keys(self, prefix: str = "") -> list[str]:
-        if self._overridden:
-            return await super().list_keys(prefix)
         return await self._run(self.engine.list_keys, prefix)
 
+    @_unless_overridden
     async def exists(self, key: str) -> bool:
-        if self._overridden:
-            return await super().exists(key)
         return await self._run(self.engine.exists, key)
 
+    @_unless_overridden
     async def key_count(self) -> int:
-        if self._overridden:
-            return await super().key_count()
         return await self._run(self.engine.key_count)
 
+    @_unless_overridden
     def open_reader(self, key: str) -> AbstractAsyncContextManager[AsyncBufferedReader | None]:
-        if self._overridden:
-            return super().open_reader(key)
         return file_in_thread(lambda: self.engine.open_reader(key) or nullcontext())
 
+    @_unless_overridden
     def open_writer(self, key: str) -> AbstractAsyncContextManager[AsyncBufferedReader]:
-        if self._overridden:
-            return super().open_writer(key)
         return file_in_thread(lambda: self.engine.open_writer(key))
 
     async def change_token(self) -> object | None:
