@@ -77,6 +77,20 @@ def wait_until_stopped(*processes: int) -> None:
             time.sleep(0.001)
 
 
+@contextmanager
+def stopped(*processes: int) -> Iterator[None]:
+    """Let processes hang until the block ends."""
+    assert processes
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        wait_until_stopped(*processes)
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
 def _thread_states(process: int) -> Iterator[str]:
     for status in Path(f"/proc/{process}/task").glob("*/stat"):
         with suppress(OSError):  # a thread that has ended

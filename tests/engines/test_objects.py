@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
-import os
 import pickle
 import re
 import signal
@@ -14,8 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -196,75 +192,11 @@ def test_a_missing_bucket_is_an_error_not_a_missing_value(s3_server: servers.S3S
                 call()
 
 
-def dead() -> contextlib.AbstractContextManager[int]:
-    """Give a port that nobody listens on."""
-    return contextlib.nullcontext(servers.free_port())
-
-
 @contextlib.contextmanager
 def silent() -> Any:
     """Give a port where somebody listens and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1]
-
-
-@pytest.mark.parametrize("unanswering", [dead, silent])
-def test_an_endpoint_that_does_not_answer_fails_within_the_timeout(
-    s3_server: servers.S3Server, unanswering: Callable[[], contextlib.AbstractContextManager[int]]
-) -> None:
-    """Every operation raises within the stated timeout; a batch waits once, not for each key, and names them all."""
-    keys = [f"key:{number}" for number in range(5000)]
-    with unanswering() as port:
-        engine = engine_on(s3_server, "x", endpoint=f"http://127.0.0.1:{port}", timeout_seconds=0.5)
-        calls = (
-            lambda: engine.load("key"),
-            lambda: engine.save("key?>", b"value"),
-            lambda: engine.add("key", b"value"),
-            lambda: engine.list_keys(),
-            lambda: engine.open_reader("key"),
-        )
-        for call in calls:
-            began = time.monotonic()
-            with pytest.raises(StorageError, match="s3://state/x"):
-                call()
-            assert time.monotonic() - began < 3
-        batches = (
-            lambda: engine.batch_save(dict.fromkeys(keys, b"value")),
-            lambda: engine.batch_load(keys),
-            lambda: engine.batch_delete(keys),
-        )
-        for batch in batches:
-            began = time.monotonic()
-            with pytest.raises(BatchError, match="s3://state/x") as caught:
-                batch()
-            assert time.monotonic() - began < 5
-            failures = caught.value.failures
-            assert set(failures) == set(keys)
-            assert {getattr(error, "errno", None) for error in failures.values()} <= {
-                errno.ETIMEDOUT,
-                errno.EHOSTUNREACH,
-            }
-
-
-def test_an_interrupt_ends_a_waiting_call(s3_server: servers.S3Server) -> None:
-    """Ctrl-C ends a call, and a batch, to a server that hangs, within about a second; then everything works."""
-    with engine_on(s3_server, s3_server.new_prefix()) as engine:
-        engine.save("key", b"value")
-        calls: tuple[Callable[[], object], ...] = (
-            lambda: engine.load("key"),
-            lambda: engine.batch_load([f"key:{number}" for number in range(100)]),
-        )
-        s3_server.server.signal(signal.SIGSTOP)
-        try:
-            for call in calls:
-                began = time.monotonic()
-                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-                with pytest.raises(KeyboardInterrupt):
-                    call()
-                assert time.monotonic() - began < 2.5
-        finally:
-            s3_server.server.signal(signal.SIGCONT)
-        assert engine.load("key") == b"value"
 
 
 # The options of the HTTP client that "perhaps" is no value of, and those that take any text.

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from errno import ETIMEDOUT
 from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
-import servers
 
 from persistkit.engine import Engine
 from persistkit.engines.postgresql import PostgreSQLEngine
-from persistkit.errors import BatchError, StorageError
 from persistkit.testing import EngineContract
 from persistkit.testing.sharing import run_threads
 
@@ -47,22 +38,6 @@ class TestPostgreSQL(EngineContract):
         return None if row is None else bytes(row[0])
 
 
-SAVING = """
-import sys
-from persistkit.engines.postgresql import PostgreSQLEngine
-engine = PostgreSQLEngine(sys.argv[1], create=True)
-engine.load("key")
-try:
-    print("ready", flush=True)
-    sys.stdin.readline()
-    engine.save("key", b"new")
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-    sys.stdin.readline()
-    print(engine.load("key") in {b"old", b"new"}, flush=True)
-"""
-
-
 @pytest.fixture
 def address(postgresql_address: str) -> str:
     """The address of the server, with a name that its connections bear."""
@@ -80,68 +55,6 @@ def servers_of(address: str) -> list[int]:
     """Return the processes that serve the connections made with an address."""
     name = address.partition("=")[2]
     return [pid for (pid,) in ask(address, f"SELECT pid FROM pg_stat_activity WHERE application_name = '{name}'")]  # noqa: S608
-
-
-@contextmanager
-def stopped(address: str) -> Iterator[None]:
-    """Let the server's processes hang until the block ends."""
-    processes = servers_of(address)
-    assert processes
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    servers.wait_until_stopped(*processes)
-    try:
-        yield
-    finally:
-        for process in processes:
-            os.kill(process, signal.SIGCONT)
-
-
-OPERATIONS: dict[str, Callable[[Engine], object]] = {
-    "save": lambda engine: engine.save("key", b"new"),
-    "load": lambda engine: engine.load("key"),
-    "batch_save": lambda engine: engine.batch_save({f"key:{number}": bytes(100_000) for number in range(100)}),
-    "list_keys": lambda engine: engine.list_keys(),
-}
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_server_that_hangs_is_an_error_within_the_timeout(address: str, operation: str) -> None:
-    """A stopped server makes an error that tells the timeout, and the engine works while it hangs and afterwards."""
-    with PostgreSQLEngine(address, create=True, timeout_seconds=1) as engine:
-        engine.save("key", b"old")
-        with stopped(address):
-            began = time.monotonic()
-            with pytest.raises((StorageError, BatchError), match="no answer within 1 s") as caught:
-                OPERATIONS[operation](engine)
-            assert time.monotonic() - began < 4
-            error = caught.value.failures["key:0"] if isinstance(caught.value, BatchError) else caught.value
-            assert isinstance(error, StorageError)
-            assert error.errno == ETIMEDOUT
-            assert engine.load("key") == b"old"
-        assert engine.load("key") in {b"old", b"new"}
-
-
-def test_an_interrupt_ends_the_wait_for_a_server_that_hangs(address: str) -> None:
-    """Ctrl-C ends a save within about a second, also while the server does not answer, and the engine goes on."""
-    ask(address, "DROP TABLE IF EXISTS persistkit, persistkit_version")
-    program = [sys.executable, "-c", SAVING, address]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        with PostgreSQLEngine(address.partition("?")[0]) as other:
-            other.save("key", b"old")
-        with stopped(address):
-            process.stdin.write("\n")
-            process.stdin.flush()
-            began = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            assert process.stdout.readline() == "interrupted\n"
-            assert time.monotonic() - began < 3
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "True\n"
 
 
 def test_a_connection_the_server_has_closed_is_opened_again(address: str) -> None:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -37,19 +32,6 @@ def client(valkey_address: str) -> Iterator[Redis]:
     with client_of(valkey_address) as client:
         client.flushdb()
         yield client
-
-
-@contextmanager
-def stopped(client: Redis) -> Iterator[None]:
-    """Stop the server until the block ends."""
-    information = client.info("server")
-    assert isinstance(information, dict)
-    os.kill(information["process_id"], signal.SIGSTOP)
-    servers.wait_until_stopped(information["process_id"])
-    try:
-        yield
-    finally:
-        os.kill(information["process_id"], signal.SIGCONT)
 
 
 class TestValkey(EngineContract):
@@ -194,47 +176,6 @@ def test_the_password_may_come_from_the_environment(
         assert again.load("key") == b"value"
 
 
-def test_a_server_that_is_not_there_is_an_error() -> None:
-    """A refused connection is an error soon, never a missing value."""
-    began = time.monotonic()
-    with RedisEngine(f"redis://:s3cret@127.0.0.1:{servers.free_port()}", timeout_seconds=5) as engine:
-        with pytest.raises(StorageError, match=r"load 'key' in .*127\.0\.0\.1"):
-            engine.load("key")
-        with pytest.raises(BatchError, match="127"):
-            engine.batch_save({f"key:{number}": b"" for number in range(50_000)})
-    assert time.monotonic() - began < 5
-
-
-def test_a_server_that_hangs_is_an_error_within_the_timeout(valkey_address: str, client: Redis) -> None:
-    """A stopped server makes an error that tells the timeout, and the engine works again when it goes on."""
-    with (
-        RedisEngine(valkey_address, timeout_seconds=1) as engine,
-        RedisEngine(valkey_address, timeout_seconds=1) as new,
-    ):
-        engine.save("key", b"old")
-        with stopped(client):
-            for unanswered in (engine, new):
-                began = time.monotonic()
-                with pytest.raises(StorageError, match="no answer within 1 s"):
-                    unanswered.save("key", b"new")
-                assert time.monotonic() - began < 2
-        assert engine.load("key") in {b"old", b"new"}
-
-
-def test_an_interrupt_ends_a_waiting_call_and_its_answer_is_nobody_elses(valkey_address: str, client: Redis) -> None:
-    """Ctrl-C ends a call soon, and the answer that comes later is not taken for that of the next call."""
-    with RedisEngine(valkey_address, timeout_seconds=30) as engine:
-        engine.batch_save({"one": b"1", "two": b"2"})
-        with stopped(client):
-            interrupt = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-            interrupt.start()
-            began = time.monotonic()
-            with pytest.raises(KeyboardInterrupt):
-                engine.load("one")
-            assert time.monotonic() - began < 2
-        assert [engine.load("two") for _ in range(5)] == [b"2"] * 5
-
-
 def test_an_add_whose_answer_was_lost_is_not_sent_again() -> None:
     """After a lost answer ``add`` raises: sent again, it would find its own value and say that another's was there."""
     sent: list[bytes] = []
@@ -253,24 +194,6 @@ def test_an_add_whose_answer_was_lost_is_not_sent_again() -> None:
         with pytest.raises(StorageError, match="add 'two'"):
             engine.add("two", b"2")
         assert len(sent) == 1
-
-
-def test_a_batch_to_a_server_that_hangs_waits_once() -> None:
-    """A batch of several pipelines waits for the timeout once, not once for each of them, and names every key."""
-    keys = [f"key:{number}" for number in range(5000)]
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"redis://127.0.0.1:{silent.getsockname()[1]}"
-        with RedisEngine(address, timeout_seconds=1) as engine:
-            for call in (
-                lambda: engine.batch_save(dict.fromkeys(keys, b"value")),
-                lambda: engine.batch_load(keys),
-                lambda: engine.batch_delete(keys),
-            ):
-                began = time.monotonic()
-                with pytest.raises(BatchError, match="no answer within 1 s") as caught:
-                    call()
-                assert time.monotonic() - began < 3
-                assert set(caught.value.failures) == set(keys)
 
 
 def test_the_first_call_after_a_restart_works() -> None:

@@ -1,0 +1,124 @@
+"""Servers that hang or are gone, and callers who do not want to wait: the same for every engine that asks a server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+import servers
+from redis import Redis
+
+from persistkit.batches import UNANSWERED
+from persistkit.engine import Engine
+from persistkit.engines import open_engine
+from persistkit.errors import BatchError, StorageError
+
+KEYS = [f"key:{number}" for number in range(5_000)]
+
+
+class Service(NamedTuple):
+    """A server, its address with options, and how to let it hang while a block runs."""
+
+    address: str
+    options: dict[str, Any]
+    stopped: Callable[[], AbstractContextManager[None]]
+
+    def open(self, timeout_seconds: float) -> Engine:
+        """Open the engine."""
+        return open_engine(self.address, create=True, timeout_seconds=timeout_seconds, **self.options)
+
+
+@pytest.fixture(params=["postgresql", "valkey", "s3"])
+def service(request: pytest.FixtureRequest) -> Service:
+    """Each server, with a place in it that nobody has used."""
+    name = f"test{uuid.uuid4().hex}"
+    if request.param == "postgresql":
+        address = request.getfixturevalue("postgresql_address")
+
+        def its_connections() -> AbstractContextManager[None]:
+            with psycopg.connect(address) as connection:
+                found = connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name = %s", (name,))
+                return servers.stopped(*(pid for (pid,) in found.fetchall()))
+
+        return Service(f"{address}?application_name={name}", {"table": name}, its_connections)
+    if request.param == "valkey":
+        address = request.getfixturevalue("valkey_address")
+        with Redis.from_url(address.replace("valkey://", "redis://")) as client:
+            information: Any = client.info("server")  # Any: typed as an answer that may be awaited
+        return Service(address, {"namespace": name}, lambda: servers.stopped(information["process_id"]))
+    server: servers.S3Server = request.getfixturevalue("s3_server")
+    hanging = server.server.process.pid
+    return Service(f"s3://{server.bucket}/{name}", dict(server.options), lambda: servers.stopped(hanging))
+
+
+OPERATIONS: dict[str, Callable[[Engine], object]] = {
+    "load": lambda engine: engine.load("key"),
+    "save": lambda engine: engine.save("key", b"new"),
+    "add": lambda engine: engine.add("other?>", b"new"),
+    "list_keys": lambda engine: engine.list_keys(),
+    "batch_save": lambda engine: engine.batch_save(dict.fromkeys(KEYS, bytes(2_000))),
+    "batch_load": lambda engine: engine.batch_load(KEYS),
+    "batch_delete": lambda engine: engine.batch_delete(KEYS),
+    "existing": lambda engine: engine.existing(KEYS),
+}
+
+
+def check_failures(engine: Engine, names: list[str], place: str) -> None:
+    """See that operations fail in time, a batch with all of its keys, and say where."""
+    for name in names:
+        began = time.monotonic()
+        with pytest.raises((StorageError, BatchError), match=place) as caught:
+            OPERATIONS[name](engine)
+        assert time.monotonic() - began < 5
+        failures = caught.value.failures if isinstance(caught.value, BatchError) else {"": caught.value}
+        assert set(failures) in ({""}, set(KEYS))
+        assert {getattr(failure, "errno", None) for failure in failures.values()} <= UNANSWERED
+
+
+@pytest.mark.parametrize("names", [["load", "batch_load", "add"], ["save", "batch_delete"], ["list_keys"]])
+def test_a_server_that_hangs_is_an_error_within_the_timeout(service: Service, names: list[str]) -> None:
+    """A stopped server makes an error that tells the timeout, once for a batch; when it goes on, all is well."""
+    with service.open(0.5) as engine, service.open(30) as patient:
+        patient.save("key", b"old")
+        for name in names:  # of PostgreSQL only the connections that are there are stopped
+            assert engine.load("key") in {b"old", b"new"}
+            with service.stopped():
+                check_failures(engine, [name], "no answer within 0.5 s")
+        assert patient.load("key") in {b"old", b"new"}
+        assert engine.load("key") in {b"old", b"new"}
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:s3cret@{}/state", "redis://:s3cret@{}", "s3://state/x"])
+def test_a_server_that_is_not_there_is_an_error_soon(s3_server: servers.S3Server, address: str) -> None:
+    """A refused connection is never a missing value, and the message holds no password."""
+    place = f"127.0.0.1:{servers.free_port()}"
+    options: dict[str, Any] = {"endpoint": f"http://{place}"} if address.startswith("s3:") else {}
+    options = s3_server.options | options if options else options
+    with open_engine(address.format(place), timeout_seconds=1, **options) as engine:
+        check_failures(engine, list(OPERATIONS), r"127\.0\.0\.1|s3://state/x")
+        with pytest.raises(StorageError) as caught:
+            engine.load("key")
+        assert "s3cret" not in str(caught.value)
+
+
+def test_an_interrupt_ends_a_waiting_call_and_its_answer_is_nobody_elses(service: Service) -> None:
+    """Ctrl-C ends a call, and a batch, soon; an answer that comes later is not taken for that of the next call."""
+    with service.open(30) as engine:
+        engine.batch_save({"one": b"1", "two": b"2"})
+        for call in (lambda: engine.load("one"), lambda: engine.batch_load(["one", *KEYS[:100]])):
+            assert engine.load("two") == b"2"
+            with service.stopped():
+                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+                began = time.monotonic()
+                with pytest.raises(KeyboardInterrupt):
+                    call()
+                assert time.monotonic() - began < 2.5
+            assert [engine.load("two") for _ in range(5)] == [b"2"] * 5
