@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pickle
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 
@@ -208,34 +206,3 @@ def test_the_first_call_after_a_restart_works() -> None:
             server.start()
             assert engine.add("key:0", b"other") is False
             assert engine.load("key:3") == b"value"
-
-
-def test_a_forked_child_has_a_connection_of_its_own(valkey_address: str, client: Redis) -> None:
-    """A child and its parent go on with the engine at the same time, on two connections, each with its own answers."""
-    script = f"""
-import os, sys
-from persistkit.engines.redis import RedisEngine
-engine = RedisEngine({valkey_address!r})
-engine.batch_save({{"parent": b"parent", "child": b"child"}})
-print("connected", flush=True)
-sys.stdin.readline()
-child = os.fork()
-mine = "parent" if child else "child"
-wrong = sum(engine.load(mine) != mine.encode() for _ in range(500))
-print("used", flush=True)
-sys.stdin.read()
-if child:
-    wrong += os.waitpid(child, 0)[1]
-os._exit(min(wrong, 1))
-"""
-    command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.readline() == "connected\n"
-        before = len(client.client_list())
-        process.stdin.write("fork\n")
-        assert [process.stdout.readline() for _ in range(2)] == ["used\n"] * 2
-        assert len(client.client_list()) == before + 1
-        process.stdin.close()
-    assert process.returncode == 0

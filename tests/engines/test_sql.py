@@ -4,39 +4,21 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import sqlite3
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
 import pytest
-from children import in_child
 
 from persistkit.engine import Engine
 from persistkit.engines import open_engine
 from persistkit.errors import BatchError, ReadOnlyError, StorageError
 from persistkit.testing.sharing import run_threads
-
-COUNTING = """
-import sys
-from persistkit.engines import open_engine
-engine = open_engine(sys.argv[1], create=True, table=sys.argv[2])
-engine.save("process:" + sys.argv[3], b"value")
-engine.add("counter", b"0")
-for _ in range(20):
-    while not engine.replace("counter", b"%d" % (int(seen := engine.load("counter")) + 1), seen):
-        pass
-"""
 
 
 class Database(NamedTuple):
@@ -78,16 +60,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
     yield Database(address, table, ask, r"'\x{}'")
     ask(f"DROP TABLE IF EXISTS {table}, {table}_version")
-
-
-def test_many_processes_make_one_table(database: Database) -> None:
-    """Processes that create the same table at the same moment all succeed, and count together without a loss."""
-    program = [sys.executable, "-c", COUNTING, database.address, database.table]
-    processes = [subprocess.Popen([*program, str(number)]) for number in range(6)]
-    assert [process.wait(60) for process in processes] == [0] * 6
-    with database.open(create=False) as engine:
-        assert engine.list_keys("process:") == [f"process:{number}" for number in range(6)]
-        assert engine.load("counter") == b"120"
 
 
 def test_a_database_without_the_table_is_an_error(database: Database) -> None:
@@ -189,32 +161,6 @@ def test_two_tables_share_a_database(database: Database) -> None:
             versions.load("key")
     with database.open() as one:
         assert one.load("key") == b"one"
-
-
-def test_parent_and_child_go_on_using_one_engine(database: Database) -> None:
-    """A forked child opens a connection of its own, as a pickled engine does, and its commits outlive the parent's."""
-    said, heard = os.pipe(), os.pipe()
-    with database.open() as engine:
-        engine.save("parent", b"1")
-
-        def child() -> None:
-            assert engine.load("parent") == b"1"
-            engine.save("child", b"2")
-            os.write(said[1], b".")
-            os.read(heard[0], 1)
-            engine.save("later", b"3")
-
-        process = get_context("fork").Process(target=child)
-        process.start()
-        os.read(said[0], 1)
-        assert engine.load("child") == b"2"
-        engine.close()
-        os.write(heard[1], b".")
-        process.join(60)
-        assert process.exitcode == 0
-        assert engine.batch_load(["parent", "child", "later"]) == [b"1", b"2", b"3"]
-        in_child(partial(pickle.loads(pickle.dumps(engine)).save, "last", b"4"))  # noqa: S301 - its own bytes
-        assert engine.load("last") == b"4"
 
 
 def test_read_only_refuses_every_write(database: Database) -> None:
