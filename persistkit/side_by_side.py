@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from html import escape
 from itertools import islice
 from reprlib import Repr
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ from persistkit.text import visible
 if TYPE_CHECKING:
     from persistkit.diff import Diff
 
-__all__ = ["side_by_side"]
+__all__ = ["ShownRow", "shown_rows", "side_by_side"]
 
 _SHOWN_ROWS: Final = 200
 _SHOWN: Final = 400
@@ -36,40 +36,67 @@ _repr.maxlevel, _repr.maxdict, _repr.maxlist, _repr.maxtuple = 4, 12, 12, 12
 _repr.maxstring = _repr.maxother = _repr.maxlong = _SHOWN
 
 
-def side_by_side(diff: Diff) -> str:
-    """Return the rows as HTML of bounded size, what differs within them marked."""
-    names = [escape(visible(name)) for name in diff.attrs["names"]]
-    rows = "".join(_row(*row) for row in islice(diff.itertuples(index=False, name=None), _SHOWN_ROWS))
-    head = "".join(f'<th scope="col" style="{_CELL}">{name}</th>' for name in ["where", *names])
-    count = f"{len(diff):,} {'difference' if len(diff) == 1 else 'differences'}" if len(diff) else "No differences."
-    notes = [*diff.notes]
+class ShownRow(NamedTuple):
+    """One difference as people read it; a side is its parts, each with whether the other side lacks it, or None.
+
+    Attributes:
+        path: where.
+        change: what, when it is more than another value.
+        left: of the left value.
+        right: of the right value.
+    """
+
+    path: str
+    change: str
+    left: list[tuple[str, bool]] | None
+    right: list[tuple[str, bool]] | None
+
+
+def shown_rows(diff: Diff) -> tuple[list[ShownRow], list[str]]:
+    """Return the first rows as people read them, and the notes below, which say how many are left out."""
+    rows = [_shown(*row) for row in islice(diff.itertuples(index=False, name=None), _SHOWN_ROWS)]
+    notes = [visible(note) for note in diff.notes]
     if len(diff) > _SHOWN_ROWS:
-        notes.append(f"Shown are the first {_SHOWN_ROWS:,}; the frame has all {len(diff):,} rows.")
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
-    said = "".join(f"<div>{escape(visible(note))}</div>" for note in notes)
+        notes.append(f"Shown are the first {_SHOWN_ROWS:,} of {len(diff):,} rows; the frame has them all.")
+    return rows, notes
+
+
+def side_by_side(diff: Diff) -> str:
+    """Return the first rows as HTML of bounded size, what differs within them marked."""
+    shown, notes = shown_rows(diff)
+    names = ["where", *(visible(name) for name in diff.attrs["names"])]
+    head = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in names)
+    rows = "".join(
+        f'<tr><td style="{_CODE}">{escape(path)}<div style="{_DIM}">{escape(change)}</div></td>'
+        f"{_side('del', left)}{_side('ins', right)}</tr>"
+        for path, change, left, right in shown
+    )
+    count = f"{len(diff):,} {'difference' if len(diff) == 1 else 'differences'}" if shown else "No differences."
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if shown else ""
+    said = "".join(f"<div>{escape(note)}</div>" for note in notes)
     return (
         '<div class="tex2jax_ignore mathjax_ignore" style="color:inherit;max-width:100%;overflow-x:auto">'
         f'<div><strong>{count}</strong></div><div style="{_DIM}">{said}</div>{table}</div>'
     )
 
 
-def _row(path: str, left: Any, right: Any, change: str) -> str:
-    one, other = _texts(left, right)
-    kind = "" if change == "changed" else f'<div style="{_DIM}">{escape(change)}</div>'
-    where = f'<td style="{_CODE}">{escape(visible(path))}{kind}</td>'
-    return f"<tr>{where}{_side('del', one, other, left)}{_side('ins', other, one, right)}</tr>"
-
-
-def _side(tag: str, text: str, other: str, value: Any) -> str:
-    if value is pd.NA:
+def _side(tag: str, parts: list[tuple[str, bool]] | None) -> str:
+    if parts is None:
         return f'<td style="{_CELL}"></td>'
-    tint = _TINT.format(_COLORS[tag], 14)
     mark = f"color:inherit;text-decoration:none;border-radius:2px;{_TINT.format(_COLORS[tag], 40)}"
-    parts = _marked(text, other) if text and other else [(text, False)]
-    shown = "".join(
+    text = "".join(
         f'<{tag} style="{mark}">{escape(part)}</{tag}>' if marked else escape(part) for part, marked in parts
     )
-    return f'<td style="{_CODE};{tint}">{shown}</td>'
+    return f'<td style="{_CODE};{_TINT.format(_COLORS[tag], 14)}">{text}</td>'
+
+
+def _shown(path: str, left: Any, right: Any, change: str) -> ShownRow:
+    one, other = _texts(left, right)
+    sides = [
+        None if value is pd.NA and change in ("added", "removed") else _marked(text, counterpart)
+        for value, text, counterpart in ((left, one, other), (right, other, one))
+    ]
+    return ShownRow(visible(path), "" if change == "changed" else change, *sides)
 
 
 def _texts(left: Any, right: Any) -> tuple[str, str]:
@@ -88,7 +115,9 @@ def _cut(text: str, start: int) -> str:
 
 
 def _marked(text: str, other: str) -> list[tuple[str, bool]]:
-    """Return the parts of ``text``, and whether each of them is not in ``other``."""
+    """Return the parts of ``text``, and whether each of them is not in ``other``; nothing is marked beside nothing."""
+    if not text or not other:
+        return [(text, False)]
     ours, theirs = _WORD.findall(text), _WORD.findall(other)
     start = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
     end = 0

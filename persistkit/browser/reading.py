@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from itertools import islice
 from typing import Any, Final
 
-from persistkit.browser.kinds import kind_of, text_of
+from persistkit.browser.kinds import kind_of
 from persistkit.browser.preview import FIRST_BYTES, Value, Wanted, make_preview
-from persistkit.browser.trees import Tree, parse_json, written
+from persistkit.browser.trees import Tree, written
 from persistkit.engine import Engine
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.entry import Entry
 from persistkit.errors import PersistenceError
 from persistkit.keys import alternatives
 from persistkit.text import human_size, human_time, visible
+from persistkit.views import value_or_bytes
 
 __all__ = ["Reader"]
 
 _DOWNLOAD_BYTES: Final = 32 * 1024 * 1024
 _COPY_CHARACTERS: Final = 1024 * 1024
-_COMPARE_BYTES: Final = 256 * 1024
-_COMPARE_LINES: Final = 2000
+_COMPARE_BYTES: Final = 8 * 1024 * 1024
 _KIND_BYTES: Final = 512
 _ALTERNATIVES: Final = 8
 _HASH: Final = re.compile(r"-[0-9a-f]{16}\.bin\Z")
@@ -116,22 +114,21 @@ class Reader:
         return line.format(", ".join(map(ascii, keys)))
 
     def compare(self, left: Entry, right: Entry) -> Message:
-        """Return the lines in which two values differ, JSON with a line for each member."""
-        names = visible(left.key or ""), visible(right.key or "")
-        found = difflib.unified_diff(self._lines(left), self._lines(right), *names, n=2, lineterm="")
-        lines = [visible(line)[:1000] for line in islice(found, _COMPARE_LINES)]
-        return {"lines": lines if len(lines) < _COMPARE_LINES else [*lines, "…"]}
+        """Return where two values differ, as ``store.diff`` does: rows of the path and the parts of both sides."""
+        from persistkit.diff import diff_values  # here, because few compare, and pandas takes a while to import
+        from persistkit.side_by_side import shown_rows
 
-    def _lines(self, entry: Entry) -> list[str]:
-        value = self._value(entry)
-        data = value.whole(_COMPARE_BYTES)
-        text = None if data is None else text_of(data)
-        if text is None:
-            raise PersistenceError(f"compare {entry.key!r}: only text up to {human_size(_COMPARE_BYTES)} is compared")
-        try:
-            return written(parse_json(text)).splitlines()
-        except ValueError:
-            return text.splitlines()
+        rows, notes = shown_rows(diff_values(self._comparable(left), self._comparable(right)))
+        names = ["where", visible(left.key or ""), visible(right.key or "")]
+        drawn = [[f"{row.path}\n{row.change}".strip(), row.left, row.right] for row in rows]
+        return {"names": names, "rows": drawn, "notes": notes if rows else ["No differences."]}
+
+    def _comparable(self, entry: Entry) -> Any:
+        data = self._value(entry).whole(_COMPARE_BYTES)
+        if data is None:
+            most = human_size(_COMPARE_BYTES)
+            raise PersistenceError(f"compare {entry.key!r}: more than {most}; write store.diff(left, right)")
+        return value_or_bytes(entry.key or "", data)
 
     def _value(self, entry: Entry) -> Value:
         return Value(lambda start, size: self._read_range(entry, start, size), entry.size, entry.key)

@@ -329,10 +329,12 @@ class Preview {
     });
   }
 
-  drawDifferences({ lines }) {
+  drawDiff({ names, rows, notes }) {
     this.forget();
-    const kind = (line) => ({ "+": "added", "-": "removed", "@": "dim" }[line[0]] || "kept");
-    this.root.replaceChildren(h("div.title", TEXT.comparing), h("div.value", { tabindex: "0", role: "region", label: TEXT.comparing },
-      ...(lines.length ? lines.map((line) => h(`div.diff.${kind(line)}`, line)) : [TEXT.same])));
+    const side = (parts, n) => h("td", parts && h(`div.diff.${n ? "added" : "removed"}`,
+      parts.map(([text, mark]) => (mark ? h(n ? "ins" : "del", text) : text))));
+    const drawn = rows.map(([path, ...sides]) => h("tr", h("th", { scope: "row" }, h("div.diff", path)), sides.map(side)));
+    this.root.replaceChildren(h("div.value", { tabindex: "0", role: "region", label: TEXT.comparing },
+      notes.map((note) => h("div", note)), h("table.data", h("tr", names.map((name) => h("th", { scope: "col" }, name))), drawn)));
   }
 }

@@ -198,7 +198,7 @@ class View {
   }
 
   compare() {
-    this.request("compare", {}).then((answer) => (answer.error ? this.dialog.tell(TEXT.failed, [answer.error]) : this.preview.drawDifferences(answer)));
+    this.request("compare", {}).then((answer) => (answer.error ? this.dialog.tell(TEXT.failed, [answer.error]) : this.preview.drawDiff(answer)));
   }
 
   confirmDelete() {
