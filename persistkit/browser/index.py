@@ -103,9 +103,11 @@ class IndexBuilder:
         self._flags.append((entry.key is not None) * _KNOWN + bool(entry.ambiguous) * _AMBIGUOUS)
 
     def finish(self) -> KeyIndex:
-        """Return the index of everything that was added."""
-        order = sorted(range(len(self)), key=self._texts.__getitem__)
-        sizes, modified = (np.array(column, dtype=np.int64)[order] for column in self._columns)
+        """Return the index of everything that was added; another thread may go on adding."""
+        count = len(self._flags)  # what an entry adds last
+        order = sorted(range(count), key=self._texts.__getitem__)
+        # Copies, because an array that lends its memory cannot grow.
+        sizes, modified = (np.array(column[:count], dtype=np.int64)[order] for column in self._columns)
         flags = np.frombuffer(bytes(self._flags), dtype=np.uint8)[order]
         return KeyIndex(_side_by_side([self._texts[place] for place in order]), sizes, modified, flags)
 

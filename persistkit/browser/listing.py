@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from persistkit.browser.index import IndexBuilder, KeyIndex
 from persistkit.engine import Engine
@@ -14,14 +15,16 @@ from persistkit.selection import Selection
 
 __all__ = ["Listing", "Snapshot"]
 
+_EARLY_SECONDS: Final = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one complete listing found.
+    """What a listing found.
 
     Attributes:
-        index: every entry.
-        revision: grows by one with each complete listing; 0 before the first.
+        index: every entry; while the first listing goes on, those found so far.
+        revision: grows by one with each snapshot; 0 before the first.
         token: the engine's change token when the listing began, None where it has none.
     """
 
@@ -33,10 +36,10 @@ class Snapshot:
 class Listing:
     """Lists the selected keys of an engine beside the running cell; the last snapshot stays while one is made."""
 
-    def __init__(self, engine: Engine, selection: Selection, on_complete: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, selection: Selection, on_snapshot: Callable[[], None]) -> None:
         self._engine = engine
         self._selection = selection
-        self._on_complete = on_complete
+        self._on_snapshot = on_snapshot
         self._lock = threading.Lock()
         self._idle = threading.Event()
         self._idle.set()
@@ -79,20 +82,39 @@ class Listing:
         finally:
             self._idle.set()
             if not self._closed:
-                self._on_complete()
+                self._on_snapshot()
 
     def _list(self) -> None:
         # Before the listing: a change made during it must count as a change.
         token = self._engine.change_token()
-        builder = IndexBuilder()
-        for entry in self._selection.entries(self._engine):
-            if self._closed:
-                return
-            builder.add(entry)
-            self.listed = len(builder)
-            if self.listed % 4096 == 0:
-                time.sleep(0)  # lets a running cell and the page's requests have the interpreter
+        builder, finished = IndexBuilder(), threading.Event()
+        if not self.snapshot.revision:
+            threading.Thread(target=self._show_early, args=(builder, token, finished), daemon=True).start()
+        try:
+            for entry in self._selection.entries(self._engine):
+                if self._closed:
+                    return
+                builder.add(entry)
+                self.listed = len(builder)
+                if self.listed % 4096 == 0:
+                    time.sleep(0)  # lets a running cell and the page's requests have the interpreter
+        finally:
+            with self._lock:
+                finished.set()
         index = builder.finish()
         if token is None and self.snapshot.revision and index.same_as(self.snapshot.index):
             return  # listed again only to see whether something changed
         self.snapshot = Snapshot(index, self.snapshot.revision + 1, token)
+
+    def _show_early(self, builder: IndexBuilder, token: object | None, finished: threading.Event) -> None:
+        """Show what a long first listing has found, after half a second and then ever more rarely."""
+        seconds = _EARLY_SECONDS
+        while not finished.wait(seconds):
+            seconds *= 2
+            index = builder.finish()
+            with self._lock:
+                if finished.is_set() or len(index) == len(self.snapshot.index):
+                    continue
+                self.snapshot = Snapshot(index, self.snapshot.revision + 1, token)
+            if not self._closed:
+                self._on_snapshot()

@@ -71,12 +71,13 @@ _CHANGES: Final = {byte: _CARRIES[byte, 0] - {0} for byte in _UNKNOWNS}
 _UNSHARED_PLACES: Final = 5
 _CERTAIN_PLACES: Final = 9
 _COMPLETE_PLACES: Final = 11
-# Keys of few kinds of characters are read for certain at more places, from the first number to the second; a name that
-# no key fits costs a millisecond. One kind at fewer places is a case of two.
+# Keys of few kinds of characters are read for certain at more places, from the first number to the second, the most
+# usual ones first. A name that no key fits costs a millisecond. One kind at fewer places is a case of two.
 _FEW_KINDS: Final = [
-    *((bytes([_UNDERSCORE, special]), 1, 26) for special in _SPECIALS),
-    *((bytes([byte]), 27, _MAX_UNCUT_BYTES) for byte in _UNKNOWNS),
+    (b"_/", 1, 26),
     (b"_/:", 1, 18),
+    *((bytes([_UNDERSCORE, special]), 1, 26) for special in _SPECIALS if special != ord("/")),
+    *((bytes([byte]), 27, _MAX_UNCUT_BYTES) for byte in _UNKNOWNS),
     (b"_\\:", 1, 18),
     (b'_":', 1, 16),
     (b"_/:?", 1, 16),
@@ -286,10 +287,9 @@ def candidates_as_found(filenames: Iterable[str], *, thorough: bool = True) -> I
     if not hard:
         return
     solver = _solver_for(hard)
-    if thorough:
-        for groups in solver.rounds(lessons, _SECONDS):
-            for row, key, _, group in solver.iter_keys(groups):
-                yield _candidates(solver, hard[row], row, key, group)
+    for groups in solver.rounds(lessons, _SECONDS if thorough else None):
+        for row, key, _, group in solver.iter_keys(groups):
+            yield _candidates(solver, hard[row], row, key, group)
     for row, *_ in solver.iter_keys(~solver.found):
         yield KeyCandidates(hard[row], (), complete=False)
 

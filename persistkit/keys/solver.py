@@ -58,6 +58,7 @@ _BLOCK_SUMS: Final = 1 << 16
 _MOST_PLACES: Final = 11  # at which all texts are tried
 _TEN: Final = bytes((DIGITS + ord("_")).tolist())
 _QUICK_KINDS: Final = 2
+_USUAL_KINDS: Final = 2
 _NONE: Final = np.zeros((0, 1), np.uint8)
 _FEWEST_PLACES: Final = 5  # for which a lattice is worth it, and exact in floating point
 _BATCH: Final = 256
@@ -100,19 +101,29 @@ class Solver:
         self._fits: Counter[bytes] = Counter()
 
     def solve_easy(self) -> None:
-        """Solve all texts of up to nine places, and those of few kinds of characters."""
+        """Solve all texts of up to nine places, and those of the most usual kinds of characters."""
         for count in self._counts_of(np.flatnonzero(~self.found & (self._counts > 0))):
-            alphabets = [letters for letters, fewest, most in self._few_kinds if fewest <= count <= most]
             if count < _FEWEST_PLACES:
-                alphabets = [_TEN]
-            elif count <= DIMENSIONS:
-                alphabets = [letters for letters in alphabets if len(letters) <= _QUICK_KINDS]
-            groups = np.flatnonzero(~self.found & (self._counts == count))
-            for alphabet in sorted(alphabets, key=lambda letters: (len(letters), -self._fits[letters])):
-                if len(groups):
-                    groups = self._solve_few_kinds(groups, alphabet, count)
-            if count <= DIMENSIONS:
-                self._solve_all(count)
+                self._solve_kinds(count, [_TEN])
+                continue
+            alphabets = [letters for letters, fewest, most in self._few_kinds if fewest <= count <= most]
+            if count > DIMENSIONS:
+                self._solve_kinds(count, alphabets[:_USUAL_KINDS])
+                continue
+            self._solve_kinds(count, [letters for letters in alphabets if len(letters) == _QUICK_KINDS])
+            self._solve_all(count)
+
+    def _solve_rare_kinds(self) -> None:
+        """Solve what ``solve_easy`` left of few kinds of characters."""
+        for count in self._counts_of(np.flatnonzero(~self.found & (self._counts > DIMENSIONS))):
+            alphabets = [letters for letters, fewest, most in self._few_kinds if fewest <= count <= most]
+            self._solve_kinds(count, alphabets[_USUAL_KINDS:])
+
+    def _solve_kinds(self, count: int, alphabets: list[bytes]) -> None:
+        groups = np.flatnonzero(~self.found & (self._counts == count))
+        for alphabet in sorted(alphabets, key=lambda letters: -self._fits[letters]):
+            if len(groups):
+                groups = self._solve_few_kinds(groups, alphabet, count)
 
     def solve_all(self) -> None:
         """Find all texts of five to eleven places, also where one was found."""
@@ -120,20 +131,25 @@ class Solver:
         for count in range(_FEWEST_PLACES, _MOST_PLACES + 1):
             self._solve_all(count)
 
-    def rounds(self, lessons: Sequence[bytes], seconds: float) -> Iterator[NDArray[np.bool_]]:
-        """Solve what is hard, and yield after each round which groups it solved.
+    def rounds(self, lessons: Sequence[bytes], seconds: float | None) -> Iterator[NDArray[np.bool_]]:
+        """Solve what ``solve_easy`` left, and yield after each round which groups it solved.
 
         Args:
             lessons: keys that those searched for may resemble, beside the keys found.
-            seconds: how long after the beginning the rounds end, once all names of up to eleven places are solved.
+            seconds: how long after the beginning the rounds end, once few kinds of characters and all names of up to
+                eleven places are solved; None for few kinds of characters alone.
         """
-        deadline = monotonic() + seconds
+        deadline = None if seconds is None else monotonic() + seconds
         before = self.found.copy()
         for _ in self._rounds(lessons, deadline):
             yield self.found & ~before
             before = self.found.copy()
 
-    def _rounds(self, lessons: Sequence[bytes], deadline: float) -> Iterator[None]:
+    def _rounds(self, lessons: Sequence[bytes], deadline: float | None) -> Iterator[None]:
+        self._solve_rare_kinds()
+        yield
+        if deadline is None:
+            return
         for count in range(DIMENSIONS + 1, _MOST_PLACES + 1):
             self._solve_all(count)
             yield
