@@ -145,6 +145,18 @@ class Engine(Streaming):
     def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
         return lease_attempts(self, key)  # the others too are as lock_attempts describes
 
+    def _add_renamed(self, key: str, new_key: str, value: bytes) -> bool:  # noqa: ARG002
+        return self._add(new_key, value)
+
+    def _rename(self, key: str, new_key: str) -> bool:
+        value = self._load(key)
+        if value is None or not self._add_renamed(key, new_key, value):
+            return False
+        with _compare_lock:
+            if self._load(key) == value:  # or else somebody has saved a newer one, which stays
+                self._delete(key)
+        return True
+
     def _change_token(self) -> object | None:
         return None
 
@@ -303,6 +315,18 @@ class Engine(Streaming):
         value = self._checked(key, value)
         with _traced("add", key, len(value)):
             return self._add(key, value)
+
+    def rename(self, key: str, new_key: str) -> bool:
+        """Move the value of ``key`` to ``new_key`` if nothing is stored there; tell whether it was moved.
+
+        Its time goes with it, where the engine can. The value is whole under ``new_key`` before ``key`` goes: whoever
+        is interrupted finds it under one of them, or both. A value saved under ``key`` meanwhile stays there; in this
+        default one that is saved in the moment before ``key`` goes is lost. Raises as ``save``.
+        """
+        _check_key(key)
+        _check_key(new_key)
+        with _traced("rename", key):
+            return key != new_key and self._rename(key, new_key)
 
     def replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
         """Store ``value`` if the bytes ``expected`` are stored under ``key`` now, in one atomic step; tell whether.

@@ -16,7 +16,9 @@ from persistkit.engines.prefix import PrefixEngine
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.formats import decode, encode
 from persistkit.mapping import StoreMapping
+from persistkit.moving import move, rename
 from persistkit.progress import Progress
+from persistkit.pruning import Age, Rules, prune
 from persistkit.reports import Reports
 from persistkit.selection import Selection
 from persistkit.staging import store_all
@@ -24,6 +26,8 @@ from persistkit.suggestions import Suggestions, spelling_of
 from persistkit.views import Errors, T, V
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from persistkit.caching import CachedFunction, P, R
     from persistkit.transfer import Place
 
@@ -278,3 +282,83 @@ class Store(Reports, StoreMapping[T]):
         """
         self._check_writable("clear")
         self.engine.batch_delete(Selection(keys, prefix, glob).named_or_listed(self.engine))
+
+    def prune(
+        self,
+        *,
+        older_than: Age | None = None,
+        keep_last: int | None = None,
+        max_bytes: float | None = None,
+        keys: Iterable[str] | None = None,
+        prefix: str = "",
+        glob: str | None = None,
+        dry_run: bool = True,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Return which values are old, and why; with ``dry_run=False`` they are removed.
+
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+        What goes must fall under each rule that is given; ``keep_last`` and ``max_bytes`` count within the selection,
+        from the newest on. What was changed since it was looked at stays, and so does what is saved while this works;
+        how exact that is, the engine says (``Engine.delete_unchanged``). Where no time is known (Redis keeps none), or
+        no key, nothing goes. It may be interrupted and done again.
+
+        Args:
+            older_than: text such as ``"30 days"``, ``"12 hours"`` or ``"2 weeks"``, a timedelta, or a datetime; one
+                without zone is in UTC.
+            keep_last: so many of the newest stay.
+            max_bytes: the newest stay as long as they have no more than so many bytes together.
+            keys: whole keys.
+            prefix: literal text.
+            glob: a pattern, as for ``keys()``.
+            dry_run: remove nothing.
+            progress: show a bar when it takes longer than a second.
+
+        Returns:
+            Columns ``key``, ``size``, ``modified``, ``outcome`` (``goes`` in a dry run, else ``gone``, or ``stays``)
+            and ``why``, sorted by key; of what stays, only what was changed, or has no time or no known key.
+
+        Raises:
+            ValueError: no rule is given, or one that cannot be.
+            TypeError: ``older_than`` is something else.
+
+        Example:
+            >>> import persistkit
+            >>> store = persistkit.open("memory:")
+            >>> store.update({"run/1": 1, "run/2": 2, "run/3": 3})
+            >>> store.prune(prefix="run/", keep_last=2, dry_run=False)["why"].tolist()
+            ['not among the newest 2']
+        """
+        if not dry_run:
+            self._check_writable("prune")
+        rules = Rules(older_than, keep_last, max_bytes)
+        return prune(self.engine, Selection(keys, prefix, glob), rules, dry_run=dry_run, progress=progress)
+
+    def rename(self, old: str, new: str) -> None:
+        """Move the value of ``old`` to ``new``; its time goes with it, where the engine can.
+
+        The value is whole under ``new`` before ``old`` goes, so an interrupt loses nothing, and it may be done again.
+        A value that somebody saves under ``old`` meanwhile stays there.
+
+        Raises:
+            KeyError: nothing is stored under ``old``.
+            KeyCollisionError: ``new`` shares its filename with another key.
+            PersistenceError: another value is stored under ``new``; nothing was moved.
+        """
+        self._check_writable("rename", old)
+        rename(self.engine, old, new, self._missing)
+
+    def move(self, prefix: str, new_prefix: str, *, progress: bool = True) -> int:
+        """Move all values whose key starts with ``prefix`` to ``new_prefix``, as ``rename``; return how many.
+
+        All new keys are looked at first: if another value is stored under one, nothing is moved. What starts with
+        ``new_prefix`` already is where it belongs, as after an interrupt. A bar shows when it takes longer than a
+        second and ``progress`` is True.
+
+        Raises:
+            InvalidKeyError: one of the new keys would be too long; nothing was moved.
+            KeyCollisionError: one of the new keys shares its filename with another key; those before it were moved.
+            PersistenceError: another value is stored under one of them, or it is to be moved itself; nothing was moved.
+        """
+        self._check_writable("move")
+        return move(self.engine, prefix, new_prefix, progress=progress)

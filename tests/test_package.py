@@ -25,8 +25,8 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 LAYERS = [
     {"agents"},
     {"store"},
-    {"caching", "mapping", "reports", "shapes", "staging"},
-    {"browser", "card", "suggestions", "testing", "transfer"},
+    {"caching", "mapping", "pruning", "reports", "shapes", "staging"},
+    {"browser", "card", "moving", "suggestions", "testing", "transfer"},
     {"diff"},
     {"alignment", "frames", "side_by_side", "views"},
     {"background"},

@@ -92,6 +92,14 @@ class MemoryEngine(Engine):
     def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
         return local_attempts(self, key)
 
+    def _rename(self, key: str, new_key: str) -> bool:
+        with self._lock:
+            if key not in self._values or new_key in self._values:
+                return False
+            self._values[new_key] = self._values.pop(key)
+            self._changes += 1
+            return True
+
     def _delete_unchanged(self, seen: dict[str, Entry]) -> dict[str, str]:
         with self._lock:
             stored = {key: self._values[key] for key in seen if key in self._values}

@@ -117,6 +117,9 @@ class PrefixEngine(Engine):
     def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
         return self.engine._lock_attempts(self._whole(key))
 
+    def _rename(self, key: str, new_key: str) -> bool:
+        return self.engine._rename(self._whole(key), self._whole(new_key))
+
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
         return self.engine._read_range(self._whole(key), start, size)
 

@@ -55,6 +55,9 @@ class ReadOnlyEngine(Engine):
     def _lock_attempts(self, key: str) -> Never:
         self._refuse(f"lock {key!r}")
 
+    def _rename(self, key: str, new_key: str) -> Never:  # noqa: ARG002
+        self._refuse(f"rename {key!r}")
+
     def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
         self._refuse(f"open {key!r} for writing")
 

@@ -128,6 +128,12 @@ class RedisEngine(Engine):
         # Sent once only: if its answer was lost, a second one would find the first.
         return self._ask(f"add {key!r}", partial(_answer, command=command), tries=1) is not None
 
+    def _rename(self, key: str, new_key: str) -> bool:
+        command = (b"RENAMENX", self._name(key), self._name(new_key))
+        if self._read_range(key, 0, 1) is None:  # an error where another program keeps a list or a hash
+            return False
+        return bool(self._ask(f"rename {key!r}", partial(_answer, command=command), tries=1))
+
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
         # WATCH and MULTI, and no Lua script: scripts are a right of their own, which many servers do not grant.
         name, new, old = self._name(key), bytes(value), bytes(expected)

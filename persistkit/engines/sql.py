@@ -231,6 +231,11 @@ class SQLEngine(Engine):
         )
         return self._write(f"replace {key!r}", statement, (*_row(key, value)[1:], key.encode(), bytes(expected)))
 
+    def _rename(self, key: str, new_key: str) -> bool:
+        mark, free = self.mark, f'NOT EXISTS (SELECT 1 FROM "{self.table}" WHERE key = {self.mark})'
+        statement = f'UPDATE "{self.table}" SET key = {mark} WHERE key = {mark} AND {free}'
+        return self._write(f"rename {key!r}", statement, (new_key.encode(), key.encode(), new_key.encode()))
+
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
         self._batch_save_at(items, {})
 

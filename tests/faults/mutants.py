@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -215,9 +216,9 @@ class IgnoresErrors(FileEngine):
         with suppress(BatchError):
             super()._batch_delete(keys)
 
-    def _add(self, key: str, value: BytesLike) -> bool:
+    def _add(self, key: str, value: BytesLike, time: datetime | None = None) -> bool:
         with suppress(StorageError):
-            return super()._add(key, value)
+            return super()._add(key, value, time)
         return True
 
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:

@@ -146,8 +146,6 @@ class FileEngine(Engine):
         with traced("check"), self._errors("check"):
             return check(self._root, self._owners, repair=repair)
 
-    # Single values
-
     def _save(self, key: str, value: BytesLike) -> None:
         self._store("save", key, value)
 
@@ -173,7 +171,7 @@ class FileEngine(Engine):
             with self._errors(f"delete {key!r}"):
                 sync_path(self._root)
 
-    def _add(self, key: str, value: BytesLike) -> bool:
+    def _add(self, key: str, value: BytesLike, time: Time = None) -> bool:
         def add(temp: str, path: str) -> bool:
             with suppress(FileExistsError):
                 if not atomic.link(temp, path):  # the lock alone must do
@@ -183,7 +181,11 @@ class FileEngine(Engine):
             return False
 
         # First without a lock, so that nothing is written for a key that is there.
-        return not self._exists(key) and self._store("add", key, value, add)
+        return not self._exists(key) and self._store("add", key, value, add, time=time)
+
+    def _add_renamed(self, key: str, new_key: str, value: bytes) -> bool:
+        time = self._read("look at", key, lambda path: modified_at(os.lstat(path)))
+        return self._add(new_key, value, time)
 
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
         def replace(temp: str, path: str) -> bool:
@@ -282,8 +284,6 @@ class FileEngine(Engine):
         except OSError as error:
             raise refused(f"delete {key!r}", self._root, error) from error
         return True
-
-    # Batches
 
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
         self._batch_save_at(items, {})

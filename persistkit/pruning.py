@@ -1,0 +1,154 @@
+"""Pruning: what is old, or beyond a number or a size, goes; nothing newer than what was looked at."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from persistkit.engine import Engine
+from persistkit.entry import Entry, known_size, known_time
+from persistkit.progress import Progress
+from persistkit.selection import Selection
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Age", "Rules", "prune"]
+
+Age = str | timedelta | datetime
+Number = TypeVar("Number", int, float)
+
+_SECONDS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "min": 60, "s": 1}
+_AGE: Final = re.compile(
+    r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:(w)(?:eeks?)?|(d)(?:ays?)?|(h)(?:ours?)?|(min)(?:utes?)?|(s)(?:ec(?:onds?)?)?)\s*"
+)
+_BATCH: Final = 2_000
+# The times of files advance in steps: two values saved within one have the same.
+_STEP_SECONDS: Final = 0.02
+
+
+class Rules:
+    """What is to go: what falls under each rule that is given.
+
+    Raises:
+        TypeError: ``older_than`` is something else than an age or a moment.
+        ValueError: no rule is given, or one that cannot be.
+    """
+
+    def __init__(self, older_than: Age | None, keep_last: int | None, max_bytes: float | None) -> None:
+        self.began = datetime.now(UTC)
+        self._before = None if older_than is None else _moment(older_than, self.began)
+        self._keep_last = _number("keep_last", keep_last)
+        self._max_bytes = _number("max_bytes", max_bytes)
+        if older_than is None and keep_last is None and max_bytes is None:
+            raise ValueError(
+                "prune: say what is to go: older_than='30 days', keep_last=10 or max_bytes=10**9; "
+                "store.clear() removes all of a selection"
+            )
+
+    def __str__(self) -> str:
+        said = [f"saved before {self._before:%Y-%m-%d %H:%M:%S} UTC"] if self._before else []
+        said += [f"not among the newest {self._keep_last:,}"] if self._keep_last is not None else []
+        said += [f"beyond the newest {self._max_bytes:,} bytes"] if self._max_bytes is not None else []
+        return ", ".join(said)
+
+    def going(self, listed: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield the entries that are to go, from the newest on."""
+        known = [entry for entry in listed if not _why_it_stays(entry)]
+        total = 0
+        for number, entry in enumerate(sorted(known, key=lambda entry: (_time(entry), entry.key), reverse=True)):
+            total += known_size(entry.size)
+            if (
+                (self._before is None or _time(entry) < self._before)
+                and (self._keep_last is None or number >= self._keep_last)
+                and (self._max_bytes is None or total > self._max_bytes)
+            ):
+                yield entry
+
+
+def prune(engine: Engine, selection: Selection, rules: Rules, *, dry_run: bool, progress: bool) -> pd.DataFrame:
+    """Remove old values and tell which: see ``Store.prune``."""
+    if not dry_run:
+        time.sleep(_STEP_SECONDS)
+    listed = list(selection.entries(engine))
+    going = list(rules.going(listed))
+    rows = [_Row(entry, "stays", reason) for entry in listed if (reason := _why_it_stays(entry))]
+    why = str(rules)
+    if dry_run:
+        return _table(rows + [_Row(entry, "goes", why) for entry in going])
+    kept = dict.fromkeys((entry.key for entry in going if _time(entry) > rules.began), "was saved just now")
+    kept |= _deleted(engine, [entry for entry in going if entry.key not in kept], progress)
+    rows += [_Row(entry, "stays", kept[entry.key]) for entry in going if entry.key in kept]
+    return _table(rows + [_Row(entry, "gone", why) for entry in going if entry.key not in kept])
+
+
+class _Row(NamedTuple):
+    entry: Entry
+    outcome: str
+    why: str
+
+
+def _deleted(engine: Engine, entries: list[Entry], progress: bool) -> dict[str | None, str]:
+    """Remove the values, batch by batch; return why some of them were kept."""
+    kept: dict[str | None, str] = {}
+    with Progress(len(entries), "pruning", shown=progress) as bar:
+        for start in range(0, len(entries), _BATCH):
+            batch = entries[start : start + _BATCH]
+            kept.update(engine.delete_unchanged(batch))
+            bar.done(len(batch))
+    return kept
+
+
+def _table(rows: list[_Row]) -> pd.DataFrame:
+    from persistkit.frames import entries_frame, text_column
+
+    # In the order of entries_frame.
+    rows.sort(key=lambda row: (row.entry.key is None, row.entry.key or row.entry.filename))
+    frame = entries_frame(row.entry for row in rows)[["key", "size", "modified"]]
+    frame["outcome"] = text_column([row.outcome for row in rows])
+    frame["why"] = text_column([row.why for row in rows])
+    return frame
+
+
+def _why_it_stays(entry: Entry) -> str:
+    if entry.key is None:
+        return "its key is not known"
+    if entry.ambiguous:
+        return "its key is a guess: store.alternatives(key) gives the others"
+    return "" if known_time(entry.modified) else "when it was saved is not known"
+
+
+def _time(entry: Entry) -> datetime:
+    return known_time(entry.modified) or datetime.max.replace(tzinfo=UTC)
+
+
+def _moment(older_than: object, now: datetime) -> datetime:
+    """Return the moment before which values are old; a time without zone is in UTC, as in every table."""
+    if isinstance(older_than, str):
+        found = _AGE.fullmatch(older_than)
+        if found is None:
+            raise ValueError(
+                f"older_than is text such as '30 days', '12 hours' or '2 weeks' (w, d, h, min, s), not {older_than!r}; "
+                "for a date write a datetime"
+            )
+        unit = next(filter(None, found.groups()[1:]))
+        older_than = timedelta(seconds=float(found[1]) * _SECONDS[unit])
+    elif not isinstance(older_than, (timedelta, datetime)):
+        kind = type(older_than).__name__
+        raise TypeError(f"older_than is text such as '30 days', a timedelta or a datetime, not {kind}")
+    try:
+        moment = known_time(now - older_than if isinstance(older_than, timedelta) else older_than)
+    except OverflowError:
+        moment = None
+    if moment is None or not moment < now:
+        raise ValueError(f"older_than is an age above zero, or a moment in the past, not {older_than!r}")
+    return moment
+
+
+def _number(name: str, number: Number | None) -> Number | None:
+    if number is not None and (not isinstance(number, (int, float)) or isinstance(number, bool) or not number >= 0):
+        raise ValueError(f"{name} is a number from 0 on, not {number!r}")
+    return number
