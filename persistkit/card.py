@@ -15,6 +15,7 @@ __all__ = ["card", "card_of_error"]
 
 _SHOWN_CHARACTERS = 80
 _LOOK_EVERY = 1_000
+_CELL = "padding:.2em .8em;text-align:"  # not every page that shows it has a style for tables
 
 
 def card(address: str, entries: Iterable[Entry], rows: int, seconds: float = 2.0) -> str:
@@ -26,15 +27,19 @@ def card(address: str, entries: Iterable[Entry], rows: int, seconds: float = 2.0
     tally = _Tally(seconds)
     first = nsmallest(rows, tally.counting(entries), key=lambda entry: (entry.key is None, entry.key or entry.filename))
     body = "".join(
-        f'<tr><td style="text-align:left;overflow-wrap:anywhere">{_shown(entry)}</td>'
-        f"<td>{human_size(known_size(entry.size))}</td><td>{_moment(known_time(entry.modified))}</td></tr>"
+        f'<tr><td style="{_CELL}left;overflow-wrap:anywhere">{_shown(entry)}</td>'
+        f'<td style="{_CELL}right">{human_size(known_size(entry.size))}</td>'
+        f'<td style="{_CELL}right">{_moment(known_time(entry.modified))}</td></tr>'
         for entry in first
     )
     more = tally.keys - len(first)
     least = "at least " if tally.stopped else ""
     rest = f'<div style="opacity:.7">… and {least}{more:,} more</div>' if more > 0 else ""
-    head = '<th style="text-align:left">key</th><th>size</th><th>modified</th>'
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    head = "".join(
+        f'<th style="{_CELL}{side}">{name}</th>'
+        for name, side in (("key", "left"), ("size", "right"), ("modified", "right"))
+    )
+    table = f"<table style='border-collapse:collapse'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     about = f"{least}{keys_and_size(tally.keys, tally.size)}"
     if tally.stopped:
         about += f": counted for {seconds:g} seconds; len(store) counts all, store.browse() shows them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -30,10 +31,11 @@ Answer = tuple[Message, list[bytes]]
 
 
 def joined(*names: str) -> str:
-    """Return files of the page as one, without comments and indentation: they travel with every widget."""
+    """Return files of the page as one, without comments and the spaces that only people need: they travel with every widget."""
     folder = Path(__file__).with_name("page")
     lines = [line.strip() for name in names for line in (folder / name).read_text(encoding="utf-8").splitlines()]
-    return "\n".join(line.partition(" // ")[0] for line in lines if line and not line.startswith(("//", "/*")))
+    text = "\n".join(line.partition(" // ")[0] for line in lines if line and not line.startswith(("//", "/*")))
+    return re.sub(" ?([{};,]) ?", r"\1", text) if names[0].endswith(".css") else text
 
 
 class PageWidget(anywidget.AnyWidget):
@@ -43,6 +45,8 @@ class PageWidget(anywidget.AnyWidget):
         requests: what answers each ``op``.
         traits: first values.
     """
+
+    _ipython_display_ = None  # by which ipywidgets 7 would show itself, and leave out what a saved notebook shows
 
     def __init__(self, requests: dict[str, Callable[[Message], Answer]], **traits: Any) -> None:
         super().__init__(**traits)

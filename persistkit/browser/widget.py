@@ -32,6 +32,7 @@ _PAGE_ROWS: Final = 250
 _RELISTED_KEYS: Final = 20_000
 _KIND_ROWS: Final = 25
 _MARKS: Final = 100_000
+_TOLD_MARKS: Final = 1_000
 _MIMEBUNDLE_SECONDS: Final = 2
 
 
@@ -41,11 +42,12 @@ class KeyBrowser(PageWidget):
     The listing runs in the background; the page asks for what it shows and no more. Deleting is refused here, in
     Python, unless ``read_only=False``. Works without a kernel and without a running event loop.
 
-    A notebook saved with it keeps the first keys, at most 50, with their sizes and times, and no value.
+    A notebook saved with it keeps the first keys, at most 50, with their sizes and times, what is selected, and no value.
 
     Attributes:
         key: the key that is shown, or None; observe it, or set it to show another.
-        selected_keys: the keys that are marked, in the page or here.
+        selected_keys: the keys that are marked, in the page or here; the page and the widget's stored state know them
+            up to 1,000.
         query: the text searched for.
         match: how it is searched: ``substring``, ``prefix`` or ``glob``.
         height: of the browser in the page, in pixels.
@@ -78,7 +80,11 @@ class KeyBrowser(PageWidget):
     key = t.Unicode(None, allow_none=True).tag(sync=True)
     query = t.Unicode("").tag(sync=True)
     match = t.Enum(["substring", "prefix", "glob"], "substring").tag(sync=True)
-    selected_keys = t.Tuple()
+    selected_keys = t.Tuple().tag(
+        sync=True,
+        to_json=lambda keys, _: list(keys) if len(keys) <= _TOLD_MARKS else None,
+        from_json=lambda keys, widget: widget.selected_keys if keys is None else tuple(keys),
+    )
     height = t.Int(440).tag(sync=True)
     _first = t.Dict().tag(sync=True)  # the first rows: what stored widget state shows where no kernel answers
 

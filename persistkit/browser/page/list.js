@@ -232,7 +232,7 @@ class List {
     const acts = {
       ArrowDown: () => go(at + 1), ArrowUp: () => go(at - 1), Home: () => go(offset), End: () => go(offset + limit - 1),
       PageDown: () => go(offset + limit), PageUp: () => go(offset - limit),
-      Enter: () => { if (this.goal === null) this.choose(tr); this.view.preview.root.focus(); },
+      Enter: () => { if (this.goal === null) this.choose(tr); this.view.preview.focus(); },
       " ": () => { const box = tr.querySelector("input:enabled"); if (this.goal === null && box) box.click(); },
     };
     if (!acts[e.key]) return;
@@ -268,6 +268,7 @@ class List {
 
   mark(asked) {
     this.view.line.ask("mark", { ...asked, revision: this.view.state.revision }, (answer) => {
+      this.view.tell();
       if (answer.error) this.view.dialog.tell(TEXT.failed, [answer.error]);
       if (answer.error || asked.all || !asked.on && !asked.rows) this.load({});
     });

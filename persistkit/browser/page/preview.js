@@ -224,6 +224,9 @@ class Preview {
     this.root = h("section.preview", { label: TEXT.preview, tabindex: "-1" });
   }
 
+  /** The value takes the focus, so that PageDown scrolls it. */
+  focus(options) { (this.root.querySelector(".pk-value") || this.root).focus(options); }
+
   forget() {
     this.urls.forEach((url) => URL.revokeObjectURL(url));
     this.urls = [];
@@ -261,6 +264,7 @@ class Preview {
     const wasOpen = this.root.querySelector(".pk-facts")?.open;
     this.row = details.row;
     this.root.dataset.row = details.row;
+    const waited = this.root.matches(":focus");
     const ask = (asked) => view.askPreview({ show: shown.view, ...asked });
     const tabs = shown.views.map((one) => button(".tab", () => view.askPreview({ show: one, start: shown.start, bytes: shown.bytes }), { "aria-pressed": String(one === shown.view) }, one));
     const facts = details.facts.flatMap(([name, text]) => [h("dt", name), h("dd", { title: text }, text)]);
@@ -268,7 +272,7 @@ class Preview {
     const notes = [details.guessed, shown.note].filter(Boolean).map((text) => h("div.note.problem", { role: "note" }, text));
     this.value = h("div.value", { "data-kind": shown.view, tabindex: "0", role: "region", label: TEXT.value });
     this.root.replaceChildren(
-      h("div.title", { title: details.label }, h("bdi", details.label || TEXT.emptyKey)),
+      h("div.title", { title: details.label, tabindex: details.label[60] && "0" }, h("bdi", details.label || TEXT.emptyKey)),
       h("details.facts", { open: wasOpen }, h("summary", details.summary), h("dl", ...facts)),
       h("div.tools", h("span.tabs", { role: "group", label: TEXT.showAs }, ...tabs), shown.view === "text" ? this.wrapButton() : "", h("span.grow"),
         details.key === null ? "" : copier(TEXT.copyKey, () => details.key, TEXT.copyKey, details.key),
@@ -276,6 +280,7 @@ class Preview {
         button("", () => this.download(details.row), { title: details.download, disabled: Boolean(details.download) }, TEXT.download)),
       ...notes, part, this.value);
     this.value.append(this.body(shown, data, ask));
+    if (waited) this.focus();
   }
 
   wrapButton() {

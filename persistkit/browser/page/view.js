@@ -41,7 +41,7 @@ class View {
   keepFocus(draw) {
     const focused = () => this.root.getRootNode().activeElement; // in a shadow root the document knows only its host
     const before = focused();
-    const place = this.preview.root.contains(before) ? this.preview.root : this.root.contains(before) && this.list;
+    const place = this.preview.root.contains(before) ? this.preview : this.root.contains(before) && this.list;
     draw();
     const now = focused();
     if (place && (!this.root.contains(now) || !now.offsetParent || now.disabled)) place.focus({ preventScroll: true });
@@ -193,8 +193,16 @@ class View {
     if (row === null) return;
     this.line.ask(op, { row, revision: this.state.revision, ...asked }, (answer, buffers) => {
       if (answer.error) return this.preview.fail(answer.error);
+      if (op === "select") this.tell();
       return this.preview.draw(answer.details, answer.preview, buffers && buffers[0]);
     }, done);
+  }
+
+  /** marimo, which alone puts a widget into a shadow root, runs the cells that read it again for what the page sets. */
+  tell() {
+    if (this.root.getRootNode() === document) return;
+    for (const name of ["key", "selected_keys"]) this.model.set(name, this.model.get(name));
+    this.model.save_changes();
   }
 
   compare() {
