@@ -31,7 +31,7 @@ Answer = tuple[Message, list[bytes]]
 
 
 def joined(*names: str) -> str:
-    """Return files of the page as one, without comments and the spaces that only people need: they travel with every widget."""
+    """Return files of the page as one, without comments and needless spaces: they travel with every widget."""
     folder = Path(__file__).with_name("page")
     lines = [line.strip() for name in names for line in (folder / name).read_text(encoding="utf-8").splitlines()]
     text = "\n".join(line.partition(" // ")[0] for line in lines if line and not line.startswith(("//", "/*")))

@@ -42,7 +42,8 @@ class KeyBrowser(PageWidget):
     The listing runs in the background; the page asks for what it shows and no more. Deleting is refused here, in
     Python, unless ``read_only=False``. Works without a kernel and without a running event loop.
 
-    A notebook saved with it keeps the first keys, at most 50, with their sizes and times, what is selected, and no value.
+    A notebook saved with it keeps the first keys, at most 50, with their sizes and times, and which are selected, but
+    no value.
 
     Attributes:
         key: the key that is shown, or None; observe it, or set it to show another.
