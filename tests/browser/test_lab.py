@@ -130,7 +130,7 @@ def test_the_keyboard_does_everything(notebook: Notebook) -> None:
     expect(chosen).to_contain_text("session:0050")
     press("Home")
     press("Enter")
-    expect(widget.get_by_role("region", name="Preview")).to_be_focused()
+    expect(widget.get_by_role("region", name="Value")).to_be_focused()
     press("Escape")
     expect(chosen).to_be_focused()
 
@@ -141,12 +141,12 @@ def test_the_focus_stays_inside(notebook: Notebook) -> None:
     press = notebook.page.keyboard.press
     rows(widget).first.focus()
     press("Enter")
-    preview = widget.get_by_role("region", name="Preview")
+    value = widget.get_by_role("region", name="Value")
     for name in ("hex", "text"):
         tab = widget.locator(".pk-tab").filter(has_text=name)  # among the newest keys are buttons of that name too
         tab.press("Enter")
         expect(tab).to_have_attribute("aria-pressed", "true")
-        expect(preview).to_be_focused()
+        expect(value).to_be_focused()
     press("Escape")
     expect(widget.locator("tr[aria-selected=true]")).to_be_focused()
     widget = browser_in(notebook, 1)
