@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import UnsupportedOperation
 from tempfile import SpooledTemporaryFile
 from typing import Final
 
@@ -30,17 +31,36 @@ class SpooledWriter(SpooledTemporaryFile[bytes]):
         with self._refusals():
             return super().write(chunk)
 
+    def seek(self, *place: int) -> int:
+        """Go to another position, after everything was written."""
+        with self._refusals():
+            return super().seek(*place)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut or extend what is written; the size after it."""
+        with self._refusals():
+            super().truncate(self.tell() if size is None else size)
+        return self.tell() if size is None else size
+
+    def close(self) -> None:
+        """Drop what is written; what could not be kept was reported before."""
+        with suppress(OSError):
+            super().close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def content(self) -> bytes:
         """Return everything written, as one value."""
+        self.seek(0)
         with self._refusals():
-            self.seek(0)
             return self.read()
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
         try:
             yield
-        except PersistenceError:
+        except (PersistenceError, UnsupportedOperation):
             raise
         except OSError as error:
             raise StorageError(

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -211,32 +208,3 @@ async def test_an_address_is_opened_for_await(tmp_path: Path) -> None:
             await reading.save("key", b"other")
     with pytest.raises(StorageError, match="create=True"):
         open_backend(tmp_path / "nowhere")
-
-
-SPOOLED = """
-import asyncio, resource, sys
-sys.path.insert(0, sys.argv[1])
-from test_backend import ThreeMethods
-from persistkit.errors import StorageError
-
-async def main():
-    backend = ThreeMethods()
-    try:
-        async with backend.open_writer("key") as writer:
-            for _ in range(20):
-                await writer.write(bytes(1 << 20))
-    except StorageError as error:
-        print(error.errno, error)
-    assert backend.values == {}
-
-resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-asyncio.run(main())
-"""
-
-
-def test_a_stream_that_cannot_be_kept_is_a_storage_error() -> None:
-    """When the temporary file of a stream cannot grow, the error says which value it was for."""
-    command = [sys.executable, "-c", SPOOLED, os.path.dirname(__file__)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.startswith(f"{errno.EFBIG} save 'key': what was written could not be kept")

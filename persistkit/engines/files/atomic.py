@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from io import BufferedReader, BufferedWriter, FileIO
+from io import BufferedReader, BufferedWriter, FileIO, UnsupportedOperation
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -231,7 +231,7 @@ def errors(tried: str, root: str | None = None) -> Iterator[None]:
     """Raise what the system refuses as one ``StorageError`` that says what was tried, and where."""
     try:
         yield
-    except PersistenceError:
+    except (PersistenceError, UnsupportedOperation):
         raise
     except OSError as error:
         raise refused(tried, root, error) from error

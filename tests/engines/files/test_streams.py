@@ -10,11 +10,16 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from persistkit.engine import Engine
 from persistkit.engines.files import FileEngine
+from persistkit.engines.memory import MemoryEngine
 from persistkit.errors import StorageError
+
+MEBIBYTE = 1024 * 1024
 
 
 def write_and_fail(engine: FileEngine) -> None:
@@ -90,6 +95,29 @@ def test_errors_of_streams_name_the_key(engine: FileEngine) -> None:
     assert not list(engine.base_dir.glob("*.tmp"))
 
 
+GROWING: dict[str, Callable[[Any], object]] = {
+    "write": lambda writer: [writer.write(bytes(MEBIBYTE)) for _ in range(20)],
+    "seek": lambda writer: (writer.write(bytes(16 * MEBIBYTE)), writer.write(b"1 byte more"), writer.seek(0)),
+    "truncate": lambda writer: writer.truncate(17 * MEBIBYTE),
+}
+
+
+@pytest.mark.parametrize("grow", GROWING)
+@pytest.mark.parametrize("spooled", [False, True], ids=["file", "spooled"])
+def test_a_stream_that_cannot_grow_is_an_error_that_names_the_key(engine: FileEngine, grow: str, spooled: bool) -> None:
+    """Where a file reaches the system's limit, whatever the writer does is a StorageError, and the old value stays."""
+    writing: Engine = MemoryEngine() if spooled else engine
+    writing.save("key", b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 * MEBIBYTE, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"save 'key'.*[Ff]ile too large"), writing.open_writer("key") as writer:
+            GROWING[grow](writer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert writing.load("key") == b"old"
+
+
 @pytest.mark.parametrize("how", ["read", "write"])
 def test_an_error_while_a_stream_is_closed_names_the_key(engine: FileEngine, how: str) -> None:
     """A file that the system cannot close is a StorageError too; its descriptor was closed behind its back."""
@@ -121,6 +149,8 @@ def test_a_full_process_opens_nothing_and_says_so(engine: FileEngine) -> None:
 LARGE = """
 import re, sys
 from pathlib import Path
+from typing import Any
+from persistkit.engine import Engine
 from persistkit.engines.files import FileEngine
 
 engine = FileEngine(sys.argv[1], fsync=False)
