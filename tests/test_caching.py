@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from races import race
 
 import persistkit
 from persistkit.errors import FormatError, ReadOnlyError
@@ -298,6 +299,12 @@ def test_of_several_threads_one_computes(address: str, tmp_path: Path, monkeypat
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(compute, sorted([*range(10)] * 8))) == sorted([*range(10)] * 8)
     assert sorted(calls) == list(range(10))
+
+
+@pytest.mark.parametrize("place", ["files", "sqlite"], indirect=True)
+def test_of_several_processes_one_computes(place: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
+    """The others wait for its result, and one of them takes over when it is killed."""
+    assert race(place, tmp_path / "log", races=30, processes=4, kill_each=15) == (0, 2)
 
 
 def test_asynchronous_functions_are_awaited(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ _SAFE: Final = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"]
 )
 _PARQUET_OBJECTS: Final = frozenset([bytes, bool, date, time, Decimal])
+_CHANGING: Final = frozenset([time, Decimal])
 _MISSING: Final[dict[str, Any]] = {"None": None, "nan": np.nan, "NA": pd.NA}
 _INDEX: Final = re.compile(r"__index_level_\d+__")  # a name by which older pyarrow knows an index
 _LABEL_BYTES: Final = 16
@@ -226,13 +227,16 @@ def _describe_objects(array: Any) -> Metadata | None:
         ):
             return {"kind": "object", "missing": name}
     kinds.discard(type(None))
-    if (
-        len(kinds) == 1
-        and kinds <= _PARQUET_OBJECTS
-        and (kinds != {Decimal} or all(cell is None or cell.is_finite() for cell in array))
-    ):
+    if len(kinds) == 1 and kinds <= _PARQUET_OBJECTS and (kinds.isdisjoint(_CHANGING) or not any(map(_changes, array))):
         return None
     return {"kind": "json"} if kinds else None
+
+
+def _changes(cell: time | Decimal | None) -> bool:
+    """Tell whether Parquet would keep a cell without its fold, or its sign."""
+    if isinstance(cell, Decimal):
+        return not cell.is_finite() or (not cell and cell.is_signed())
+    return cell is not None and (cell.fold == 1 or cell.tzinfo is not None)
 
 
 def _stored_column(column: Any, cell: Metadata | None, path: str) -> Any:

@@ -19,6 +19,7 @@ from persistkit.errors import FormatError
 from persistkit.formats.footer import read_footer
 from persistkit.formats.memory import TIMES_ITS_SIZE, Allowance
 from persistkit.formats.metadata import Metadata, arrow_columns, is_safe, object_columns, restore, simplify
+from persistkit.formats.writing import encode_json
 
 __all__ = ["decode_table", "encode_table"]
 
@@ -164,8 +165,7 @@ def _compare(frame: pd.DataFrame, titles: list[str], metadata: Metadata, reader:
     back = restore(file.schema_arrow.empty_table(), metadata, reader)
     if not _same_index(back.columns, frame.columns):
         raise FormatError(f"$.columns: {frame.columns!r} do not come back as they went in; use distinct text")
-    if back.attrs != frame.attrs:
-        raise FormatError("$.attrs: they do not come back as they went in; keep them to JSON")
+    _compare_attrs(frame.attrs, back.attrs)
     for name, before, after in zip(frame.columns, frame.dtypes, back.dtypes, strict=True):
         if before != after and not (before.kind == "O" or isinstance(before, pd.CategoricalDtype)):
             raise FormatError(f"$.{name}: dtype {before} comes back as {after}; convert the column first")
@@ -183,6 +183,15 @@ def _compare(frame: pd.DataFrame, titles: list[str], metadata: Metadata, reader:
         raise _changed_index(frame)
     for place, n in enumerate(risky):
         _compare_column(frame.iloc[:, n], back.iloc[:, place])
+
+
+def _compare_attrs(before: dict[Any, Any], after: dict[Any, Any]) -> None:
+    try:
+        same = encode_json(before) == encode_json(after)
+    except FormatError as error:
+        raise FormatError(f"$.attrs{str(error).removeprefix('$')}") from error
+    if not same:
+        raise FormatError("$.attrs: they do not come back as they went in; keep them to JSON")
 
 
 def _read(file: Any, wanted: list[str], titles: list[str]) -> Any:

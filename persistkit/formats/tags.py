@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -110,7 +111,8 @@ def _zone_name(zone: Any) -> str | None:
     if type(zone) is timezone:
         return datetime.min.replace(tzinfo=zone).isoformat()[19:]
     if type(zone) is ZoneInfo and _ZONE.fullmatch(zone.key or ""):
-        return zone.key
+        with suppress(KeyError, ValueError, OSError):  # one that was read from a file may have a name of its own
+            return ZoneInfo(zone.key).key
     raise FormatError(f"a time zone of type {type(zone).__name__} is not kept; use zoneinfo.ZoneInfo or datetime.UTC")
 
 
@@ -158,7 +160,10 @@ def _write_numpy(value: Any) -> tuple[str, Any] | None:
             way = "store value.tolist()" if value.dtype.hasobject else "store it under a key of its own"
             raise FormatError(f"an array of dtype {value.dtype} is not kept inside JSON; {way}")
         return "ndarray", b64encode(encode_array(value)).decode()
-    name, content = value.dtype.name, value
+    if not isinstance(value, np.generic):
+        return None
+    name: str = value.dtype.name
+    content: Any = value
     if name in _NUMBERS:
         content = value.item()
     elif name in ("complex64", "complex128"):
@@ -166,7 +171,7 @@ def _write_numpy(value: Any) -> tuple[str, Any] | None:
     elif _TIMES.fullmatch(name):
         content = int(value.astype("int64"))
     elif type(value) is np.str_:
-        name, content = "str_", str(value)
+        name, content = "str_", str.__str__(value)  # NumPy's own drops NULs at the end
     elif type(value) is np.bytes_:
         name, content = "bytes_", b64encode(value).decode()
     else:

@@ -11,6 +11,7 @@ What needs root, strace or mounts has the marker ``faults``; the rest runs with 
     kill -9 and power cuts at random         test_crashes.py            crashes.py
     the system refuses to write              test_write_failures.py     write_failures.py
     many processes, forks                    test_processes.py          concurrent_processes.py, forks.py
+    races for a cached result                test_cache_races.py        races.py
     a minute of everything at once           test_soak.py               soak.py
     cancellation, event loops                test_cancellation.py, test_loops.py, test_sqlite.py
     servers hang, die, come back             test_servers.py, test_sqlite.py

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ REFUSED: list[tuple[object, str]] = [
     (pd.DataFrame([1], columns=pd.Index(["a"], name=Text("x"))), r"\$\.columns\.names: test_tables.Text is not kept"),
     (pd.Series([1], name=pd.Timestamp("2026-01-01", tz=dateutil.tz.tzoffset(None, 3600))), "time zone"),
     (noted(table(a=[1]), x=(1, 2)), r"\$\.attrs"),
-    (noted(table(a=[1]), x=float("nan")), r"\$\.attrs"),
+    (noted(table(a=[1]), x=np.float64(1)), r"\$\.attrs: they do not come back"),
+    (noted(table(a=[1]), x={"y": Text("z")}), r"\$\.attrs\.x\.y: .*Text is not kept"),
     (noted(table(a=[1]), x={1}), "attrs"),
     (table(a=[1]).set_flags(allows_duplicate_labels=False), "allows_duplicate_labels"),
 ]
@@ -102,6 +103,7 @@ FRAMES = [
     table(a=pd.Series([1, 2], dtype=object), b=pd.Series(["x", 1.5], dtype=object)),
     table(a=pd.Series(["x", None, np.nan], dtype=object)),
     table(a=[np.arange(2), np.eye(2)], b=[datetime(2026, 1, 1), pd.Timestamp(0, tz="UTC")], c=[UUID(int=1), Path("a")]),
+    table(a=[Decimal("-0.0"), None], b=[time(1, fold=1), None], c=[time(1), time(2)]),
     table(a=[Decimal("NaN"), Decimal("1.5")], b=pd.Series([np.float64(1), np.int8(2)], dtype=object)),
     table(a=pd.Series([[n % 3] * 20 for n in range(2_000)])),
     pd.DataFrame({"a": [1, 2]}, index=pd.Index([(1, 2), "x"], dtype=object, tupleize_cols=False)),
