@@ -73,6 +73,9 @@ class BackendEngine(Engine):
     def _exists(self, key: str) -> bool:
         return _run(self.backend.exists, key)
 
+    def _existing(self, keys: list[str]) -> set[str]:
+        return _run(_existing, self.backend, keys)
+
     def _key_count(self) -> int:
         return _run(self.backend.key_count)
 
@@ -109,6 +112,16 @@ def _as_bytes(value: BytesLike | None) -> bytes | None:
 
 async def _started(backend: PersistenceBackend, prefix: str) -> AsyncIterator[Entry]:
     return aiter(backend.entries(prefix))
+
+
+async def _existing(backend: PersistenceBackend, keys: list[str]) -> set[str]:
+    found: set[str] = set()
+
+    async def look(key: str) -> None:
+        found.update([key] * await backend.exists(key))
+
+    await backend._attempt("existing", keys, look)
+    return found
 
 
 async def _next_page(listing: AsyncIterator[Entry]) -> list[Entry]:

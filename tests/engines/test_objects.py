@@ -192,29 +192,11 @@ def test_a_missing_bucket_is_an_error_not_a_missing_value(s3_server: servers.S3S
                 call()
 
 
-@contextlib.contextmanager
-def silent() -> Any:
-    """Give a port where somebody listens and says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening.getsockname()[1]
-
-
 # The options of the HTTP client that "perhaps" is no value of, and those that take any text.
-CLIENT_OPTIONS: Final = {
-    "allow_http": "true",
-    "allow_invalid_certificates": "true",
-    "connect_timeout": "5s",
-    "http1_only": "true",
-    "http2_keep_alive_interval": "5s",
-    "http2_keep_alive_timeout": "5s",
-    "http2_keep_alive_while_idle": "true",
-    "http2_max_frame_size": "16384",
-    "http2_only": "false",
-    "pool_idle_timeout": "5s",
-    "pool_max_idle_per_host": "4",
-    "randomize_addresses": "true",
-    "timeout": "5s",
-}
+SWITCHES: Final = "allow_http allow_invalid_certificates http1_only http2_keep_alive_while_idle randomize_addresses"
+TIMES: Final = "connect_timeout http2_keep_alive_interval http2_keep_alive_timeout pool_idle_timeout timeout"
+NUMBERS: Final = {"http2_max_frame_size": "16384", "pool_max_idle_per_host": "4"}
+CLIENT_OPTIONS: Final = dict.fromkeys(SWITCHES.split(), "true") | dict.fromkeys(TIMES.split(), "5s") | NUMBERS
 TEXT_OPTIONS: Final = {"default_content_type": "text/plain", "proxy_excludes": "127.0.0.1", "user_agent": "test"}
 
 
@@ -342,8 +324,8 @@ print([end for end in ends if end])
 
 def test_a_process_that_was_interrupted_ends_soon(s3_server: servers.S3Server) -> None:
     """After Ctrl-C nobody waits for the call that hangs: the process ends within a few seconds, not at its timeout."""
-    with silent() as port:
-        options = s3_server.options | {"endpoint": f"http://127.0.0.1:{port}"}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        options = s3_server.options | {"endpoint": f"http://127.0.0.1:{silent.getsockname()[1]}"}
         script = f"""
 from persistkit.engines.objects import ObjectEngine
 engine = ObjectEngine("s3://state/x", timeout_seconds=60, **{options!r})

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from persistkit.engines.files.atomic import EXHAUSTED, modified_at, read
-from persistkit.engines.files.owners import OwnerFiles, is_young
+from persistkit.engines.files.owners import OwnerFiles, is_young, key_in
 from persistkit.engines.locks import LOCKS_FILENAME
 from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
 
@@ -112,11 +112,8 @@ def _look_at_owner_file(owners: OwnerFiles, owner_name: str, names: dict[str, os
         return
     if content is None:
         return
-    try:
-        key = content.decode()
-    except UnicodeDecodeError:
-        key = ""
-    if filename_for(key) == name and content:
+    key = key_in(content, name)
+    if key is not None:
         if name not in names:
             yield _finding("owner file without value", owner_name, status, key)
     elif _is_torn(content, owner_name):

@@ -15,7 +15,7 @@ from persistkit.engines.locks import MOST_ATTEMPTS, LockWait, locked, vanishing
 from persistkit.errors import InvalidKeyError, KeyCollisionError
 from persistkit.keys import candidates_of, filename_for, needs_owner_file, owner_filename_for, place_for
 
-__all__ = ["OwnerFiles", "is_young"]
+__all__ = ["OwnerFiles", "is_young", "key_in"]
 
 _GRACE_SECONDS: Final = 3600.0
 _MAX_OWNER_BYTES: Final = 4096
@@ -63,7 +63,7 @@ class OwnerFiles:
                 with locked(descriptor, owner_name, wait, shared=True):
                     if os.fstat(descriptor).st_nlink == 0:
                         continue
-                    owner = _key_from(os.read(descriptor, _MAX_OWNER_BYTES), name)
+                    owner = key_in(os.read(descriptor, _MAX_OWNER_BYTES), name)
                     if owner == key:
                         # Another user of a shared directory may not touch the time; the lock protects the file too.
                         with suppress(PermissionError):
@@ -89,7 +89,7 @@ class OwnerFiles:
     def owned_by_another(self, key: str, name: str) -> bool:
         """Tell whether the owner file of ``name`` names a key other than ``key``."""
         content = self.content(owner_filename_for(name))
-        owner = None if content is None else _key_from(content, name)
+        owner = None if content is None else key_in(content, name)
         return owner is not None and owner != key
 
     def owner_of(self, name: str) -> tuple[str | None, bool]:
@@ -105,7 +105,7 @@ class OwnerFiles:
                 raise
             # check tells; one bad owner file must not hide the whole directory. No regular file names no owner.
             return None, error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO)
-        return None if content is None else _key_from(content, name), False
+        return None if content is None else key_in(content, name), False
 
     def content(self, owner_name: str) -> bytes | None:
         """Return the first 4 KiB of an owner file, or None when it is missing."""
@@ -185,7 +185,8 @@ def is_young(modified: float) -> bool:
     return abs(time() - modified) < _GRACE_SECONDS
 
 
-def _key_from(content: bytes, name: str) -> str | None:
+def key_in(content: bytes, name: str) -> str | None:
+    """Return the key that an owner file's content names, None when it is none or another file's."""
     try:
         key = content.decode()
         check_key(key)
