@@ -1,6 +1,7 @@
 """The sample directory of these notebooks: what scripted agents of a small shop left behind.
 
-The agents follow a script, their tools really answered; the runtime that stored all of it is written in Rust."""
+The agents follow a script, their tools really answered; the runtime that stored all of it is written in Rust.
+"""
 
 import atexit
 import json

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from persistkit.agents import records, rust
     from persistkit.agents.plots import plot_time, plot_tokens, plot_tools
-    from persistkit.agents.readers import runtime_of
+    from persistkit.agents.readers import runtime_of, state_of
     from persistkit.agents.rust import redundant_keys
     from persistkit.agents.tables import messages_frame, sessions_frame, steps_frame, unfinished_frame
     from persistkit.agents.widget import Timeline, timeline
@@ -24,6 +24,7 @@ __all__ = [
     "runtime_of",
     "rust",
     "sessions_frame",
+    "state_of",
     "steps_frame",
     "timeline",
     "unfinished_frame",
@@ -38,6 +39,7 @@ _HOMES: Final = {
     "redundant_keys": "rust",
     "runtime_of": "readers",
     "sessions_frame": "tables",
+    "state_of": "readers",
     "steps_frame": "tables",
     "timeline": "widget",
     "unfinished_frame": "tables",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from persistkit.agents.readers import read_sessions, store_of
 from persistkit.agents.tables import sessions_frame, steps_frame
 
 if TYPE_CHECKING:
@@ -17,18 +18,8 @@ __all__ = ["plot_time", "plot_tokens", "plot_tools"]
 _MOST_BARS: Final = 15
 _LONGEST: Final = 36
 # A ground of its own: letters of one colour cannot be read on a light and on a dark page.
-_STYLE: Final[Any] = {  # Any: matplotlib's own names
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "figure.constrained_layout.use": True,
-    "text.parse_math": False,  # names of tools may hold dollars
-    "axes.titlelocation": "left",
-    "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.bottom": False,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "ytick.color"), "#333333"),
-}
+_GROUND: Final = "white"
+_TEXT: Final[Any] = {"color": "#333333", "parse_math": False}  # names of tools may hold dollars
 _MAIN: Final = "#9db8d9"
 _DARK: Final = "#3f6aa3"
 _MARKED: Final = "#b3261e"
@@ -68,20 +59,24 @@ def plot_tools(place: Place) -> Axes:
 def plot_time(place: Place) -> Axes:
     """Draw how long the steps of each tool, node or role took together; the title says which took most.
 
-    The time of a step that called several tools counts for the first of them.
+    A step that called several tools stands for all of them together.
 
     Args:
         place: a store, an engine or a backend that holds what an agent runtime stored.
     """
-    steps = steps_frame(place).dropna(subset="duration_ms")
-    seconds: Counter[str] = Counter()
-    whose = steps["tool"].fillna(steps["name"]).fillna(steps["role"]).fillna("no message")
-    for what, milliseconds in zip(whose, steps["duration_ms"], strict=True):
-        seconds[what] += milliseconds / 1000
+    seconds: dict[str, float] = {}
+    for session in read_sessions(store_of(place, "plot_time"), {}):
+        for step in session.steps:
+            tools = ", ".join(dict.fromkeys(message.tool or "?" for message in step.messages if message.role == "tool"))
+            role = step.messages[-1].role if step.messages else "no message"
+            what = tools or step.name or role
+            seconds[what] = seconds.get(what, 0.0) + (step.duration_ms or 0) / 1000
     total = sum(seconds.values())
     if not total:
         return _draw([], "No durations are stored")
-    bars = [_Bar(what, took, {_MAIN: took}, f"{took:,.1f} s ({took / total:.0%})") for what, took in seconds.items()]
+    bars = [
+        _Bar(what, took, {_MAIN: took}, f"{took:,.1f} s ({took / total:.0%})") for what, took in seconds.items() if took
+    ]
     most = max(bars, key=lambda bar: bar.order)
     return _draw(bars, f"{most.name} takes most of the time: {most.order / total:.0%} of {total:,.1f} s")
 
@@ -110,20 +105,24 @@ def _draw(bars: list[_Bar], title: str) -> Axes:
 
     shown = sorted(bars, key=lambda bar: (-bar.order, bar.name))[:_MOST_BARS]
     more = f" (the first {len(shown)} of {len(bars):,})" if len(shown) < len(bars) else ""
-    with plt.rc_context(_STYLE):
-        _, axes = plt.subplots(figsize=(7.5, 0.9 + 0.34 * max(len(shown), 1)), dpi=144)
-        for row, bar in enumerate(shown):
-            left = 0.0
-            for color, length in bar.parts.items():
-                axes.barh(row, length, left=left, color=color)
-                left += length
-            axes.text(left, row, f"  {bar.label}", va="center")
-        axes.set_yticks(range(len(shown)), [_short(bar.name) for bar in shown])
-        axes.set_title(title + more)
-        axes.set_xticks([])
-        axes.set_xlim(0, 1.5 * max([sum(bar.parts.values()) for bar in shown], default=1))
-        axes.invert_yaxis()
-        axes.tick_params(left=False)
+    # No rc_context: the first figure of a notebook sets up its backend, which that would undo.
+    figure, axes = plt.subplots(figsize=(7.5, 0.9 + 0.34 * max(len(shown), 1)), layout="constrained")
+    figure.set_facecolor(_GROUND)
+    axes.set_facecolor(_GROUND)
+    for row, bar in enumerate(shown):
+        left = 0.0
+        for color, length in bar.parts.items():
+            axes.barh(row, length, left=left, color=color)
+            left += length
+        axes.text(left, row, f"  {bar.label}", va="center", **_TEXT)
+    axes.set_title(title + more, loc="left", **_TEXT)
+    axes.set_yticks(range(len(shown)), [_short(bar.name) for bar in shown], **_TEXT)
+    axes.set_xticks([])
+    axes.set_xlim(0, 1.5 * max([sum(bar.parts.values()) for bar in shown], default=1))
+    axes.invert_yaxis()
+    axes.tick_params(left=False)
+    axes.spines[:].set_visible(False)
+    axes.grid(visible=False)
     return axes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from persistkit.agents.records import Session
 from persistkit.background import engine_of
@@ -14,10 +14,11 @@ from persistkit.store import Store
 if TYPE_CHECKING:
     from persistkit.transfer import Place
 
-__all__ = ["read_sessions", "runtime_of", "store_of"]
+__all__ = ["read_sessions", "runtime_of", "state_of", "store_of"]
 
 # Rust last: its keys are any that begin with `session:`.
 _READERS: Final = ("langgraph", "openai", "rust")
+_OWN_CHANNELS: Final = ("branch:", "start:", "__")
 
 
 def runtime_of(place: Place) -> str | None:
@@ -53,6 +54,33 @@ def read_sessions(store: Store, skipped: dict[str, str], session: str | None = N
             f"{store.address} holds nothing of an agent runtime that is known ({', '.join(_READERS)}); "
             "store.browse() shows what it holds"
         )
+
+
+def state_of(place: Place, key: str) -> Any:
+    """Return the state of a run as it is stored under ``key``, a ``key`` of ``steps_frame``.
+
+    LangGraph: the channels of the checkpoint by name, its own (which node runs next) left out; a delta channel is
+    there where its snapshot is. Other runtimes: the value as it is.
+
+    Raises:
+        TypeError: ``place`` is no engine, store or backend; the message never shows it.
+        KeyError: nothing is stored under ``key``.
+        FormatError: the value is damaged.
+        StorageError: the storage refused, is gone or did not answer.
+
+    Example:
+        >>> import persistkit
+        >>> store = persistkit.open("memory:")
+        >>> store["1"] = {"checkpoint": {"channel_values": {"budget": 4557, "branch:to:model": None}}}
+        >>> state_of(store, "1")
+        {'budget': 4557}
+    """
+    value = store_of(place, "state_of")[key]
+    checkpoint = value.get("checkpoint") if isinstance(value, dict) else None
+    channels = checkpoint.get("channel_values") if isinstance(checkpoint, dict) else None
+    if not isinstance(channels, dict):
+        return value
+    return {name: channel for name, channel in channels.items() if not str(name).startswith(_OWN_CHANNELS)}
 
 
 def _reader_of(store: Store) -> ModuleType | None:

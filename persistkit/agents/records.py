@@ -112,7 +112,7 @@ class Session:
         messages: all of them at the end, in order, as the runtime's own interface gives them.
         steps: all of them, in the order in which they happened. May be incomplete where ``skipped`` says so.
         agent: the name of the agent, where one is stored.
-        reason: why the session is not finished, in one sentence; None when it is.
+        reason: why the session is not finished, in words that follow "unfinished: "; None when it is.
         answer: the last thing the agent said, when it is finished.
         started: when it began.
         ended: when its last value was stored.

@@ -185,9 +185,9 @@ def _unfinished(
         except KeyError:  # the run ended and cleaned up while we looked
             continue
         messages = tuple(message for step in steps for message in step.messages)
-        reason = "No finished session is stored: the run failed, was stopped, or still runs."
+        reason = "no finished session is stored: the run failed, was stopped, or still runs"
         if messages and messages[-1].ok is False:
-            reason += f" Its last call, of {messages[-1].tool}, failed."
+            reason += f"; its last call, of {messages[-1].tool}, failed"
         yield Session(
             runtime="rust",
             id=name,

@@ -176,6 +176,10 @@ def _last_error(row: _Row) -> str | None:
     return (row.step.error if row.step is not None else None) or (call.error if call is not None else None)
 
 
+def _last_key(row: _Row) -> str | None:
+    return next((step.key for step in reversed(row.session.steps) if step.key is not None), None)
+
+
 def _session(name: str) -> _Cell:
     return lambda row: getattr(row.session, name)
 
@@ -252,7 +256,7 @@ _UNFINISHED: Final = {
     "last_tool": ("str", lambda row: getattr(_last_call(row), "tool", None)),
     "last_error": ("str", _last_error),
     "ended": (_TIME, _session("ended")),
-    "last_key": ("str", _step("key")),
+    "last_key": ("str", _last_key),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import traitlets as t
 
-from persistkit.agents.readers import read_sessions, store_of
+from persistkit.agents.readers import read_sessions, state_of, store_of
 from persistkit.agents.records import Message, Session, Step
 from persistkit.browser.page_widget import Answer, PageWidget, joined
 from persistkit.errors import FormatError
@@ -128,19 +128,19 @@ class Timeline(PageWidget):
         step = self._step_of(request)
         if step.key is None or self.session.runtime == "rust":  # whose state is the steps, which the page shows
             return {"position": request["position"], "changes": None, "note": ""}, []
-        before = {} if step.before is None else self._state(step.before)
-        diff = diff_values(before, self._state(step.key))
+        try:
+            before, after = ({} if key is None else state_of(self._store, key) for key in (step.before, step.key))
+        except KeyError as error:
+            return {"error": visible(str(error.args[0]))}, []
+        diff = diff_values(before, after)
+        found = sorted(diff.itertuples(), key=lambda row: str(row.path).startswith("$.messages"))  # the page shows them
         rows = [
             [visible(str(row.path)), _cell(row.left), _cell(row.right), str(row.change).partition(" ")[0]]
-            for row in diff.head(_MOST_CHANGES).itertuples()
+            for row in found[:_MOST_CHANGES]
         ]
         more = len(diff) - len(rows)
         notes = [*diff.notes, *([f"… and {more:,} more"] if more > 0 else [])]
         return {"position": request["position"], "changes": rows, "note": visible(" ".join(notes))}, []
-
-    def _state(self, key: str) -> Any:
-        state = self._store.get(key)
-        return state.get("channel_values", state) if isinstance(state, dict) else state  # LangGraph's own word
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle = super()._repr_mimebundle_(**options)

@@ -122,7 +122,7 @@ def test_unfinished_runs_show_their_last_known_state(sample: Store) -> None:
     assert frame["session"].str[:8].tolist() == ["000f49c8", "606a0deb", "e28af604"]
     assert frame["last_step"].tolist() == [3, 6, 6]
     assert frame["last_error"][1] == "tool 'calculator' timed out after 5s"
-    assert frame["reason"][1].endswith("Its last call, of calculator, failed.")
+    assert frame["reason"][1].endswith("; its last call, of calculator, failed")
     assert len(sample[frame["last_key"][1]]) == 6
 
 

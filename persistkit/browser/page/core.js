@@ -84,7 +84,7 @@ class Line {
       const asked = message.view === this.view ? this.open.get(message.id) : undefined;
       if (!asked) return;
       this.open.delete(message.id);
-      for (const [id, other] of this.open) if (other.lost) this.open.delete(id); // the kernel answers: what was lost stays lost
+      for (const [id, other] of this.open) if (other.lost && id < message.id) this.open.delete(id); // answers come in order: an older one will not come
       clearTimeout(asked.timer);
       asked.finish();
       this.tellWaiting();

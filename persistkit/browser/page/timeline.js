@@ -21,6 +21,7 @@ const TEXT = {
   data: "Also stored",
   noText: "(no text)",
   silent: "No message: the step changed only the state.",
+  unended: "This step did not end.",
   changes: "What changed in the state",
   change: { added: "new", removed: "gone", changed: "changed", type: "changed" },
   same: "Nothing changed.",

@@ -142,6 +142,7 @@ class TimelineView {
     if (top < this.list.scrollTop) this.list.scrollTop = top;
     if (bottom > this.list.scrollTop + this.list.clientHeight) this.list.scrollTop = bottom - this.list.clientHeight;
     clearTimeout(this.asking);
+    this.detail.classList.add("pk-stale");
     this.asking = setTimeout(() => { // a step that is only passed by is not asked for
       this.line.ask("step", { position }, (answer) => this.drawStep(answer));
       this.line.ask("changes", { position }, (answer) => this.drawChanges(answer));
@@ -150,13 +151,14 @@ class TimelineView {
 
   drawStep(answer) {
     this.changed.replaceChildren();
+    this.detail.classList.remove("pk-stale");
     this.detail.scrollTop = 0;
     if (answer.error) return this.said.replaceChildren(h("div.note.problem", answer.error));
     this.facts.replaceChildren(...answer.facts.map(([name, value]) => h("span", h("b", name), ` ${value}`)));
     if (answer.code) this.facts.append(copier(TEXT.copyCode, () => answer.code));
     this.said.replaceChildren(...answer.messages.map((message) => this.message(message)));
     if (answer.failure) this.said.append(h("div.message.failed", h("div.role", TEXT.error), h("pre", answer.failure)));
-    if (!this.said.hasChildNodes()) this.said.append(h("div.dim", TEXT.silent));
+    if (!this.said.hasChildNodes()) this.said.append(h("div.dim", answer.code ? TEXT.silent : TEXT.unended));
     return undefined;
   }
 
