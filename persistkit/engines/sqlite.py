@@ -232,7 +232,7 @@ def _before_fork() -> None:
     _forking.acquire()
     for engine in list(_engines):
         engine._turn.__enter__()
-        engine.close()
+        SQLEngine.close(engine)  # what reads only holds no locks
         _at_fork.append(engine)
 
 

@@ -53,7 +53,8 @@ class ObjectEngine(Engine):
     * Listing asks for every object under the prefix, whatever the key's prefix, and holds their names in memory.
 
     S3 is tested against SeaweedFS; ``gs://`` and ``az://`` share the code and are unverified. A forked child cannot
-    use it: start processes with ``spawn``. Each request waits in a thread, and a batch in at most 32.
+    use it: start processes with ``spawn``. What the main thread asks for is done in another one, so that Ctrl-C ends
+    it, and a batch in at most 32.
 
     Args:
         address: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix``; or a store of obstore.

@@ -13,7 +13,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -172,38 +171,6 @@ def test_a_batch_waits_once_for_all_of_its_locked_keys(engine: FileEngine) -> No
         engine.batch_save(dict.fromkeys(keys, b"value"))
     assert time.monotonic() - began < 10
     os.close(whole_file)
-
-
-HOLDER = """
-import os, sys, time
-from persistkit.engines.files import FileEngine
-engine, replace = FileEngine(sys.argv[1], fsync=False), os.replace
-
-def held(*paths):  # the lock is taken by now
-    print("locked", flush=True)
-    time.sleep(600)
-
-os.replace = held
-engine.replace("key", b"never", b"old")
-"""
-
-
-def test_a_killed_holder_frees_its_lock_at_once(tmp_path: Path) -> None:
-    """While a process is inside ``replace`` others wait; killed, it leaves the old value and no lock."""
-    engine = FileEngine(tmp_path, timeout_seconds=30)
-    engine.save("key", b"old")
-    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"locked\n"
-        with pytest.raises(StorageError, match=LOCKS):
-            FileEngine(tmp_path, timeout_seconds=0.1).save("key", b"new")
-        saving = threading.Thread(target=engine.save, args=("key", b"new"))
-        saving.start()
-        holder.kill()
-        began = time.monotonic()
-        saving.join()
-        assert time.monotonic() - began < 5
-    assert engine.load("key") == b"new"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forking beside threads: the child only waits
