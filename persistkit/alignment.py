@@ -90,17 +90,15 @@ class Alignment:
         found = self._of_containers.get(id(value))
         return self._simple(value) if found is None else found
 
-    def differing(self, left: Sequence[Any], right: Sequence[Any]) -> list[Pair]:
-        """Return the places of items that belong together and are not equal, in order; None for an item that is alone.
+    def differing(self, left: Sequence[Any], right: Sequence[Any]) -> Iterator[Pair]:
+        """Yield the places of items that belong together and are not equal, in order; None for an item that is alone.
 
         What one list has in addition is alone, and shifts nothing that follows.
         """
         ours, theirs = [self.number(item) for item in left], [self.number(item) for item in right]
-        pairs: list[Pair] = []
         for gap in _between_unique(ours, theirs):
             for part in self._between_equal(ours, theirs, gap):
-                pairs += self._pairs(left, right, part)
-        return pairs
+                yield from self._pairs(left, right, part)
 
     def _content(self, node: Any, inside: list[Any]) -> Any:
         found, simple = self._of_containers, self._simple

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice
-from typing import Any, Final, NamedTuple, TypeAlias
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import islice, zip_longest
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from persistkit.alignment import Alignment, members_of
+from persistkit.differences import ABSENT, Comparison
 from persistkit.frames import text_column
 
-__all__ = ["Diff", "diff_values"]
+__all__ = ["Action", "Diff", "diff_values", "parting"]
+
+# What a step of a run did, and what came of it.
+Action: TypeAlias = tuple[str, Any]
 
 _MOST_ROWS: Final = 10_000
-_MOST_CELLS: Final = 100
-_ABSENT: Final[Any] = object()
-_EXACT_KINDS: Final = "biufcUS"
+_SHOWN: Final = 120
 
 
 class Diff(pd.DataFrame):
@@ -41,6 +43,15 @@ class Diff(pd.DataFrame):
         notes: list[str] = self.attrs["notes"]
         return notes
 
+    @property
+    def step(self) -> int | None:
+        """The number of the first step in which two runs of an agent did another thing, or had another result.
+
+        None where they never part, and where the values are no runs.
+        """
+        step: int | None = self.attrs["step"]
+        return step
+
     def __repr__(self) -> str:
         return "\n".join([super().__repr__() if len(self) else "No differences.", *self.notes])
 
@@ -56,6 +67,9 @@ def diff_values(left: Any, right: Any, *, names: tuple[str, str] = ("left", "rig
     Equal means of the same type too: 1, 1.0 and True differ, while NaN is equal to NaN. Lists and the lines of texts
     are aligned, so what one of them has in addition is one difference; dicts, dataclasses and pydantic models are
     compared by key, sets by item, arrays and tables by cell, tables by the labels of their rows.
+
+    Two runs of the Rust runtime (``session:<id>``) also tell the step at which they part;
+    ``persistkit.agents.diff_sessions`` does for every runtime.
 
     Values of megabytes take seconds: at most 10,000 rows, and 100 for each array or column; ``notes`` says what was
     left out.
@@ -74,7 +88,7 @@ def diff_values(left: Any, right: Any, *, names: tuple[str, str] = ("left", "rig
         0       $.lr   0.1   0.2  changed
         1  $.tags[1]  <NA>     b    added
     """
-    comparison = _Comparison()
+    comparison = Comparison()
     rows = list(islice(comparison.rows(left, right), _MOST_ROWS + 1))
     notes = list(dict.fromkeys(comparison.notes))
     if comparison.alignment.by_position:
@@ -90,320 +104,49 @@ def diff_values(left: Any, right: Any, *, names: tuple[str, str] = ("left", "rig
             "change": text_column([row.change for row in rows]),
         }
     )
-    diff.attrs = {"names": list(names), "notes": notes}
+    step, sentence = parting(_actions_of(left), _actions_of(right))
+    diff.attrs = {"names": list(names), "notes": [*([sentence] if sentence else []), *notes], "step": step}
     return diff
 
 
-class _Row(NamedTuple):
-    """One difference."""
+def parting(
+    left: Sequence[Action], right: Sequence[Action], numbers: Iterable[int] = range(1, sys.maxsize)
+) -> tuple[int | None, str]:
+    """Return the number of the step at which two runs part, and a sentence that says how; None where they do not.
 
-    path: str
-    left: Any
-    right: Any
-    change: str = "changed"
-
-
-class _Pair(NamedTuple):
-    """Two values of one place, still to be compared."""
-
-    path: str
-    left: Any
-    right: Any
-
-
-_Found: TypeAlias = "Iterator[_Row | _Pair]"
-
-
-class _Comparison:
-    """One comparison under way."""
-
-    def __init__(self) -> None:
-        self.alignment = Alignment()
-        self.notes: list[str] = []
-
-    def rows(self, left: Any, right: Any) -> Iterator[_Row]:
-        # A stack of our own: values may be nested more deeply than Python's.
-        waiting: list[_Found] = [iter([_Pair("$", left, right)])]
-        while waiting:
-            found = next(waiting[-1], None)
-            if found is None:
-                waiting.pop()
-            elif isinstance(found, _Row):
-                yield found
-            else:
-                waiting.append(self._compared(*found))
-
-    def _compared(self, path: str, left: Any, right: Any) -> _Found:
-        if left is right:
-            return
-        if left is _ABSENT or right is _ABSENT:
-            yield _Row(path, left, right, "added" if left is _ABSENT else "removed")
-            return
-        if type(left) is not type(right):
-            yield _Row(path, left, right, f"type {type(left).__name__}, {type(right).__name__}")
-            return
-        compare = self._way(left)
-        if compare is not None:
-            yield from compare(path, left, right)
-        elif not _equal(left, right):
-            yield _Row(path, left, right)
-
-    def _way(self, value: Any) -> Callable[[str, Any, Any], _Found] | None:
-        if isinstance(value, str):
-            return self._texts
-        if isinstance(value, (bytes, bytearray)):
-            return _bytes
-        if isinstance(value, (list, tuple)):
-            return self._lists
-        if isinstance(value, (set, frozenset)):
-            return self._sets
-        if isinstance(value, np.ndarray):
-            return self._arrays
-        if isinstance(value, pd.DataFrame):
-            return self._tables
-        if isinstance(value, pd.Series):
-            return self._series
-        return None if members_of(value) is None else self._members
-
-    def _members(self, path: str, left: Any, right: Any) -> _Found:
-        number = self.alignment.number
-        if number(left) == number(right):
-            return
-        ours, theirs = (
-            {number(key): (key, item) for key, item in (members_of(one) or {}).items()} for one in (left, right)
-        )
-        for key in [*ours, *(key for key in theirs if key not in ours)]:
-            name = ours.get(key, theirs.get(key, ("", None)))[0]
-            yield _Pair(f"{path}{_step(name)}", ours.get(key, _NOTHING)[1], theirs.get(key, _NOTHING)[1])
-
-    def _lists(self, path: str, left: Any, right: Any) -> _Found:
-        if self.alignment.number(left) == self.alignment.number(right):
-            return
-        for i, j in self.alignment.differing(left, right):
-            place = j if i is None else i
-            yield _Pair(f"{path}[{place}]", _ABSENT if i is None else left[i], _ABSENT if j is None else right[j])
-
-    def _texts(self, path: str, left: str, right: str) -> _Found:
-        if left == right:
-            return
-        if "\n" not in left and "\n" not in right:
-            yield _Row(path, left, right)
-            return
-        ours, theirs = left.split("\n"), right.split("\n")
-        for i, j in self.alignment.differing(ours, theirs):
-            line = j if i is None else i
-            one, other = _ABSENT if i is None else ours[i], _ABSENT if j is None else theirs[j]
-            yield _Row(f"{path} line {(line or 0) + 1}", one, other, _change(one, other))
-
-    def _sets(self, path: str, left: Any, right: Any) -> _Found:
-        number = self.alignment.number
-        ours, theirs = ({number(item): item for item in one} for one in (left, right))
-        for key, item in ours.items():
-            if key not in theirs:
-                yield _Row(f"{path} item {item!r}", item, _ABSENT, "removed")
-        for key, item in theirs.items():
-            if key not in ours:
-                yield _Row(f"{path} item {item!r}", _ABSENT, item, "added")
-
-    def _arrays(self, path: str, left: Any, right: Any) -> _Found:
-        if left.dtype != right.dtype:
-            yield _Row(f"{path} dtype", str(left.dtype), str(right.dtype))
-        if left.shape != right.shape:
-            yield _Row(f"{path} shape", left.shape, right.shape)
-            return
-        ours, theirs, shape = left.ravel(), right.ravel(), left.shape
-
-        def step(place: int) -> str:
-            return f"[{', '.join(str(int(axis)) for axis in np.unravel_index(place, shape))}]" if shape else ""
-
-        places = np.flatnonzero(self._unequal(ours, theirs))
-        yield from self._cells(path, "elements", ours, theirs, places, step)
-
-    def _tables(self, path: str, left: pd.DataFrame, right: pd.DataFrame) -> _Found:
-        names, others = _labels(left.columns), _labels(right.columns)
-        common = [label for label in names if label in others]
-        for label in names:
-            if label not in others:
-                yield _Row(f"{path}{_step(label[0])}", left.iloc[:, names[label]].tolist(), _ABSENT, "removed")
-        for label in others:
-            if label not in names:
-                yield _Row(f"{path}{_step(label[0])}", _ABSENT, right.iloc[:, others[label]].tolist(), "added")
-        if common != [label for label in others if label in names]:
-            yield _Row(f"{path} columns", list(left.columns), list(right.columns), "order")
-        rows, other_rows = yield from self._rows_of(path, left, right)
-        for label in common:
-            ours, theirs = left.iloc[:, names[label]], right.iloc[:, others[label]]
-            yield from self._column(f"{path}{_step(label[0])}", ours, theirs, rows, other_rows)
-
-    def _series(self, path: str, left: pd.Series[Any], right: pd.Series[Any]) -> _Found:
-        yield _Pair(f"{path} name", left.name, right.name)
-        rows, other_rows = yield from self._rows_of(path, left, right)
-        yield from self._column(path, left, right, rows, other_rows)
-
-    def _rows_of(self, path: str, left: Any, right: Any) -> Any:
-        """Yield the rows that only one table has; return the positions of those that both have."""
-        index, other = left.index, right.index
-        if (kinds := _index_kind(index)) != (other_kinds := _index_kind(other)):
-            yield _Row(f"{path} index", kinds, other_kinds)
-        places = np.arange(len(index))
-        if index.equals(other):
-            return places, places
-        try:
-            if not other.is_unique or not index.is_unique:
-                raise pd.errors.InvalidIndexError
-            places, others = other.get_indexer(index), index.get_indexer(other)
-        except (pd.errors.InvalidIndexError, TypeError, ValueError):
-            self.notes.append(f"{path}: rows were compared by position: not every row has a label of its own.")
-            both = min(len(index), len(other))
-            places = np.where(places < both, places, -1)
-            others = np.where(np.arange(len(other)) < both, 0, -1)
-        for place in np.flatnonzero(places < 0).tolist():
-            yield _Row(f"{path}[{_label(index, place)}]", _row(left, place), _ABSENT, "removed")
-        for place in np.flatnonzero(others < 0).tolist():
-            yield _Row(f"{path}[{_label(other, place)}]", _ABSENT, _row(right, place), "added")
-        rows, other_rows = np.flatnonzero(places >= 0), places[places >= 0]
-        if (np.diff(other_rows) < 0).any():
-            yield _Row(f"{path} rows", list(index[rows]), list(other[np.sort(other_rows)]), "order")
-        return rows, other_rows
-
-    def _column(self, path: str, left: pd.Series[Any], right: pd.Series[Any], rows: Any, other_rows: Any) -> _Found:
-        index, same_type = left.index, left.dtype == right.dtype
-        if not same_type:
-            show = str if str(left.dtype) != str(right.dtype) else repr
-            yield _Row(f"{path} dtype", show(left.dtype), show(right.dtype))
-        ours, theirs = (
-            side.to_numpy() if side.dtype == object else side.array
-            for side in (left.iloc[rows], right.iloc[other_rows])
-        )
-        places = np.flatnonzero(self._unequal_cells(ours, theirs, same_type=same_type))
-
-        def step(place: int) -> str:
-            return f"[{_label(index, rows[place])}]"
-
-        yield from self._cells(path, "cells", ours, theirs, places, step)
-
-    def _cells(self, path: str, what: str, left: Any, right: Any, places: Any, step: Callable[[int], str]) -> _Found:
-        """Yield the first of the cells that differ, and note how many do, and by how much."""
-        if len(places):
-            cut = f"; the first {_MOST_CELLS} are rows" if len(places) > _MOST_CELLS else ""
-            largest = _largest(left[places], right[places], lambda at: step(places[at]))
-            self.notes.append(f"{path}: {len(places):,} of {len(left):,} {what} differ{largest}{cut}.")
-        kind = _Pair if left.dtype == right.dtype == object else _Row  # an object may hold others
-        for place in places[:_MOST_CELLS]:
-            yield kind(f"{path}{step(place)}", _cell(left[place]), _cell(right[place]))
-
-    def _unequal(self, left: Any, right: Any) -> Any:
-        """Return where two flat arrays differ; NaN is equal to NaN."""
-        kinds = {left.dtype.kind, right.dtype.kind}
-        if left.dtype.names and left.dtype == right.dtype:
-            fields = [self._unequal(left[name], right[name]) for name in left.dtype.names]
-            return np.any([field.reshape(len(left), -1).any(axis=1) for field in fields], axis=0)
-        if kinds == {"c"}:
-            return self._unequal(left.real, right.real) | self._unequal(left.imag, right.imag)
-        if "O" in kinds:
-            number = self.alignment.number
-            return np.array(
-                [one is not o and number(one) != number(o) for one, o in zip(left, right, strict=True)], bool
-            )
-        unequal = np.asarray(left != right)
-        return unequal & ~((left != left) & (right != right)) if kinds <= set("fMm") else unequal
-
-    def _unequal_cells(self, left: Any, right: Any, *, same_type: bool) -> Any:
-        if same_type and left.dtype == object:
-            return self._unequal(left, right)
-        one, other = (pd.Series(cells if same_type else cells.astype(object)) for cells in (left, right))
-        equal = (one == other).fillna(False).to_numpy(bool)
-        return ~(equal | (one.isna() & other.isna()).to_numpy())
+    What a run thought before it acted may be worded differently, and does not count.
+    """
+    pairs = zip_longest(left, right) if left and right else ()
+    for step, (one, other) in zip(numbers, pairs, strict=False):
+        if one is None or other is None:
+            side, more = ("left", other) if one is None else ("right", one)
+            return step, f"The runs part at step {step}: the {side} one has ended, the other does {_said(more[0])}."
+        if one[0] != other[0]:
+            return step, f"The runs part at step {step}: left {_said(one[0])}, right {_said(other[0])}."
+        if not _are_equal(one[1], other[1]):
+            return step, f"The runs part at step {step}: the same {_said(one[0])} had another result."
+    return None, ""
 
 
-_NOTHING: Final = ("", _ABSENT)
+def _are_equal(left: Any, right: Any) -> bool:
+    """Tell whether two values are equal as ``diff_values`` has it."""
+    return next(Comparison().rows(left, right), None) is None
 
 
-def _bytes(path: str, left: bytes, right: bytes) -> _Found:
-    """Yield one row: the bytes between those that both have at the start and at the end."""
-    both = min(len(left), len(right))
-    ours, theirs = np.frombuffer(left, np.uint8), np.frombuffer(right, np.uint8)
-    start = _equal_start(ours[:both], theirs[:both])
-    end = _equal_start(ours[start:][::-1][: both - start], theirs[start:][::-1][: both - start])
-    one, other = left[start : len(left) - end], right[start : len(right) - end]
-    if one or other:
-        yield _Row(f"{path}[{start}:{len(left) - end}]", one or _ABSENT, other or _ABSENT, _change(one, other))
+def _actions_of(value: Any) -> list[Action]:
+    """Return what the steps of a session of the Rust runtime did; nothing for any other value."""
+    steps = value.get("steps") if isinstance(value, dict) else None
+    if not isinstance(steps, list) or not all(isinstance(step, dict) and "action" in step for step in steps):
+        return []
+    return [(str(step["action"]), step.get("observation")) for step in steps]
 
 
-def _equal_start(left: Any, right: Any) -> int:
-    places = np.flatnonzero(left != right)
-    return int(places[0]) if len(places) else len(left)
-
-
-def _largest(left: Any, right: Any, step: Callable[[int], str]) -> str:
-    """Return how far numbers differ at most, and where, as a part of a sentence; nothing for what are no numbers."""
-    one, other = np.asarray(left), np.asarray(right)
-    kinds = {one.dtype.kind, other.dtype.kind}
-    if not kinds <= set("iuf"):
-        return ""
-    with np.errstate(all="ignore"):
-        if kinds <= {"i"} or kinds <= {"u"}:  # what overflows is right again without its sign
-            distance = (np.maximum(one, other) - np.minimum(one, other)).astype(np.uint64)
-        else:
-            distance = np.nan_to_num(np.abs(one.astype(float) - other.astype(float)), nan=-1.0, posinf=np.inf)
-    at = int(np.argmax(distance))
-    return f", the largest difference is {distance[at]:.6g} at {step(at)}" if distance[at] > 0 else ""
-
-
-def _labels(columns: Any) -> dict[tuple[Any, type, int], int]:
-    """Return the position of each column; of several with one label, each has a number."""
-    found: dict[tuple[Any, type, int], int] = {}
-    counts: dict[tuple[Any, type], int] = {}
-    for place, label in enumerate(columns):
-        count = counts[label, type(label)] = counts.get((label, type(label)), -1) + 1
-        found[label, type(label), count] = place
-    return found
-
-
-def _index_kind(index: Any) -> str:
-    dtypes = [index.dtype] if index.nlevels == 1 else list(index.dtypes)
-    return ", ".join(
-        f"{name}: {dtype}" if name is not None else str(dtype) for name, dtype in zip(index.names, dtypes, strict=True)
-    )
-
-
-def _label(index: Any, place: int) -> str:
-    return repr(_cell(index[place]))
-
-
-def _row(table: Any, place: int) -> Any:
-    if isinstance(table, pd.Series):
-        return _cell(table.iat[place])
-    return {name: _cell(table.iat[place, column]) for column, name in enumerate(table.columns)}
-
-
-def _cell(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) and value.dtype.kind in _EXACT_KINDS else value
-
-
-def _change(left: Any, right: Any) -> str:
-    if left is _ABSENT or left == b"":
-        return "added"
-    return "removed" if right is _ABSENT or right == b"" else "changed"
-
-
-def _step(name: Any) -> str:
-    return f".{name}" if type(name) is str and name.isidentifier() else f"[{name!r}]"
+def _said(action: str) -> str:
+    return f"{action[:_SHOWN]!r}" + ("…" if len(action) > _SHOWN else "")
 
 
 def _objects(values: list[Any]) -> pd.Series[Any]:
     cells = np.empty(len(values), dtype=object)
     for place, value in enumerate(values):
-        cells[place] = pd.NA if value is _ABSENT else value
+        cells[place] = pd.NA if value is ABSENT else value
     return pd.Series(cells, dtype=object)
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Tell whether two values of one type, which hold no others, are equal; two that are missing are."""
-    try:
-        if one == other:
-            units = [(getattr(value, "unit", None), getattr(value, "dtype", None)) for value in (one, other)]
-            return units[0] == units[1] and (not hasattr(one, "tzinfo") or repr(one) == repr(other))
-        return bool(one != one and other != other) and repr(one) == repr(other)
-    except (TypeError, ValueError):  # pd.NA, and what answers for each cell
-        return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from persistkit.agents import records, rust
+    from persistkit.agents.comparing import diff_sessions
     from persistkit.agents.plots import plot_time, plot_tokens, plot_tools
     from persistkit.agents.readers import runtime_of, state_of
     from persistkit.agents.rust import redundant_keys
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Timeline",
+    "diff_sessions",
     "messages_frame",
     "plot_time",
     "plot_tokens",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "diff_sessions": "comparing",
     "Timeline": "widget",
     "messages_frame": "tables",
     "plot_time": "plots",

@@ -1,0 +1,82 @@
+"""Comparing two runs of agents: the step at which they part, and every difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from persistkit.agents.readers import read_sessions, store_of
+from persistkit.agents.records import Message, Session, Step
+from persistkit.diff import Action, Diff, diff_values, parting
+from persistkit.text import visible
+
+if TYPE_CHECKING:
+    from persistkit.store import Store
+    from persistkit.transfer import Place
+
+__all__ = ["diff_sessions"]
+
+
+def diff_sessions(place: Place, left: str, right: str) -> Diff:
+    """Return where two sessions differ, of any runtime that is known; ``step`` is the step at which they part.
+
+    They part where one calls another tool, or with other arguments, or gives another answer, or gets another result.
+    Thoughts, which are worded differently in every run, are rows, but not where runs part. What always differs (ids,
+    times, durations, numbers of tokens) is left out.
+
+    Args:
+        place: where both are stored.
+        left: the id of a session, as ``sessions_frame`` shows it.
+        right: the id of another one.
+
+    Raises:
+        KeyError: there is no session of that id.
+        TypeError: ``place`` is no engine, store or backend; the message never shows it.
+        ValueError: what is stored is of no runtime that is known.
+        StorageError: the storage refused, is gone or did not answer.
+    """
+    store = store_of(place, "diff_sessions")
+    one, other = _session(store, left), _session(store, right)
+    diff = diff_values(_plain(one), _plain(other), names=(left, right))
+    numbers = [step.number for step in max(one.steps, other.steps, key=len)]
+    step, sentence = parting([_action(step) for step in one.steps], [_action(step) for step in other.steps], numbers)
+    diff.attrs |= {"step": step, "notes": [sentence or "The runs never part.", *diff.notes]}
+    return diff
+
+
+def _session(store: Store, session: str) -> Session:
+    skipped: dict[str, str] = {}
+    found = next(read_sessions(store, skipped, session), None)
+    if found is None:
+        why = next((f"; {key!r} cannot be read: {reason}" for key, reason in skipped.items()), "")
+        raise KeyError(f"no session {visible(session)!r} in {store.address}; sessions_frame(store) lists them{why}")
+    return found
+
+
+def _plain(session: Session) -> dict[str, Any]:
+    steps = [
+        {"name": step.name, "error": step.error, "messages": [_without_ids(message) for message in step.messages]}
+        for step in session.steps
+    ]
+    return {"agent": session.agent, "status": session.status, "answer": session.answer, "steps": steps}
+
+
+def _without_ids(message: Message) -> Message:
+    return replace(message, id=None, call_id=None, input_tokens=None, output_tokens=None, time=None)
+
+
+def _action(step: Step) -> Action:
+    """Return what a step did, and what came of it."""
+    calls = [message for message in step.messages if message.tool is not None]
+    said = [message for message in step.messages if message.role != "reasoning"]
+    results = [(message.result, message.ok, message.error) for message in calls]
+    if calls:
+        return ", ".join(f"{message.tool}({_arguments(message)})" for message in calls), [results, step.error]
+    return "; ".join(f"{message.role}: {message.text}" for message in said) or step.name or "", [step.error]
+
+
+def _arguments(message: Message) -> str:
+    given = message.arguments
+    if not isinstance(given, dict):
+        return "" if given is None else repr(given)
+    return ", ".join(f"{name}={given[name]!r}" for name in sorted(given))

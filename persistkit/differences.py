@@ -1,0 +1,330 @@
+"""Differences: a row for each place at which two values differ; trees, lists, texts, bytes, arrays and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from persistkit.alignment import Alignment, members_of
+
+__all__ = ["ABSENT", "Comparison", "Row"]
+
+_MOST_CELLS: Final = 100
+ABSENT: Final[Any] = object()
+_EXACT_KINDS: Final = "biufcUS"
+
+
+class Row(NamedTuple):
+    """One difference."""
+
+    path: str
+    left: Any
+    right: Any
+    change: str = "changed"
+
+
+class _Pair(NamedTuple):
+    """Two values of one place, still to be compared."""
+
+    path: str
+    left: Any
+    right: Any
+
+
+_Found: TypeAlias = "Iterator[Row | _Pair]"
+
+
+class Comparison:
+    """One comparison under way."""
+
+    def __init__(self) -> None:
+        self.alignment = Alignment()
+        self.notes: list[str] = []
+
+    def rows(self, left: Any, right: Any) -> Iterator[Row]:
+        """Yield every difference, in the order of the left value.
+
+        Raises:
+            ValueError: a value contains itself.
+        """
+        # A stack of our own: values may be nested more deeply than Python's.
+        waiting: list[_Found] = [iter([_Pair("$", left, right)])]
+        while waiting:
+            found = next(waiting[-1], None)
+            if found is None:
+                waiting.pop()
+            elif isinstance(found, Row):
+                yield found
+            else:
+                waiting.append(self._compared(*found))
+
+    def _compared(self, path: str, left: Any, right: Any) -> _Found:
+        if left is right:
+            return
+        if left is ABSENT or right is ABSENT:
+            yield Row(path, left, right, "added" if left is ABSENT else "removed")
+            return
+        if type(left) is not type(right):
+            yield Row(path, left, right, f"type {type(left).__name__}, {type(right).__name__}")
+            return
+        compare = self._way(left)
+        if compare is not None:
+            yield from compare(path, left, right)
+        elif not _equal(left, right):
+            yield Row(path, left, right)
+
+    def _way(self, value: Any) -> Callable[[str, Any, Any], _Found] | None:
+        if isinstance(value, str):
+            return self._texts
+        if isinstance(value, (bytes, bytearray)):
+            return _bytes
+        if isinstance(value, (list, tuple)):
+            return self._lists
+        if isinstance(value, (set, frozenset)):
+            return self._sets
+        if isinstance(value, np.ndarray):
+            return self._arrays
+        if isinstance(value, pd.DataFrame):
+            return self._tables
+        if isinstance(value, pd.Series):
+            return self._series
+        return None if members_of(value) is None else self._members
+
+    def _members(self, path: str, left: Any, right: Any) -> _Found:
+        number = self.alignment.number
+        if number(left) == number(right):
+            return
+        ours, theirs = (
+            {number(key): (key, item) for key, item in (members_of(one) or {}).items()} for one in (left, right)
+        )
+        for key in [*ours, *(key for key in theirs if key not in ours)]:
+            name = ours.get(key, theirs.get(key, ("", None)))[0]
+            yield _Pair(f"{path}{_step(name)}", ours.get(key, _NOTHING)[1], theirs.get(key, _NOTHING)[1])
+
+    def _lists(self, path: str, left: Any, right: Any) -> _Found:
+        if self.alignment.number(left) == self.alignment.number(right):
+            return
+        for i, j in self.alignment.differing(left, right):
+            place = j if i is None else i
+            yield _Pair(f"{path}[{place}]", ABSENT if i is None else left[i], ABSENT if j is None else right[j])
+
+    def _texts(self, path: str, left: str, right: str) -> _Found:
+        if left == right:
+            return
+        if "\n" not in left and "\n" not in right:
+            yield Row(path, left, right)
+            return
+        ours, theirs = left.split("\n"), right.split("\n")
+        for i, j in self.alignment.differing(ours, theirs):
+            line = j if i is None else i
+            one, other = ABSENT if i is None else ours[i], ABSENT if j is None else theirs[j]
+            yield Row(f"{path} line {(line or 0) + 1}", one, other, _change(one, other))
+
+    def _sets(self, path: str, left: Any, right: Any) -> _Found:
+        number = self.alignment.number
+        ours, theirs = ({number(item): item for item in one} for one in (left, right))
+        for key, item in ours.items():
+            if key not in theirs:
+                yield Row(f"{path} item {item!r}", item, ABSENT, "removed")
+        for key, item in theirs.items():
+            if key not in ours:
+                yield Row(f"{path} item {item!r}", ABSENT, item, "added")
+
+    def _arrays(self, path: str, left: Any, right: Any) -> _Found:
+        if left.dtype != right.dtype:
+            yield Row(f"{path} dtype", str(left.dtype), str(right.dtype))
+        if left.shape != right.shape:
+            yield Row(f"{path} shape", left.shape, right.shape)
+            return
+        ours, theirs, shape = left.ravel(), right.ravel(), left.shape
+
+        def step(place: int) -> str:
+            return f"[{', '.join(str(int(axis)) for axis in np.unravel_index(place, shape))}]" if shape else ""
+
+        places = np.flatnonzero(self._unequal(ours, theirs))
+        yield from self._cells(path, "elements", ours, theirs, places, step)
+
+    def _tables(self, path: str, left: pd.DataFrame, right: pd.DataFrame) -> _Found:
+        names, others = _labels(left.columns), _labels(right.columns)
+        common = [label for label in names if label in others]
+        for label in names:
+            if label not in others:
+                yield Row(f"{path}{_step(label[0])}", left.iloc[:, names[label]].tolist(), ABSENT, "removed")
+        for label in others:
+            if label not in names:
+                yield Row(f"{path}{_step(label[0])}", ABSENT, right.iloc[:, others[label]].tolist(), "added")
+        if common != [label for label in others if label in names]:
+            yield Row(f"{path} columns", list(left.columns), list(right.columns), "order")
+        rows, other_rows = yield from self._rows_of(path, left, right)
+        for label in common:
+            ours, theirs = left.iloc[:, names[label]], right.iloc[:, others[label]]
+            yield from self._column(f"{path}{_step(label[0])}", ours, theirs, rows, other_rows)
+
+    def _series(self, path: str, left: pd.Series[Any], right: pd.Series[Any]) -> _Found:
+        yield _Pair(f"{path} name", left.name, right.name)
+        rows, other_rows = yield from self._rows_of(path, left, right)
+        yield from self._column(path, left, right, rows, other_rows)
+
+    def _rows_of(self, path: str, left: Any, right: Any) -> Any:
+        """Yield the rows that only one table has; return the positions of those that both have."""
+        index, other = left.index, right.index
+        if (kinds := _index_kind(index)) != (other_kinds := _index_kind(other)):
+            yield Row(f"{path} index", kinds, other_kinds)
+        places = np.arange(len(index))
+        if index.equals(other):
+            return places, places
+        try:
+            if not other.is_unique or not index.is_unique:
+                raise pd.errors.InvalidIndexError
+            places, others = other.get_indexer(index), index.get_indexer(other)
+        except (pd.errors.InvalidIndexError, TypeError, ValueError):
+            self.notes.append(f"{path}: rows were compared by position: not every row has a label of its own.")
+            both = min(len(index), len(other))
+            places = np.where(places < both, places, -1)
+            others = np.where(np.arange(len(other)) < both, 0, -1)
+        for place in np.flatnonzero(places < 0).tolist():
+            yield Row(f"{path}[{_label(index, place)}]", _row(left, place), ABSENT, "removed")
+        for place in np.flatnonzero(others < 0).tolist():
+            yield Row(f"{path}[{_label(other, place)}]", ABSENT, _row(right, place), "added")
+        rows, other_rows = np.flatnonzero(places >= 0), places[places >= 0]
+        if (np.diff(other_rows) < 0).any():
+            yield Row(f"{path} rows", list(index[rows]), list(other[np.sort(other_rows)]), "order")
+        return rows, other_rows
+
+    def _column(self, path: str, left: pd.Series[Any], right: pd.Series[Any], rows: Any, other_rows: Any) -> _Found:
+        index, same_type = left.index, left.dtype == right.dtype
+        if not same_type:
+            show = str if str(left.dtype) != str(right.dtype) else repr
+            yield Row(f"{path} dtype", show(left.dtype), show(right.dtype))
+        ours, theirs = (
+            side.to_numpy() if side.dtype == object else side.array
+            for side in (left.iloc[rows], right.iloc[other_rows])
+        )
+        places = np.flatnonzero(self._unequal_cells(ours, theirs, same_type=same_type))
+
+        def step(place: int) -> str:
+            return f"[{_label(index, rows[place])}]"
+
+        yield from self._cells(path, "cells", ours, theirs, places, step)
+
+    def _cells(self, path: str, what: str, left: Any, right: Any, places: Any, step: Callable[[int], str]) -> _Found:
+        """Yield the first of the cells that differ, and note how many do, and by how much."""
+        if len(places):
+            cut = f"; the first {_MOST_CELLS} are rows" if len(places) > _MOST_CELLS else ""
+            largest = _largest(left[places], right[places], lambda at: step(places[at]))
+            self.notes.append(f"{path}: {len(places):,} of {len(left):,} {what} differ{largest}{cut}.")
+        kind = _Pair if left.dtype == right.dtype == object else Row  # an object may hold others
+        for place in places[:_MOST_CELLS]:
+            yield kind(f"{path}{step(place)}", _cell(left[place]), _cell(right[place]))
+
+    def _unequal(self, left: Any, right: Any) -> Any:
+        """Return where two flat arrays differ; NaN is equal to NaN."""
+        kinds = {left.dtype.kind, right.dtype.kind}
+        if left.dtype.names and left.dtype == right.dtype:
+            fields = [self._unequal(left[name], right[name]) for name in left.dtype.names]
+            return np.any([field.reshape(len(left), -1).any(axis=1) for field in fields], axis=0)
+        if kinds == {"c"}:
+            return self._unequal(left.real, right.real) | self._unequal(left.imag, right.imag)
+        if "O" in kinds:
+            number = self.alignment.number
+            return np.array(
+                [one is not o and number(one) != number(o) for one, o in zip(left, right, strict=True)], bool
+            )
+        unequal = np.asarray(left != right)
+        return unequal & ~((left != left) & (right != right)) if kinds <= set("fMm") else unequal
+
+    def _unequal_cells(self, left: Any, right: Any, *, same_type: bool) -> Any:
+        if same_type and left.dtype == object:
+            return self._unequal(left, right)
+        one, other = (pd.Series(cells if same_type else cells.astype(object)) for cells in (left, right))
+        equal = (one == other).fillna(False).to_numpy(bool)
+        return ~(equal | (one.isna() & other.isna()).to_numpy())
+
+
+_NOTHING: Final = ("", ABSENT)
+
+
+def _bytes(path: str, left: bytes, right: bytes) -> _Found:
+    """Yield one row: the bytes between those that both have at the start and at the end."""
+    both = min(len(left), len(right))
+    ours, theirs = np.frombuffer(left, np.uint8), np.frombuffer(right, np.uint8)
+    start = _equal_start(ours[:both], theirs[:both])
+    end = _equal_start(ours[start:][::-1][: both - start], theirs[start:][::-1][: both - start])
+    one, other = left[start : len(left) - end], right[start : len(right) - end]
+    if one or other:
+        yield Row(f"{path}[{start}:{len(left) - end}]", one or ABSENT, other or ABSENT, _change(one, other))
+
+
+def _equal_start(left: Any, right: Any) -> int:
+    places = np.flatnonzero(left != right)
+    return int(places[0]) if len(places) else len(left)
+
+
+def _largest(left: Any, right: Any, step: Callable[[int], str]) -> str:
+    """Return how far numbers differ at most, and where, as a part of a sentence; nothing for what are no numbers."""
+    one, other = np.asarray(left), np.asarray(right)
+    kinds = {one.dtype.kind, other.dtype.kind}
+    if not kinds <= set("iuf"):
+        return ""
+    with np.errstate(all="ignore"):
+        if kinds <= {"i"} or kinds <= {"u"}:  # what overflows is right again without its sign
+            distance = (np.maximum(one, other) - np.minimum(one, other)).astype(np.uint64)
+        else:
+            distance = np.nan_to_num(np.abs(one.astype(float) - other.astype(float)), nan=-1.0, posinf=np.inf)
+    at = int(np.argmax(distance))
+    return f", the largest difference is {distance[at]:.6g} at {step(at)}" if distance[at] > 0 else ""
+
+
+def _labels(columns: Any) -> dict[tuple[Any, type, int], int]:
+    """Return the position of each column; of several with one label, each has a number."""
+    found: dict[tuple[Any, type, int], int] = {}
+    counts: dict[tuple[Any, type], int] = {}
+    for place, label in enumerate(columns):
+        count = counts[label, type(label)] = counts.get((label, type(label)), -1) + 1
+        found[label, type(label), count] = place
+    return found
+
+
+def _index_kind(index: Any) -> str:
+    dtypes = [index.dtype] if index.nlevels == 1 else list(index.dtypes)
+    return ", ".join(
+        f"{name}: {dtype}" if name is not None else str(dtype) for name, dtype in zip(index.names, dtypes, strict=True)
+    )
+
+
+def _label(index: Any, place: int) -> str:
+    return repr(_cell(index[place]))
+
+
+def _row(table: Any, place: int) -> Any:
+    if isinstance(table, pd.Series):
+        return _cell(table.iat[place])
+    return {name: _cell(table.iat[place, column]) for column, name in enumerate(table.columns)}
+
+
+def _cell(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) and value.dtype.kind in _EXACT_KINDS else value
+
+
+def _change(left: Any, right: Any) -> str:
+    if left is ABSENT or left == b"":
+        return "added"
+    return "removed" if right is ABSENT or right == b"" else "changed"
+
+
+def _step(name: Any) -> str:
+    return f".{name}" if type(name) is str and name.isidentifier() else f"[{name!r}]"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Tell whether two values of one type, which hold no others, are equal; two that are missing are."""
+    try:
+        if one == other:
+            units = [(getattr(value, "unit", None), getattr(value, "dtype", None)) for value in (one, other)]
+            return units[0] == units[1] and (not hasattr(one, "tzinfo") or repr(one) == repr(other))
+        return bool(one != one and other != other) and repr(one) == repr(other)
+    except (TypeError, ValueError):  # pd.NA, and what answers for each cell
+        return False

@@ -1,0 +1,77 @@
+"""Two runs of an agent, compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import persistkit
+from persistkit.agents import diff_sessions
+
+COUNTS = {"agent_id": "shop", "memory_hits": 0, "graph_lookups": 1}
+
+
+def run(session: str, *steps: tuple[str, str, Any], duration_ms: int = 5) -> dict[str, Any]:
+    """Return a finished session of the Rust runtime: thought, action and result of each step."""
+    written = [
+        {"thought": thought, "action": action, "observation": json.dumps({"data": data, "ok": True})}
+        for thought, action, data in steps
+    ]
+    return {"session_id": session, "steps": written, "duration_ms": duration_ms, **COUNTS}
+
+
+SAME = ("Look.", 'search {"q": "shoes"}', [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("second", "step", "sentence"),
+    [
+        (("Well.", 'search {"q": "shoes"}', [1, 2]), None, "The runs never part."),
+        (("Look.", 'search {"q": "boots"}', [1, 2]), 2, "search(q='boots')"),
+        (("Look.", 'search {"q": "shoes"}', [1]), 2, "had another result"),
+    ],
+)
+def test_the_step_at_which_two_runs_part(second: tuple[str, str, Any], step: int | None, sentence: str) -> None:
+    """Another call, other arguments or another result part two runs; another thought, and other times, do not."""
+    store = persistkit.open("memory:")
+    store["session:a"] = run("a", SAME, SAME)
+    store["session:b"] = run("b", SAME, second, duration_ms=99)
+    diff = diff_sessions(store, "a", "b")
+    assert diff.step == step
+    assert sentence in diff.notes[0]
+    assert not diff.empty
+    assert all(path.startswith("$.steps[1]") for path in diff["path"])
+    assert store.diff("session:a", "session:b").step == step
+
+
+def test_a_run_that_ends_parts_from_the_other() -> None:
+    """The step after the last common one is where they part; equal runs have no row."""
+    store = persistkit.open("memory:")
+    store["session:a"], store["session:b"], store["session:c"] = run("a", SAME), run("b", SAME, SAME), run("c", SAME)
+    diff = diff_sessions(store, "a", "b")
+    assert (diff.step, diff.notes[0].partition(", ")[0]) == (2, "The runs part at step 2: the left one has ended")
+    assert diff_sessions(store, "a", "c").empty
+    with pytest.raises(KeyError, match="no session 'lost' in memory:; sessions_frame"):
+        diff_sessions(store, "a", "lost")
+
+
+def test_sessions_of_another_runtime_are_compared(tmp_path: Path) -> None:
+    """What the OpenAI Agents SDK stores is told apart by the same words."""
+    sessions = pytest.importorskip("agents.memory")
+    import asyncio
+
+    async def write() -> None:
+        for name, arguments in (("a", {"city": "Rome"}), ("b", {"city": "Oslo"})):
+            session = sessions.SQLiteSession(name, tmp_path / "openai.sqlite")
+            call = {"type": "function_call", "call_id": name, "name": "weather", "arguments": json.dumps(arguments)}
+            answer = {"type": "function_call_output", "call_id": name, "output": "sunny"}
+            await session.add_items([{"role": "user", "content": "Hot?"}, call, answer])
+            session.close()
+
+    asyncio.run(write())
+    diff = diff_sessions(persistkit.open(tmp_path / "openai.sqlite"), "a", "b")
+    assert diff.step is not None
+    assert "left \"weather(city='Rome')\", right \"weather(city='Oslo')\"" in diff.notes[0]
