@@ -71,10 +71,7 @@ class StoreMapping(MutableMapping[str, T]):
         data = self.engine.load_buffer(key)
         if data is None:
             raise self._missing(key)
-        try:
-            return self._decode(data, format, key, max_bytes=max_bytes)
-        except FormatError as error:
-            raise views.damaged(key, error) from None
+        return self._value(key, data, format, max_bytes)
 
     def get(self, key: str, default: Any = None) -> T | Any:
         """Return the value of ``key``, its bytes where it is damaged, or ``default`` where there is none."""
@@ -223,9 +220,9 @@ class StoreMapping(MutableMapping[str, T]):
         except FormatError as error:
             raise FormatError(f"store {key!r}: {error}") from None
 
-    def _value(self, key: str, data: BytesLike) -> T:
+    def _value(self, key: str, data: BytesLike, format: str | None = None, max_bytes: int | None = None) -> T:  # noqa: A002
         try:
-            value: T = self._decode(data, None, key)
+            value: T = self._decode(data, format, key, max_bytes=max_bytes)
             return value
         except FormatError as error:
             raise views.damaged(key, error) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
+from functools import cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Never, Self, Unpack, overload
 
@@ -28,6 +28,7 @@ from persistkit.views import Errors, T, V
 if TYPE_CHECKING:
     import pandas as pd
 
+    from persistkit.aio import AsyncStore
     from persistkit.caching import CachedFunction, P, R
     from persistkit.transfer import Place
 
@@ -129,6 +130,13 @@ class Store(Reports, StoreMapping[T]):
     def close(self) -> None:
         """Give back what the engine holds; using the store again opens it anew."""
         self.engine.close()
+
+    @cached_property
+    def aio(self) -> AsyncStore[T]:
+        """The same values, awaited: ``await store.aio.load(key)``."""
+        from persistkit.aio import AsyncStore
+
+        return AsyncStore(self)
 
     # Keys
 

@@ -25,7 +25,7 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 LAYERS = [
     {"agents"},
     {"store"},
-    {"caching", "mapping", "pruning", "reports", "shapes", "staging"},
+    {"aio", "caching", "mapping", "pruning", "reports", "shapes", "staging"},
     {"browser", "card", "moving", "suggestions", "testing", "transfer"},
     {"diff"},
     {"differences", "frames", "side_by_side", "views"},
