@@ -98,6 +98,55 @@ class Reports:
         check_errors(errors)
         return values_frame(self.engine, Selection(keys, prefix, glob).named_or_listed(self.engine), errors)
 
+    def search(
+        self,
+        text: str,
+        *,
+        regex: bool = False,
+        case: bool | None = None,
+        keys: Iterable[str] | None = None,
+        prefix: str = "",
+        glob: str | None = None,
+        limit: int = 10_000,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Return the places in stored values where ``text`` is found, one per row, sorted by key.
+
+        Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+        Searched are JSON, also inside of texts, JSON Lines, text, and the cells and column names of tables; names and
+        numbers too, as they are written. One batch of values is in memory at a time.
+
+        Args:
+            text: what to look for, within a line unless it has several itself.
+            regex: it is a regular expression, of RE2, which none can keep busy for ever.
+            case: whether case counts; by default it does where an upper-case letter is in ``text``.
+            keys: whole keys.
+            prefix: literal text.
+            glob: a pattern, as for ``keys()``.
+            limit: the most rows.
+            progress: show a bar when it takes longer than a second.
+
+        Returns:
+            Columns ``key``, ``where`` (``$.a[0]``, ``line 3`` or ``column 'a', row 3``; ``→`` leads into JSON inside of
+            a text; lines count from 1, rows from 0) and ``excerpt``. In ``.attrs``: ``complete``, False where there is
+            more than ``limit``; ``searched``, how many values; ``skipped``, how many ``arrays``, ``binary`` and
+            ``damaged`` ones were not.
+
+        Raises:
+            ValueError: ``text`` is empty, or no expression of RE2.
+
+        Example:
+            >>> import persistkit
+            >>> store = persistkit.open("memory:")
+            >>> store.update({"run/1": {"error": "out of memory"}, "run/2": {"error": None}})
+            >>> store.search("memory").values.tolist()
+            [['run/1', '$.error', 'out of memory']]
+        """
+        from persistkit.search import Pattern, search
+
+        pattern = Pattern(text, regex=regex, case=case)
+        return search(self.engine, Selection(keys, prefix, glob), pattern, limit=limit, progress=progress)
+
     def usage(
         self,
         depth: int = 1,

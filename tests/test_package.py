@@ -27,7 +27,7 @@ LAYERS = [
     {"store"},
     {"aio", "caching", "mapping", "pruning", "reports", "shapes", "staging"},
     {"browser", "card", "moving", "suggestions", "testing", "transfer"},
-    {"diff"},
+    {"diff", "search"},
     {"differences", "frames", "side_by_side", "views"},
     {"alignment"},
     {"background"},
