@@ -30,7 +30,7 @@ _DTYPE: Final = re.compile(r"[<>|=][?biufcmMSUV]\d{1,9}(\[\d*[a-zA-Z]+\])?")
 _MAX_DEPTH: Final = 32  # of objects within objects; msgpack itself ends at 512 lists or dicts in each
 # Below, nothing a payload can say takes much memory: an empty dict is one byte there and 64 here.
 _SMALL: Final = 16 * 1024
-_LEAST_MEMORY: Final = 256 * 1024 * 1024
+_LEAST_MEMORY: Final = 128 * 1024 * 1024
 _MOST_GROWTH: Final = 16
 _SHOWN_BYTES: Final = 100
 _SHOWN_ITEMS: Final = 1_000
@@ -125,7 +125,7 @@ class _Unpacking:
 
     def __init__(self, size: int) -> None:
         try:
-            import msgpack  # type: ignore[import-untyped]
+            import msgpack
         except ImportError as error:
             raise ImportError('LangGraph needs one more package: pip install "persistkit[agents]"') from error
         self._msgpack = msgpack

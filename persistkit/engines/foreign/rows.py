@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from itertools import chain
 from typing import Any, ClassVar, Final, Never, Protocol, TypeAlias
@@ -258,7 +259,9 @@ class RowsEngine(Engine):
         parts = [escaped(value, self.digits) for value in row[: len(table.identity)]]
         if table.below:
             return "/".join([table.below, *parts])
-        return self.prefix_of(row[0]) + "/".join(parts[1:]) if len(parts) > 1 else parts[0]
+        if parts[0] in self.below:
+            parts[0] = self.prefix_of(row[0])[:-1]
+        return "/".join(parts)
 
     def _identity(self, table: Table, key: str) -> Identity | None:
         """Return the key columns of the row that can be under a key of this table, None for another table's key."""
@@ -371,6 +374,7 @@ def moment_of(text: object) -> datetime | None:
         return None
 
 
+@lru_cache(1024)  # one thread, namespace and checkpoint after the other, each in many rows
 def escaped(value: Any, digits: int = 1) -> str:
     """Return a key column as a part of a key."""
     if type(value) is int:
@@ -388,5 +392,6 @@ def _percent_encoded(found: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogateescape"))
 
 
+@lru_cache(1024)
 def _unescaped(part: str) -> bytes:
     return _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), part.encode(errors="surrogatepass"))
