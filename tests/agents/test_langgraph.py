@@ -183,7 +183,7 @@ def test_a_checkpoint_is_a_step(written: Written) -> None:
             row = written.store[str(step.key)]
             assert row["metadata"]["step"] == step.number
             assert step.time is not None
-            assert abs(step.time - datetime.fromisoformat(row["checkpoint"]["ts"])) < timedelta(seconds=0.01)
+            assert abs(step.time - datetime.fromisoformat(row["checkpoint"]["ts"])) < timedelta(seconds=10)
 
 
 def test_a_run_that_is_not_finished_says_why(written: Written) -> None:
