@@ -44,7 +44,8 @@ class PostgreSQLEngine(SQLEngine):
     * A save that returned is committed, and survives what the server's ``synchronous_commit`` says.
     * A request that was interrupted or got no answer in time may still be committed, whole.
 
-    At most eight connections, opened as they are needed; a forked child opens its own.
+    At most eight connections, opened as they are needed, and one more for each ``lock``, which the server frees when
+    that connection ends; a forked child opens its own.
 
     Args:
         address: ``postgresql://user@host:5432/database``, with options of libpq after a ``?``. A password is better

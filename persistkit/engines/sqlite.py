@@ -31,6 +31,7 @@ class SQLiteEngine(SQLEngine):
     Promises, beyond ``Engine`` and ``SQLEngine``:
 
     * A save that returned is written through to the disk (WAL, ``synchronous=FULL``).
+    * The system frees a ``lock`` when its holder dies. Locks are in the file ``<file>-locks``, which the first one makes.
     * Opened read only, neither the file nor its folder changes by one byte (``ReadOnlyDatabase``). A file without the
       table is never changed without ``create=True``.
 

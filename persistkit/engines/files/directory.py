@@ -55,10 +55,10 @@ class FileEngine(Engine):
       *owner file* ``<sanitized>-<hash>.key``. This holds among persistkit writers; where a Rust runtime writes the same
       directory at the same time, the last writer of such a name wins, as it does there.
     * Nothing outside ``base_dir`` is read or written; links, directories and devices are never followed.
-    * ``add``, ``replace`` and ``delete_unchanged`` are atomic between processes. They lock the key in the hidden file
+    * ``add``, ``replace`` and ``delete_unchanged`` are atomic between processes. They and ``lock`` use the hidden file
       ``.persistkit-locks``, which the first use makes, for those who may write in the directory, and nobody removes.
-      From then on every write takes the lock; one that began before cannot be excluded, and the Rust runtime knows
-      nothing of it. Where files cannot be locked (macOS, Windows), only threads of one process exclude each other.
+      From then on every write locks its key; one that began before cannot be excluded, and the Rust runtime knows
+      nothing of it. Where files cannot be locked (macOS, Windows) they exclude threads alone, and ``lock`` is a lease.
     * What another process has locked is waited for ``timeout_seconds``, by a batch for all of its keys together; then
       ``StorageError`` names the file. A lock ends with the process that has it.
 
