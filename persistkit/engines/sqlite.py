@@ -31,7 +31,7 @@ class SQLiteEngine(SQLEngine):
     Promises, beyond ``Engine`` and ``SQLEngine``:
 
     * A save that returned is written through to the disk (WAL, ``synchronous=FULL``).
-    * The system frees a ``lock`` when its holder dies. Locks are in the file ``<file>-locks``, which the first one makes.
+    * The system frees a ``lock`` when its holder dies; the first one makes the file ``<file>-locks`` for all of them.
     * Opened read only, neither the file nor its folder changes by one byte (``ReadOnlyDatabase``). A file without the
       table is never changed without ``create=True``.
 

@@ -252,17 +252,15 @@ def _kind(value: object) -> str:
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-# What to store instead: by an attribute, by a name of the type or of one it inherits, then by a type of Python's.
-_BY_ATTRIBUTE: Final = {
-    "__dataclass_fields__": "dataclasses.asdict(value)",
-    "model_dump": "value.model_dump()",
-    "_asdict": "value._asdict()",
-    "to_pandas": "value.to_pandas() under a key of its own",
-    "savefig": "what value.savefig(buffer) writes, with put_bytes",
-    "cpu": "value.detach().cpu().numpy()",
-    "_repr_png_": "what value.save(buffer, 'PNG') writes, with put_bytes",
-}
-_BY_NAME: Final = {
+# What to store instead: by an attribute, or by the name of the type or of one it inherits; the first that fits.
+_WAYS: Final = {
+    ".__dataclass_fields__": "dataclasses.asdict(value)",
+    ".model_dump": "value.model_dump()",
+    "._asdict": "value._asdict()",
+    ".to_pandas": "value.to_pandas() under a key of its own",
+    ".savefig": "what value.savefig(buffer) writes, with put_bytes",
+    ".cpu": "value.detach().cpu().numpy()",
+    "._repr_png_": "what value.save(buffer, 'PNG') writes, with put_bytes",
     "Enum": "value.value",
     "DataFrame": "it under a key of its own, as a plain pandas.DataFrame",
     "Series": "it under a key of its own, as a plain pandas.Series",
@@ -273,34 +271,22 @@ _BY_NAME: Final = {
     "longdouble": "float(value)",
     "clongdouble": "complex(value)",
     "generic": "value.item()",
-    "Period": "str(value)",
     **dict.fromkeys(
-        ["Interval", "date", "PurePath", "tzinfo", "Fraction", "_IPAddressBase", "BaseException"], "str(value)"
+        ["Period", "Interval", "date", "PurePath", "tzinfo", "Fraction", "_IPAddressBase", "BaseException"],
+        "str(value)",
     ),
-}
-_BY_TYPE: Final = {
-    dict: "dict(value)",
-    str: "str(value)",
-    bytes: "bytes(value)",
-    bytearray: "bytes(value)",
-    memoryview: "bytes(value)",
-    bool: "bool(value)",
-    int: "int(value)",
-    float: "float(value)",
-    tuple: "tuple(value)",
-    list: "list(value)",
-    set: "set(value)",
-    frozenset: "frozenset(value)",
+    **dict.fromkeys(["bytearray", "memoryview"], "bytes(value)"),
+    **{
+        name: f"{name}(value)"
+        for name in ("dict", "str", "bytes", "bool", "int", "float", "tuple", "list", "set", "frozenset")
+    },
 }
 
 
 def _advice(value: object) -> str:
     kinds = type(value).__mro__
-    for name, way in _BY_ATTRIBUTE.items():
-        if any(name in vars(kind) for kind in kinds):
-            return f"store {way}"
-    ways = [_BY_NAME.get(kind.__name__) for kind in kinds] + [_BY_TYPE.get(kind) for kind in kinds]
-    if known := next(filter(None, ways), None):
+    names = {kind.__name__ for kind in kinds} | {f".{name}" for kind in kinds for name in vars(kind)}
+    if known := next((way for name, way in _WAYS.items() if name in names), None):
         return f"store {known}"
     if isinstance(value, Mapping):
         return "store dict(value)"
