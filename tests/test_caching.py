@@ -138,7 +138,7 @@ if __name__ == "__main__":
     print(search({{"d", "e", "f"}}, options=options), search.keys())
 """)
     told = set()
-    for seed in ("0", "1", "2"):
+    for seed in ("0", "1"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         told.add(subprocess.run([sys.executable, script], env=environment, capture_output=True, check=True).stdout)
     assert len(told) == 1
