@@ -74,7 +74,7 @@ _COMPLETE_PLACES: Final = 11
 # Keys of few kinds of characters are read for certain at more places, from the first number to the second, the most
 # usual ones first. A name that no key fits costs a millisecond. One kind at fewer places is a case of two.
 _FEW_KINDS: Final = [
-    (b"_/", 1, 26),
+    (b"_/", 1, 34),
     (b"_/:", 1, 18),
     *((bytes([_UNDERSCORE, special]), 1, 26) for special in _SPECIALS if special != ord("/")),
     *((bytes([byte]), 27, _MAX_UNCUT_BYTES) for byte in _UNKNOWNS),
@@ -173,8 +173,8 @@ def needs_owner_file(key: str) -> bool:
     True when the filename has 252 bytes or more, when it is shared because hashes agree without the modulus (``a?>``
     and ``a>_``), when it is shared because they agree modulo 2 ** 64 and the key has up to 9 special characters and
     underscores, and when it has more than 9, unless these are of few kinds: one kind in any number, underscores and
-    one other up to 26; of kinds that are usual together, ``_ / :`` and ``_ \ :`` up to 18, ``_ " :`` and ``_ / : ?``
-    up to 16.
+    one other up to 26, ``_ /`` up to 34; of kinds that are usual together, ``_ / :`` and ``_ \ :`` up to 18, ``_ " :``
+    and ``_ / : ?`` up to 16.
 
     Where it is False, ``candidates_of`` gives exactly ``key`` for its filename, complete, whatever else is listed and
     however long that may take. With up to 9 special characters and underscores no other key has that filename. With

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -67,8 +66,6 @@ _KINDS: Final = bytes(
 )
 _NUMBERS: Final = {byte: number for number, byte in enumerate(sorted(_SPECIALS + b"_"))}
 _TRUST: Final = 1.0
-_USUAL: Final = 8
-_FEW: Final = 5
 _Context = tuple[object, ...]
 
 
@@ -77,14 +74,12 @@ class Likelihoods:
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
         self._counts: dict[_Context, dict[int, int]] = {}
-        self._kinds: Counter[bytes] = Counter()
         for key in (*(example.encode() for example in _EXAMPLES), *keys):
             self.learn(key)
 
     def learn(self, key: bytes) -> None:
         """Count what stands at the places in doubt of a key."""
         text = key.translate(_SANITIZED)
-        self._kinds[bytes(sorted(set(key).intersection(_NUMBERS) | {ord("_")}))] += 1
         for run, contexts in _contexts(text):
             code = 0
             for byte in key[run.start() : run.end()]:
@@ -92,11 +87,6 @@ class Likelihoods:
             for context in contexts:
                 counts = self._counts.setdefault(context, {})
                 counts[code] = counts.get(code, 0) + 1
-
-    def usual_kinds(self) -> list[bytes]:
-        """Return the few sets of characters that most keys are made of at their places in doubt."""
-        few = [kinds for kinds, _ in self._kinds.most_common() if len(kinds) <= _FEW]
-        return few[:_USUAL]
 
     def of(self, text: bytes) -> list[tuple[int, Reals]]:
         """Return the start and the probabilities, one axis per place, of each run of places in a sanitized text."""

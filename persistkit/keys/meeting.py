@@ -1,12 +1,11 @@
 """Meeting in the middle: characters of an alphabet whose weighted sum is a given number, for many rows at once.
 
 All sums that the left half of the places can make are compared with what those of the right half leave. It needs no
-lattice, so it is the quickest where every text has places of its own, and few kinds of characters reach 22 places.
+lattice, so it is the quickest where every text has places of its own, and few kinds of characters reach 34 places.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,29 +17,12 @@ if TYPE_CHECKING:
     Rows = NDArray[np.intp]
     Words = NDArray[np.uint64]
 
-__all__ = ["RESIDUES", "met", "possible", "texts_of"]
-
-RESIDUES: Final = 32
+__all__ = ["met", "texts_of"]
 
 # Odd, from the golden ratio. What is equal stays equal when multiplied by it, and the high bits get well mixed.
 _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 _TAG: Final = np.uint64(0x9E3779B97F4A7C15**2 % (1 << 64))
 _SPARSE_BITS: Final = 4
-
-
-@cache
-def possible(alphabet: bytes, count: int) -> NDArray[np.bool_]:
-    """Tell which residues modulo 32 a sum of ``count`` places can have.
-
-    All powers of 33 leave 1, so it depends on the characters alone; half of the alphabets fall out at once.
-    """
-    residues = 1
-    for _ in range(count):
-        turned = 0
-        for letter in alphabet:
-            turned |= residues << (letter - ord("_")) % RESIDUES
-        residues = (turned | turned >> RESIDUES) & ((1 << RESIDUES) - 1)
-    return np.array([bool(residues >> residue & 1) for residue in range(RESIDUES)])
 
 
 def met(alphabet: bytes, weights: Words, targets: Words) -> tuple[Rows, Bytes]:

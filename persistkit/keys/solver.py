@@ -4,13 +4,12 @@ With ``p`` the sanitized text and ``h`` the hash, ``h - djb2(p)`` is the sum ove
 ``_``, of (character - ``_``) * 33 ** (bytes after it), modulo 2 ** 64. Texts with the same places, counted from the
 end, and the same sum form a group, which is solved once, in three stages:
 
-1. *Few kinds of characters*, at up to as many places as the caller says: all sums that the left half of the places can
-   make are compared with what those of the right half leave, for many groups at once. It needs no lattice, so it is
-   the quickest for paths, which all have different places, and it reaches 22 places.
+1. *Few kinds of characters*, at up to as many places as the caller says, by ``meeting``, for many groups at once. It is
+   the quickest for paths, which all have different places.
 2. *Up to eleven places*: all solutions, by ``lattice``.
 3. *More places*: nine by lattice, the others guessed in the order of ``guesses``, in rounds: every group gets the same
-   effort before any gets more, and what was solved teaches the guesses. Among them once more few kinds of characters,
-   those that most of the solved keys have. Twelve and thirteen places come to an end: all texts were tried.
+   effort before any gets more, and what was solved teaches the guesses. Twelve and thirteen places come to an end: all
+   texts were tried.
 
 A text that fits is an accident with a probability of (texts tried for this group) / 2 ** 64. Where that is more than
 10 ** -7, and not all texts were tried, the key found is said to be incomplete.
@@ -21,7 +20,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import inf
 from operator import mul
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -30,7 +28,7 @@ import numpy as np
 
 from persistkit.keys.guesses import Guesses, Likelihoods
 from persistkit.keys.lattice import DIGITS, DIMENSIONS, Lattice, all_guesses, lattices_of, weighted
-from persistkit.keys.meeting import RESIDUES, met, possible
+from persistkit.keys.meeting import met
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +64,6 @@ _TARGETS: Final = 1 << 12
 _ROUNDS: Final = (64, 512, 2000, 10_000)  # guesses, each of 10 ** 9 texts; at 12 and 13 places these are all
 _MOST_TEXTS: Final = 10**-7 * 2**64
 _LESSONS: Final = 500
-_MOST_SUMS: Final = 1 << 20
 
 
 class Solver:
@@ -164,13 +161,6 @@ class Solver:
                 if monotonic() > deadline:
                     break
                 self._solve_likely(hard[start : start + _BATCH // 4], likelihoods, most)
-            if most == _ROUNDS[1]:
-                counts, usual = self._counts_of(hard), likelihoods.usual_kinds()
-                tasks = [(len(letters) ** ((count + 1) // 2), letters, count) for letters in usual for count in counts]
-                for sums, letters, count in sorted(tasks):
-                    if sums <= _MOST_SUMS:
-                        groups = hard[~self.found[hard] & (self._counts[hard] == count)]
-                        self._solve_few_kinds(groups, letters, count, deadline)
             yield
             hard = hard[~self.found[hard]]
 
@@ -232,22 +222,16 @@ class Solver:
         if len(digits) > 1:
             self._others[group] = deltas[1:]
 
-    def _solve_few_kinds(self, groups: Rows, alphabet: bytes, count: int, deadline: float = inf) -> Rows:
+    def _solve_few_kinds(self, groups: Rows, alphabet: bytes, count: int) -> Rows:
         """Solve groups of ``count`` places in doubt if all characters there are of the alphabet; return the others."""
-        likely = possible(alphabet, count)[self._sums[groups] % np.uint64(RESIDUES)]
-        tried = groups[likely]
-        self._tried[tried] += float(len(alphabet)) ** count
         block = max(1, _BLOCK_SUMS // len(alphabet) ** ((count + 1) // 2))
-        for start in range(0, len(tried), block):
-            if monotonic() > deadline:
-                break
-            some = tried[start : start + block]
+        for start in range(0, len(groups), block):
+            some = groups[start : start + block]
             places = self._places(some, count)
             at, characters = met(alphabet, _POWERS[places], self._sums[some])
             at, first = np.unique(at, return_index=True)
             self._deltas[some[at, None], -1 - places[at]] = characters[first] - _UNDERSCORE
             self.found[some[at]] = True
-            self._incomplete.update(some[at][self._tried[some[at]] > _MOST_TEXTS].tolist())
             self._fits[alphabet] += len(at)
         unsolved: Rows = groups[~self.found[groups]]
         return unsolved
