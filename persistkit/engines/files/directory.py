@@ -51,9 +51,9 @@ class FileEngine(Engine):
       ``StorageError`` while the new value is in place. ``fsync=False`` leaves the moment of writing to the system.
     * A batch is made durable as one group: when it returned, all of it survives; when the power goes in the middle,
       each key has its old value or its new one, whole. An interrupt waits for the system calls that have begun.
-    * Two keys never share a value. Keys whose filename could be another key's, or does not give them back, have an
-      *owner file* ``<sanitized>-<hash>.key``. This holds among persistkit writers; where a Rust runtime writes the same
-      directory at the same time, the last writer of such a name wins, as it does there.
+    * Two keys never share a value; of ten and more special characters and underscores, unless somebody searched for the
+      pair (``needs_owner_file``). A key whose filename could be another's, or does not give it back, has an
+      *owner file* ``<sanitized>-<hash>.key``. Where a Rust runtime writes too, the last writer of such a name wins.
     * Nothing outside ``base_dir`` is read or written; links, directories and devices are never followed.
     * ``add``, ``replace`` and ``delete_unchanged`` are atomic between processes. They and ``lock`` use the hidden file
       ``.persistkit-locks``, which the first use makes, for those who may write in the directory, and nobody removes.
