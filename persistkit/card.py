@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from datetime import datetime
 from heapq import nsmallest
 from html import escape
+from itertools import islice
+from pathlib import Path
 from time import monotonic
 
 from persistkit.entry import Entry, known_size, known_time
+from persistkit.keys import is_filename
 from persistkit.text import human_size, human_time, keys_and_size, visible
 
 __all__ = ["card", "card_of_error"]
@@ -18,11 +22,12 @@ _LOOK_EVERY = 1_000
 _CELL = "padding:.2em .8em;text-align:"  # not every page that shows it has a style for tables
 
 
-def card(address: str, entries: Iterable[Entry], rows: int, seconds: float = 2.0) -> str:
+def card(address: str, entries: Iterable[Entry], rows: int, seconds: float = 2.0, folder: Path | None = None) -> str:
     """Return place, number of keys, total size, newest change and the first rows as HTML, everything escaped.
 
     One pass in constant memory, so a store of a million keys gives a card of the same size; one that takes more
-    than so many ``seconds`` after the first entry stops, and the card says so.
+    than so many ``seconds`` after the first entry stops, and the card says so. Of a ``folder`` without values the card
+    says where in it there are some.
     """
     tally = _Tally(seconds)
     first = nsmallest(rows, tally.counting(entries), key=lambda entry: (entry.key is None, entry.key or entry.filename))
@@ -45,9 +50,35 @@ def card(address: str, entries: Iterable[Entry], rows: int, seconds: float = 2.0
         about += f": counted for {seconds:g} seconds; len(store) counts all, store.browse() shows them"
     else:
         about += f", newest change {_moment(tally.newest) or 'never'}"
+    if folder is not None and not tally.keys:
+        about += _elsewhere(address, folder)
     if tally.ambiguous:
         about += f"; {tally.ambiguous:,} marked ?: another key has the same filename, store.alternatives(key) tells it"
     return _framed(address, about, f"{table if first else ''}{rest}")
+
+
+def _elsewhere(address: str, folder: Path) -> str:
+    """Say what else is in a folder without values: other programs' files, and where values are."""
+    try:
+        with os.scandir(folder) as children:
+            others = [child for child in islice(children, _LOOK_EVERY) if not child.name.startswith(".")]
+        places = sorted(child.name for child in others if _holds_values(child))
+    except OSError:  # a hint only
+        return ""
+    if not others:
+        return ""
+    told = "; what is in this folder is of other programs"
+    if places:
+        more = f" (also {', '.join(map(repr, places[1:4]))})" if places[1:] else ""
+        told += f", and {places[0]!r} in it holds values{more}: persistkit.open({f'{address}/{places[0]}'!r})"
+    return told
+
+
+def _holds_values(child: os.DirEntry[str]) -> bool:
+    if not child.is_dir(follow_symlinks=False):
+        return child.name.lower().endswith((".db", ".sqlite", ".sqlite3"))
+    with os.scandir(child.path) as files:
+        return any(is_filename(file.name) for file in islice(files, _LOOK_EVERY))
 
 
 def card_of_error(address: str, error: Exception) -> str:

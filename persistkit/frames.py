@@ -40,6 +40,8 @@ _MOST_COLUMNS: Final = 10_000
 _FREE_CELLS: Final = 1 << 24
 _CELLS_A_VALUE: Final = 64
 _MOST_NAME: Final = 1_000
+# As the Rust runtime names them: a session, cut to its first steps.
+_SNAPSHOT: Final = re.compile(r"(session:.+):step:[0-9]+")
 
 
 class Finding(Protocol):
@@ -178,6 +180,13 @@ def values_frame(engine: Engine, keys: Sequence[str], errors: Errors = "skip") -
     frame.index = pd.Index(index, dtype="str", name="key")
     frame.columns = pd.Index([_escaped(name) for name in columns], dtype="str")
     frame.attrs["skipped"] = skipped
+    listed = set(index)
+    repeated = sum((found := _SNAPSHOT.fullmatch(key)) is not None and found[1] in listed for key in index)
+    if repeated:
+        frame.attrs["note"] = (
+            f"{repeated:,} of these {len(index):,} rows are snapshots of sessions that have a row too; "
+            "persistkit.agents.sessions_frame(store) has one row per session"
+        )
     return frame
 
 

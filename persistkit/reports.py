@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from persistkit.engine import Engine
+from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import MissingKeyError, PersistenceError
 from persistkit.formats import format_of
 from persistkit.keys import alternatives
@@ -92,6 +93,8 @@ class Reports:
                 out and named like that unless errors are raised.
             keys: whole keys; one that is not there is left out and named in ``.attrs["skipped"]`` too.
             prefix: literal text.
+
+        Where rows are sessions of an agent and others snapshots of the same ones, ``.attrs["note"]`` says so.
         """
         from persistkit.frames import values_frame
 
@@ -260,8 +263,9 @@ class Reports:
     def _repr_html_(self) -> str:
         from persistkit.card import card, card_of_error
 
+        inner = self.engine.engine if isinstance(self.engine, ReadOnlyEngine) else self.engine
         try:
-            return card(self.address, self.engine.entries(), _CARD_ROWS)
+            return card(self.address, self.engine.entries(), _CARD_ROWS, folder=getattr(inner, "base_dir", None))
         except PersistenceError as error:  # a notebook would print its whole traceback
             return card_of_error(self.address, error)
 

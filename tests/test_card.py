@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
@@ -117,3 +118,17 @@ print([name for name in ("anywidget", "ipywidgets", "pandas", "anyio", "asyncio"
 """
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_a_folder_of_other_files_names_the_one_with_values(tmp_path: Path) -> None:
+    """The card of a folder without values says that its files are others', and what in it to open instead."""
+    persistkit.open(tmp_path / "agent-state", create=True)["run"] = 1
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "images").mkdir()
+    for store in (persistkit.open(tmp_path), persistkit.open(tmp_path, read_only=True)):
+        shown = html.unescape(store._repr_html_())
+        assert "what is in this folder is of other programs, and 'agent-state' in it holds values" in shown
+        assert f"persistkit.open('{tmp_path}/agent-state')" in shown
+    (tmp_path / "empty").mkdir()
+    for store in (persistkit.open(tmp_path / "empty"), persistkit.open(tmp_path / "agent-state")):
+        assert "other programs" not in store._repr_html_()

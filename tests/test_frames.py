@@ -255,3 +255,13 @@ def test_findings_become_a_table(tmp_path: Path) -> None:
     frame = findings_frame(found)
     assert len(frame) == len(found)
     assert frame.dtypes.astype(str).to_dict() == findings_frame([]).dtypes.astype(str).to_dict()
+
+
+def test_snapshots_among_sessions_are_told() -> None:
+    """A table that has sessions and their snapshots says so; one of either alone, or of other keys, does not."""
+    store = persistkit.open("memory:")
+    store.update({"session:1": {"n": 2}, "session:1:step:1": {"n": 1}, "session:1:step:2": {"n": 2}, "session:2": {}})
+    note = store.values_frame("session:*").attrs["note"]
+    assert note.startswith("2 of these 4 rows are snapshots of sessions that have a row too")
+    for pattern in ("session:*:step:*", "session:?"):
+        assert "note" not in store.values_frame(pattern).attrs

@@ -41,13 +41,24 @@ METHODS: dict[str, Callable[..., Iterable[str]]] = {
     "to_frame": lambda store, **which: store.to_frame(**which)["key"],
     "values_frame": lambda store, **which: store.values_frame(**which).index,
     "load_many": lambda store, **which: store.load_many(**which),
+    "search": lambda store, **which: set(store.search("key", **which)["key"]),
+    "prune": lambda store, **which: store.prune(keep_last=0, **which)["key"],
 }
 SENTENCE = (
     "Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given."
 )
 TAKERS = [
     *("keys", "items", "to_frame", "values_frame", "load_many", "clear", "browse", "usage"),
+    *("search", "prune", "copy_to", "compare"),
 ]
+
+# What else they must be given.
+NEEDED: dict[str, tuple[Any, ...]] = {
+    "search": ("key",),
+    "copy_to": (persistkit.open("memory:"),),
+    "compare": (persistkit.open("memory:"),),
+}
+RULES: dict[str, dict[str, Any]] = {"prune": {"keep_last": 0, "dry_run": False}}
 
 
 def filled(store: Store) -> Store:
@@ -159,7 +170,7 @@ def test_a_mistaken_selection_is_refused_before_anything_happens(which: dict[str
     store = filled(persistkit.open("memory:"))
     for name in TAKERS:
         with pytest.raises(TypeError, match=advice):
-            getattr(store, name)(**which)
+            getattr(store, name)(*NEEDED.get(name, ()), **{**which, **RULES.get(name, {})})
     assert list(store) == KEYS
 
 

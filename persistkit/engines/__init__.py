@@ -39,6 +39,8 @@ _ENGINES: Final = {
 # These engines make a table, or change what they open, unless they are told not to.
 _TOLD: Final = (_SQLITE, _POSTGRESQL)
 _SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
+# What nobody means as the name of a directory that is to be made.
+_FILES: Final = (".zip", ".parquet", ".csv", ".json", ".jsonl", ".npy", ".npz")
 _SCHEMES: Final = ("file:", "memory:", *(f"{scheme}://" for scheme in _ENGINES))
 
 
@@ -199,6 +201,11 @@ def _open_path(path: Path, create: bool, read_only: bool, options: dict[str, Any
 
     if not create and not path.exists():
         raise StorageError(f"open {str(path)!r}: it does not exist{_near(path)}; to make a new store write create=True")
+    if path.suffix.lower() in _FILES and not path.exists():
+        raise StorageError(
+            f"open {str(path)!r}: a new store is a directory, and this is the name of a file; write "
+            f"{str(path.with_suffix(''))!r}, or make a directory of that name first"
+        )
     return _made(FileEngine, (path,), {"create": create, **options})
 
 

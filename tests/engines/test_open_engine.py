@@ -247,3 +247,14 @@ def test_a_time_to_wait_has_an_end(address: str, timeout: Any, kind: type[Except
     """What is no time to wait is refused when the engine is made, not by the server later."""
     with pytest.raises(kind, match="timeout_seconds"):
         open_engine(address, create=True, timeout_seconds=timeout)
+
+
+@pytest.mark.parametrize("name", ["results.zip", "table.PARQUET", "runs.jsonl"])
+def test_a_new_directory_is_not_named_as_a_file(name: str, tmp_path: Path) -> None:
+    """A path that ends as a file's is refused with the name to write; a directory of that name opens."""
+    path = tmp_path / name
+    with pytest.raises(StorageError, match=r"the name of a file; write '.*/(results|table|runs)', or make"):
+        open_engine(path, create=True)
+    assert not path.exists()
+    path.mkdir()
+    assert open_engine(path).key_count() == 0
