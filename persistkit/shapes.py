@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from persistkit.errors import FormatError
 from persistkit.formats import decode, encode
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from persistkit.arguments import BytesLike
 
 __all__ = ["Shape"]
+
+_UNEXPECTED: Final = re.compile(r"Expected `([^`]*)`[^\[]*\[(?:field_name='(\w+)')?")
 
 
 class Shape:
@@ -42,10 +45,15 @@ class Shape:
         """Return the bytes of ``value``; refuse what would not come back equal."""
         from pydantic_core import PydanticSerializationError
 
+        reason = ""
         try:
-            data = encode(self._adapter.dump_python(value, mode="json", warnings="error", by_alias=True), key)
-        except PydanticSerializationError as error:
-            raise FormatError(f"not a {self._name} that JSON can hold: {error}") from None
+            plain = self._adapter.dump_python(value, mode="json", warnings="error", by_alias=True)
+        except (PydanticSerializationError, ValueError) as error:
+            wrong = [f"{field or 'the value'}: not {kind}" for kind, field in _UNEXPECTED.findall(str(error))]
+            reason = ", ".join(wrong) or str(error)
+        if reason:  # outside of the except block: pydantic's own error shows values
+            raise FormatError(f"not a {self._name} that JSON can hold: {reason}")
+        data = encode(plain, key)
         if not _same(self.decode(data, None, key), value):
             raise FormatError(f"what comes back of it as {self._name} is not equal; is it one, with fields that last?")
         return data
@@ -98,4 +106,4 @@ def _same(one: Any, other: Any) -> bool:
 def _fields(value: Any) -> dict[str, Any]:
     if is_dataclass(value):
         return {name: getattr(value, name) for name, field in value.__dataclass_fields__.items() if field.compare}
-    return {**value.__dict__, **(value.__pydantic_extra__ or {})}
+    return {**value.__dict__, **(value.__pydantic_extra__ or {}), **(value.__pydantic_private__ or {})}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, PrivateAttr
 from typing_extensions import TypedDict
 
 import persistkit
@@ -49,6 +49,16 @@ class Model(BaseModel):
 
     name: str
     inner: dict[int, list[float]] = {}
+
+
+class WithPrivate(BaseModel):
+    """A pydantic model with an attribute that is no field, but counts when two are compared."""
+
+    _note: str = PrivateAttr("as it begins")
+
+    def __init__(self, note: str = "as it begins") -> None:
+        super().__init__()
+        self._note = note
 
 
 class Row(TypedDict):
@@ -198,6 +208,24 @@ def test_a_bad_value_names_key_and_field(store: persistkit.Store) -> None:
         with pytest.raises(FormatError, match="store 'new': "):
             view.update({"fine": RunConfig(1.0), "new": wrong})
     assert not {"run/new", "run/fine"} & set(store)
+
+
+def test_what_a_type_cannot_keep_is_refused_by_field_without_its_value(store: persistkit.Store) -> None:
+    """A field of another type, bytes that JSON has no text for, and a private attribute that would be lost."""
+    view = store.view("run/", RunConfig)
+    with pytest.raises(
+        FormatError, match=r"^store 'a': not a RunConfig that JSON can hold: rate: not float$"
+    ) as caught:
+        view["a"] = RunConfig("secret")  # type: ignore[arg-type]
+    assert "secret" not in "".join(map(str, (caught.value, caught.value.__cause__, caught.value.__context__)))
+    with pytest.raises(FormatError, match=r"store 'a': .*utf-8"):
+        store.view("any/", dict[str, Any])["a"] = {"data": b"\xff"}
+    with pytest.raises(FormatError, match=r"store 'a': .*is not equal"):
+        store.view("private/", WithPrivate)["a"] = WithPrivate(note="lost")
+    store.view("private/", WithPrivate)["a"] = WithPrivate(note="as it begins")
+    assert store.keys(prefix="private/") == ["private/a"]
+    assert store.keys("any/") == []
+    assert "run/a" not in store
 
 
 def test_what_pydantic_does_not_know_is_refused_at_once() -> None:
