@@ -284,3 +284,10 @@ def test_owner_files_are_named_after_the_file(key: str) -> None:
     assert is_owner_filename(owner_file)
     assert not is_filename(owner_file)
     assert not is_owner_filename(filename_for(key))
+
+
+@given(key_text | long_text)
+def test_a_key_that_needs_an_owner_file_may_have_one(key: str) -> None:
+    """Whoever looks for owner files only where one may be misses none that is needed."""
+    assert place_for(key) == (filename_for(key), place_for(key)[1])
+    assert place_for(key)[1] or not needs_owner_file(key)
