@@ -18,6 +18,7 @@ PROJECT = Path(__file__).parent.parent
 USES = {
     "none": "import pandas; store['x'] = pandas.DataFrame({'a': [1]}); assert store['x']['a'].tolist() == [1]; "
     "s = persistkit.open('sqlite:///state.db', create=True); s['x'] = 1; assert s['x'] == 1; s.close()",
+    "agents": "from persistkit.formats.langgraph import decode_payload as d; assert d('msgpack', bytes([7])) == 7",
     "keys": "import flint",
     "postgresql": "persistkit.open('postgresql://localhost/state')",
     "redis": "persistkit.open('valkey://localhost')",

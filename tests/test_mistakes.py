@@ -283,6 +283,7 @@ def test_a_mistake_says_what_to_do_next(
 
 
 EXTRAS = {
+    "agents": ("msgpack", "from persistkit.formats.langgraph import decode_payload as d; d('msgpack', b'')"),
     "postgresql": ("psycopg", "persistkit.open('postgresql://me@host/db')['x']"),
     "redis": ("redis", "persistkit.open('redis://host')"),
     "s3": ("obstore", "persistkit.open('s3://bucket')"),
