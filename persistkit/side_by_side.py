@@ -65,7 +65,7 @@ def side_by_side(diff: Diff) -> str:
     """Return the first rows as HTML of bounded size, what differs within them marked."""
     shown, notes = shown_rows(diff)
     names = ["where", *(visible(name) for name in diff.attrs["names"])]
-    head = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in names)
+    head = "".join(f'<th scope="col" style="{_CELL};min-width:12em">{escape(name)}</th>' for name in names)
     rows = "".join(
         f'<tr><td style="{_CODE}">{escape(path)}<div style="{_DIM}">{escape(change)}</div></td>'
         f"{_side('del', left)}{_side('ins', right)}</tr>"

@@ -142,9 +142,9 @@ def test_what_is_there_is_kept_or_replaced_as_asked() -> None:
 
 
 def test_an_interrupted_copy_goes_on(tmp_path: Path) -> None:
-    """A copy interrupted at work leaves whole values, and with skip the next one stores only what is missing."""
+    """A copy interrupted at work leaves whole values with their times; with skip the next one stores the others."""
 
-    class Interrupted(DictEngine):
+    class Interrupted(MemoryEngine):
         batches = 0
 
         def _batch_load(self, keys: list[str]) -> list[bytes | None]:
@@ -161,9 +161,11 @@ def test_an_interrupted_copy_goes_on(tmp_path: Path) -> None:
     there = digests(target)
     assert 0 < len(there) < len(ITEMS)
     assert there.items() <= digests(source).items()
+    assert times_of(target).items() <= times_of(source).items()
     report = copy(source, target, overwrite="skip", progress=False)
     assert (report.skipped, report.copied) == (len(there), len(ITEMS) - len(there))
     assert digests(target) == digests(source)
+    assert times_of(target) == times_of(source)
 
 
 def test_a_copy_keeps_little_in_memory(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+import re
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final
 
 from persistkit.agents.readers import read_sessions, store_of
 from persistkit.agents.records import Message, Session, Step
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["diff_sessions"]
 
+_DIFFERS: Final = frozenset(["id", "call_id", "input_tokens", "output_tokens", "time"])
+_STEP: Final = re.compile(r"\$\.steps\[(\d+)\]")
+
 
 def diff_sessions(place: Place, left: str, right: str) -> Diff:
     """Return where two sessions differ, of any runtime that is known; ``step`` is the step at which they part.
 
     They part where one calls another tool, or with other arguments, or gives another answer, or gets another result.
     Thoughts, which are worded differently in every run, are rows, but not where runs part. What always differs (ids,
-    times, durations, numbers of tokens) is left out.
+    times, durations, numbers of tokens) is left out. A path begins with the number of the step in ``left``, such as
+    ``step 3.messages[1].arguments.query``, or in ``right`` where only that one has the step.
 
     Args:
         place: where both are stored.
@@ -38,6 +43,9 @@ def diff_sessions(place: Place, left: str, right: str) -> Diff:
     store = store_of(place, "diff_sessions")
     one, other = _session(store, left), _session(store, right)
     diff = diff_values(_plain(one), _plain(other), names=(left, right))
+    diff["path"] = [
+        _by_step(path, change, one, other) for path, change in zip(diff["path"], diff["change"], strict=True)
+    ]
     numbers = [step.number for step in max(one.steps, other.steps, key=len)]
     step, sentence = parting([_action(step) for step in one.steps], [_action(step) for step in other.steps], numbers)
     diff.attrs |= {"step": step, "notes": [sentence or "The runs never part.", *diff.notes]}
@@ -55,14 +63,25 @@ def _session(store: Store, session: str) -> Session:
 
 def _plain(session: Session) -> dict[str, Any]:
     steps = [
-        {"name": step.name, "error": step.error, "messages": [_without_ids(message) for message in step.messages]}
+        {name: what for name, what in (("name", step.name), ("error", step.error)) if what is not None}
+        | {"messages": [_told(message) for message in step.messages]}
         for step in session.steps
     ]
     return {"agent": session.agent, "status": session.status, "answer": session.answer, "steps": steps}
 
 
-def _without_ids(message: Message) -> Message:
-    return replace(message, id=None, call_id=None, input_tokens=None, output_tokens=None, time=None)
+def _told(message: Message) -> dict[str, Any]:
+    told = {field.name: getattr(message, field.name) for field in fields(message) if field.name not in _DIFFERS}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _by_step(path: str, change: str, one: Session, other: Session) -> str:
+    """Return a path with the number of the step, as ``steps_frame`` counts, for its place in the list."""
+    found = _STEP.match(path)
+    if found is None:
+        return path
+    is_added = change == "added" and found.end() == len(path)
+    return f"step {(other if is_added else one).steps[int(found[1])].number}{path[found.end() :]}"
 
 
 def _action(step: Step) -> Action:

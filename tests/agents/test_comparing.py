@@ -43,7 +43,7 @@ def test_the_step_at_which_two_runs_part(second: tuple[str, str, Any], step: int
     assert diff.step == step
     assert sentence in diff.notes[0]
     assert not diff.empty
-    assert all(path.startswith("$.steps[1]") for path in diff["path"])
+    assert all(path.startswith("step 2.") for path in diff["path"])
     assert store.diff("session:a", "session:b").step == step
 
 
