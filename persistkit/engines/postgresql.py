@@ -133,9 +133,9 @@ class PostgreSQLEngine(SQLEngine):
                 yield False
             yield True
 
-    def _take(self) -> _Connection:
-        connection: _Connection = super()._take()
-        return connection if connection.is_quiet() else self._connect()
+    def _forget(self) -> None:
+        super()._forget()
+        self._idle = _Idle()
 
     def _failure(
         self, tried: str, error: psycopg.Error | OSError, connection: _Connection | None
@@ -188,6 +188,18 @@ class PostgreSQLEngine(SQLEngine):
                 connection.execute(statement)
         ((version,),) = connection.execute(self._select_version).fetchall()
         self._check_version(version)
+
+
+class _Idle(list[Any]):
+    """Idle connections, without those that the server has closed meanwhile."""
+
+    def pop(self, *_: Any) -> _Connection:
+        """Return the connection that was used last; IndexError if there is none."""
+        while True:
+            connection: _Connection = super().pop()
+            if connection.is_quiet():
+                return connection
+            connection.close()
 
 
 class _Turns(BoundedSemaphore):

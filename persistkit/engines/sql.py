@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat, starmap
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, chunked, key_of
 from persistkit.batches import paged
@@ -98,11 +99,11 @@ class SQLEngine(Engine):
 
     def _forget(self) -> None:
         """Begin without connections: those of a parent process are not ours to use or to close."""
-        self._process = os.getpid()
         self._is_seen = False
         self._idle: list[Connection] = []
         self._turn = self._new_turn()
         self._read_by: Callable[[Any], Any] | None = None
+        _engines.add(self)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_idle": None, "_turn": None, "_read_by": None}
@@ -115,7 +116,7 @@ class SQLEngine(Engine):
     def close(self) -> None:
         """Close the connections that are not in use; the next operation opens one anew."""
         with suppress(IndexError):
-            while self._process == os.getpid():
+            while True:
                 self._idle.pop().close()
 
     def _check_version(self, version: int | None) -> None:
@@ -152,16 +153,8 @@ class SQLEngine(Engine):
     def _failure(self, tried: str, error: Any, connection: Connection | None) -> tuple[StorageError, bool]:
         """Return the error to raise for one of the driver, and whether what caused it passes."""
 
-    def _take(self) -> Connection:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._connect()
-
     def _run(self, tried: str, work: Callable[[Connection], T]) -> T:
         """Return what ``work`` makes of a connection; an error says what was ``tried``."""
-        if self._process != os.getpid():
-            self._forget()
         waits, deadline = None, 0.0
         while True:
             connection = None
@@ -170,7 +163,10 @@ class SQLEngine(Engine):
                     found: T = self._read_by(work)
                     return found
                 with self._turn:
-                    connection = self._take()
+                    try:
+                        connection = self._idle.pop()
+                    except IndexError:
+                        connection = self._connect()
                     try:
                         return work(connection)
                     finally:
@@ -207,8 +203,11 @@ class SQLEngine(Engine):
         self._write(f"save {key!r}", self._upsert, _row(key, value))
 
     def _load(self, key: str) -> bytes | None:
-        found = self._read(f"load {key!r}", self._select_one, (key.encode(),))
-        return found[0][0] if found else None
+        name = (key.encode(),)
+        found = self._run(f"load {key!r}", lambda connection: connection.execute(self._select_one, name).fetchone())
+        return None if found is None else found[0]
+
+    _load_buffer = _load
 
     def _delete(self, key: str) -> None:
         self._write(f"delete {key!r}", self._delete_one, (key.encode(),))
@@ -363,3 +362,15 @@ def moment(microseconds: object) -> datetime | None:
     if isinstance(microseconds, int) and 0 <= microseconds <= _LATEST:
         return _EPOCH + microseconds * _MICROSECOND
     return None
+
+
+_engines: Final[WeakSet[SQLEngine]] = WeakSet()
+
+
+def _after_fork() -> None:
+    for engine in list(_engines):
+        engine._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -225,21 +225,22 @@ class SQLiteEngine(SQLEngine):
 # SQLite must not be used, nor closed, on both sides of a fork: a child that opens the same file takes over what the
 # parent's memory says of its locks, does not ask for any, and the log can be deleted under its commits.
 _engines: Final[WeakSet[SQLiteEngine]] = WeakSet()
-_at_fork: Final[list[SQLiteEngine]] = []
+_at_fork: Final[list[AbstractContextManager[object]]] = []
 _forking: Final = Lock()
 
 
 def _before_fork() -> None:
     _forking.acquire()
     for engine in list(_engines):
-        engine._turn.__enter__()
+        turn = engine._turn
+        turn.__enter__()
+        _at_fork.append(turn)
         SQLEngine.close(engine)  # what reads only holds no locks
-        _at_fork.append(engine)
 
 
 def _after_fork() -> None:
     while _at_fork:
-        _at_fork.pop()._turn.__exit__(None, None, None)
+        _at_fork.pop().__exit__(None, None, None)
     _forking.release()
 
 
