@@ -88,6 +88,9 @@ def test_sums_of_the_steps_are_those_of_the_sessions(stores: dict[str, Store]) -
         assert by_session["tool"].count().eq(sessions["tool_calls"]).all()
         assert by_session["error"].count().eq(sessions["errors"]).all()
         assert steps.groupby(["session", "namespace", "step"]).ngroups == sessions["steps"].sum()
+        further = steps.duplicated(["session", "namespace", "step"])
+        assert steps.loc[further, ["text", "thought", "duration_ms", "input_tokens"]].isna().all(axis=None)
+    assert agents.steps_frame(stores["langgraph"]).duplicated(["session", "step"]).any()
 
 
 def test_calls_without_an_answer_make_a_run_unfinished(stores: dict[str, Store]) -> None:
