@@ -63,8 +63,9 @@ class CopyReport:
         return not self.failures and not self.unknown and not self.ambiguous
 
     def __str__(self) -> str:
-        undated = f", {self.undated:,} of them with the time of the copy" if self.undated else ""
-        text = f"{self.copied:,} copied ({self.size_bytes:,} bytes{undated}), {self.skipped:,} skipped"
+        text = f"{self.copied:,} copied ({self.size_bytes:,} bytes), {self.skipped:,} skipped"
+        if self.undated:
+            text += f", {self.undated:,} with the time of the copy"
         if self.failures:
             key, error = next(iter(self.failures.items()))
             text += f", {len(self.failures):,} failed, the first {key!r}: {error}"

@@ -341,7 +341,7 @@ def test_where_times_are_not_kept_the_report_says_so() -> None:
     """An engine that keeps no times, or a source that tells none, is a sentence of the report, and no failure."""
     report = copy(filled(), DictEngine(), progress=False)
     assert (report.undated, report.complete) == (len(ITEMS), True)
-    assert f"{len(ITEMS):,} of them with the time of the copy" in str(report)
+    assert f"{len(ITEMS):,} with the time of the copy" in str(report)
     untimed = DictEngine()
     untimed.batch_save(ITEMS)
     assert copy(untimed, MemoryEngine(), progress=False).undated == len(ITEMS)
