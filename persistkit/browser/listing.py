@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakSet
 
 from persistkit.browser.index import IndexBuilder, KeyIndex
 from persistkit.engine import Engine
@@ -16,6 +18,8 @@ from persistkit.selection import Selection
 __all__ = ["Listing", "Snapshot"]
 
 _EARLY_SECONDS: Final = 0.5
+_EXIT_SECONDS: Final = 2.0
+_listings: Final[WeakSet[Listing]] = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Listing:
                 return
             self.listed, self.error = 0, None
             self._idle.clear()
+        _listings.add(self)
         threading.Thread(target=self._run, name="persistkit-listing", daemon=True).start()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
@@ -118,3 +123,12 @@ class Listing:
                 self.snapshot = Snapshot(index, self.snapshot.revision + 1, token)
             if not self._closed:
                 self._on_snapshot()
+
+
+@atexit.register
+def _close_all() -> None:
+    # Python ends its daemon threads where they are, and a thread that is inside of NumPy then may abort the process.
+    for listing in list(_listings):
+        listing.close()
+    for listing in list(_listings):
+        listing.wait(_EXIT_SECONDS)
