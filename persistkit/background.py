@@ -228,7 +228,9 @@ class _BackgroundLoop:
             thread.start()
         except RuntimeError as error:  # no thread left
             loop.close()
-            raise StorageError(f"start the background loop: {error}") from error
+            raise StorageError(
+                f"start the background loop: it needs a thread: {error}; engines that are not asynchronous need none"
+            ) from error
         self._thread = thread
         return loop
 

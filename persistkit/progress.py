@@ -63,7 +63,8 @@ class Progress:
         elif self._shown and now - self._began >= SHOWN_AFTER_SECONDS:
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=self._total, initial=self._done, desc=self._doing, unit=" keys", leave=False)
+            bar = type("Bar", (tqdm,), {"monitor_interval": 0})  # its thread would wake bars that stand still
+            self._bar = bar(total=self._total, initial=self._done, desc=self._doing, unit=" keys", leave=False)
 
 
 def load_in_batches(

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
+from persistkit.errors import StorageError
+
 __all__ = ["Workers", "file_in_thread", "shield_until_done"]
 
 T = TypeVar("T")
@@ -178,7 +180,11 @@ async def file_in_thread(opened: Callable[[], AbstractContextManager[Any]]) -> A
     with ThreadPoolExecutor(1, "persistkit-stream") as thread:
         stack = ExitStack()
         try:
-            file = await shield_until_done(loop.run_in_executor(thread, lambda: stack.enter_context(opened())))
+            try:
+                opening = loop.run_in_executor(thread, lambda: stack.enter_context(opened()))
+            except RuntimeError as error:
+                raise StorageError(f"open a stream: it needs a thread: {error}; load and save need none") from error
+            file = await shield_until_done(opening)
             yield None if file is None else AsyncBufferedReader(file, loop, thread)
         except BaseException as error:
             leaving = loop.run_in_executor(thread, stack.__exit__, type(error), error, error.__traceback__)

@@ -97,3 +97,66 @@ def test_servers_start_no_thread(server: str, request: pytest.FixtureRequest) ->
     """Redis and PostgreSQL are asked over blocking connections in the caller's thread."""
     address = request.getfixturevalue(server)
     assert threads_and_loops(address, "create") == [0, 0, 0, 0]
+
+
+WITHOUT = """
+import _thread, io, sys, threading
+
+def refused(*arguments, **options):
+    raise RuntimeError("can't start new thread")
+
+threading.Thread.start = _thread.start_new_thread = refused
+_thread.start_joinable_thread = refused
+
+import pandas as pd
+import persistkit
+from persistkit.errors import StorageError
+
+for address in ("memory:", "files", "sqlite:///state.db"):
+    with persistkit.open(address, create=True, **({"fsync": False} if address == "files" else {})) as store:
+        store.update({f"run/{number:03d}": {"loss": number} for number in range(40)})
+        store["table"] = table = pd.DataFrame({"a": [1, 2], "b": ["x", None]})
+        pd.testing.assert_frame_equal(store["table"], table)
+        store.put_bytes("deep", b"[" * 5_000 + b"1" + b"]" * 5_000)
+        assert store["deep"]
+        assert len(store.to_frame()) == len(store) == 42
+        assert store.values_frame(prefix="run/")["loss"].sum() == 780
+        assert "42 keys" in store._repr_html_()
+        browser = store.browse(read_only=False)
+        assert browser.wait(0)
+        browser.key = "run/007"
+        assert browser.value == {"loss": 7}
+        answer, _ = browser.handle({"op": "page", "id": 1, "view": 1, "offset": 0, "limit": 50, "query": "run"})
+        assert answer["found"] == 40
+        browser.close()
+        with store.engine.lock("run"), store.engine.open_writer("stream") as file:
+            file.write(b"12")
+        store.engine.batch_delete(store.engine.list_keys())
+        assert len(store) == 0
+
+class Own(persistkit.EngineBackend):
+    async def load(self, key):
+        return None
+
+for work in (
+    lambda: persistkit.open("s3://bucket", endpoint="http://127.0.0.1:9", skip_signature="true")["x"],
+    lambda: persistkit.Store(Own(store.engine))["x"],
+):
+    try:
+        work()
+    except StorageError as error:
+        print(error)
+"""
+
+
+def test_everything_but_s3_and_own_backends_works_where_no_thread_starts(tmp_path: Path) -> None:
+    """As in WebAssembly: files, memory, SQLite, tables, card and browser work; the others say what they lack."""
+    command = [sys.executable, "-c", WITHOUT]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(
+        command, capture_output=True, text=True, timeout=100, check=False, env=environment, cwd=tmp_path
+    )
+    assert (run.returncode, "Warning" in run.stderr) == (0, False), run.stderr
+    first, second = run.stdout.splitlines()
+    assert "it needs a thread" in first
+    assert "it needs a thread" in second

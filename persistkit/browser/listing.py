@@ -58,14 +58,15 @@ class Listing:
         return not self._idle.is_set()
 
     def start(self) -> None:
-        """List again in the background; nothing when a listing is already going on."""
+        """List again in the background, at once where no thread can be started; nothing when a listing goes on."""
         with self._lock:
             if self.running or self._closed:
                 return
             self.listed, self.error = 0, None
             self._idle.clear()
         _listings.add(self)
-        threading.Thread(target=self._run, name="persistkit-listing", daemon=True).start()
+        if not _started(self._run):
+            self._run()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait until no listing is going on; tell whether that came in time."""
@@ -94,7 +95,7 @@ class Listing:
         token = self._engine.change_token()
         builder, finished = IndexBuilder(), threading.Event()
         if not self.snapshot.revision:
-            threading.Thread(target=self._show_early, args=(builder, token, finished), daemon=True).start()
+            _started(self._show_early, builder, token, finished)
         try:
             for entry in self._selection.entries(self._engine):
                 if self._closed:
@@ -123,6 +124,15 @@ class Listing:
                 self.snapshot = Snapshot(index, self.snapshot.revision + 1, token)
             if not self._closed:
                 self._on_snapshot()
+
+
+def _started(work: Callable[..., None], *arguments: object) -> bool:
+    """Start a thread; tell whether there is one, for WebAssembly has none."""
+    try:
+        threading.Thread(target=work, args=arguments, name="persistkit-listing", daemon=True).start()
+    except RuntimeError:
+        return False
+    return True
 
 
 @atexit.register

@@ -143,7 +143,7 @@ def _read(data: bytes, key: str | None) -> tuple[str, Any]:
         found = _read_json(text, key)
     except RecursionError:
         # The nesting that can be read must not depend on how deep in the program the caller is.
-        with ThreadPoolExecutor(1) as fresh_stack, suppress(RecursionError):
+        with ThreadPoolExecutor(1) as fresh_stack, suppress(RuntimeError):  # too deep for it too, or no thread starts
             found = fresh_stack.submit(_read_json, text, key).result()
     if found is not None:
         return found

@@ -252,7 +252,13 @@ def _run_in_thread(work: Callable[[], Any], limit_seconds: float) -> Any:
         tasks = _idle.pop()
     except IndexError:
         tasks = SimpleQueue()
-        start_new_thread(_work, (tasks,))  # no process waits for it when it ends, as for those of an executor
+        try:
+            start_new_thread(_work, (tasks,))  # no process waits for it when it ends, as for those of an executor
+        except RuntimeError as error:
+            _running.discard(future)
+            raise StorageError(
+                f"ask the object store: it needs a thread: {error}; files and SQLite need none"
+            ) from error
     tasks.put((future, work))
     try:
         return future.result(limit_seconds)
