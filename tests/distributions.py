@@ -2,6 +2,7 @@
 
 python tests/distributions.py dist
 python tests/distributions.py --extra redis
+python tests/distributions.py --kept versions
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent
@@ -20,6 +22,7 @@ USES = {
     "s = persistkit.open('sqlite:///state.db', create=True); s['x'] = 1; assert s['x'] == 1; s.close()",
     "agents": "from persistkit.formats.langgraph import decode_payload as d; assert d('msgpack', bytes([7])) == 7",
     "keys": "import flint",
+    "pydantic": "s = store.view('run/', dict[str, int]); s['a'] = {'x': 1}; assert s['a'] == {'x': 1}",
     "postgresql": "persistkit.open('postgresql://localhost/state')",
     "redis": "persistkit.open('valkey://localhost')",
     "s3": "persistkit.open('s3://bucket', region='us-east-1', skip_signature='true')",
@@ -58,8 +61,16 @@ def use(extra: str) -> None:
         subprocess.run([sys.executable, "-c", line], check=True, cwd=folder)
 
 
+def replaced(versions: Path) -> list[str]:
+    """Return which of the versions that ``pip freeze`` wrote are no longer the installed ones."""
+    pinned = (line.split("==") for line in versions.read_text(encoding="utf-8").split() if "==" in line)
+    return [f"{name} {before} became {version(name)}" for name, before in pinned if version(name) != before]
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "--extra":
         use(sys.argv[2])
+    elif sys.argv[1] == "--kept":
+        sys.exit("\n".join(replaced(Path(sys.argv[2]))) or 0)
     elif found := problems(Path(sys.argv[1])):
         sys.exit("\n".join(found))

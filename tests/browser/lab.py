@@ -90,6 +90,7 @@ class Server:
             f"--port={port}",
             "--ServerApp.port_retries=0",
             "--IdentityProvider.token=",
+            "--ServerApp.token=",
             f"--notebook-dir={root}",
         ]
         command += ["--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True"]

@@ -49,6 +49,7 @@ class MarimoPage:
 
     def restart(self) -> None:
         """End the server with its kernel, and run the notebook again in new ones."""
+        self.page.goto("about:blank")  # else it would take hold of the new kernel, and run nothing
         self._stop()
         self._start()
         self.page.goto(f"http://127.0.0.1:{self._port}")

