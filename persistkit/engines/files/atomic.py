@@ -82,7 +82,7 @@ def create_file(path: str, content: BytesLike, *, fsync: bool, time: datetime | 
         while written < len(content):
             written += os.write(descriptor, memoryview(content)[written:])
         if time is not None:
-            set_time(descriptor, time)
+            set_time(descriptor if os.utime in os.supports_fd else path, time)
         if fsync:
             os.fsync(descriptor)
     finally:
@@ -127,7 +127,10 @@ def link(temp: str, path: str) -> bool:
 
 def sync_path(path: str) -> None:
     """Make what was written to a file, or renamed in a directory, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
+    on_windows = os.name == "nt"  # which opens no directory, and syncs no file that is open for reading alone
+    if on_windows and Path(path).is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if on_windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
