@@ -239,15 +239,19 @@ class Reports:
         prefix: str = "",
         glob: str | None = None,
         read_only: bool = True,
+        height: int = 440,
     ) -> KeyBrowser:
         """Return a browser of the keys, for display in a notebook; ``read_only=False`` lets it delete.
+
+        ``height`` is in pixels; it can be dragged.
 
         Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
         """
         from persistkit.browser import browse
 
         chosen = Selection(keys, prefix, glob)
-        return browse(self, selection=chosen, read_only=read_only or self.read_only, load_line="store[{key}]")
+        safe = read_only or self.read_only
+        return browse(self, selection=chosen, read_only=safe, load_line="store[{key}]", height=height)
 
     def alternatives(self, key: str) -> list[str]:
         """Return the other keys with the filename of ``key``: to one of them an ``ambiguous`` value may belong instead.

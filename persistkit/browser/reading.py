@@ -23,6 +23,7 @@ _COPY_CHARACTERS: Final = 1024 * 1024
 _COMPARE_BYTES: Final = 8 * 1024 * 1024
 _KIND_BYTES: Final = 512
 _ALTERNATIVES: Final = 8
+_LOOKED_AT: Final = 20
 _HASH: Final = re.compile(r"-[0-9a-f]{16}\.bin\Z")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z]\w{0,8}\Z")
 
@@ -107,11 +108,23 @@ class Reader:
         return ("", "") if kind is None else (kind.name, kind.label)
 
     def code(self, keys: list[str]) -> str:
-        """Return the Python line that loads these keys."""
+        """Return the Python line that loads these keys: as a table where a few looked at are JSON objects."""
         if len(keys) == 1:
             return self._load_line.replace("{key}", ascii(keys[0]))
-        line = "store.load_many([{}])" if self._load_line.startswith("store") else "engine.batch_load([{}])"
+        if not self._load_line.startswith("store"):
+            line = "engine.batch_load([{}])"
+        elif keys and all(map(self._is_object, keys[:: -(-len(keys) // _LOOKED_AT)])):
+            line = "store.values_frame(keys=[{}])"
+        else:
+            line = "store.load_many([{}])"
         return line.format(", ".join(map(ascii, keys)))
+
+    def _is_object(self, key: str) -> bool:
+        try:
+            data = self._engine.read_range(key, 0, _KIND_BYTES) or b""
+        except (PersistenceError, OSError):
+            return False
+        return kind_of(data, key).name == "json" and data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
 
     def compare(self, left: Entry, right: Entry) -> Message:
         """Return where two values differ, as ``store.diff`` does: rows of the path and the parts of both sides."""

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from lab import SETUP, Notebook, Server, browser_in, row_of, rows, write_notebook
-from playwright.sync_api import Browser, expect
-
-from persistkit.engines import open_engine
+from lab import SETUP, Notebook, Server, browser_in, row_of, rows
+from playwright.sync_api import expect
 
 pytest_plugins = ["lab_fixtures"]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -34,8 +29,6 @@ CELLS = [
     "many = browser_of({f'session:{n:04d}/step:{n % 7}': b'x' * n for n in range(2000)}); many",
     "browser_of(kinds)",
     "deleting = browser_of({f'key:{n:02d}': b'x' for n in range(15)}, read_only=False); deleting",
-    "live = KeyBrowser(open_engine('store', create=True)); live",
-    "print('begun')\nwhile not Path('release').exists(): time.sleep(0.05)",
     "shared = browser_of({'a': b'1', 'b': b'2'}); shown = ipywidgets.Label()\n"
     "shared.observe(lambda change: setattr(shown, 'value', f'chosen: {change.new}'), 'key')\n"
     "ipywidgets.VBox([shared, shared, shown])",
@@ -49,8 +42,6 @@ CELLS = [
     "composed.observe(show, 'key')\n"
     "ipywidgets.link((composed, 'query'), (mirror, 'value'))\n"
     "ipywidgets.VBox([composed, mirror, read])",
-    "display(KeyBrowser(open_engine('sqlite:///keys.db', create=True)))\n"
-    "while not Path('end').exists(): time.sleep(0.05)",
     "from IPython.display import HTML; from persistkit import Store\n"
     "priced = Store(MemoryEngine()); priced['from $1 to $2'] = 0; display(HTML('<p>$y^2$</p>'), priced)",
 ]
@@ -58,8 +49,8 @@ CELLS = [
 
 def test_the_card_of_a_store_is_not_typeset(notebook: Notebook) -> None:
     """JupyterLab makes a formula of what stands between dollars elsewhere, but not of a key."""
-    notebook.run(13)
-    shown = notebook.cell(13).locator(".jp-OutputArea-output")
+    notebook.run(10)
+    shown = notebook.cell(10).locator(".jp-OutputArea-output")
     expect(shown.first.locator("mjx-container")).to_have_count(1)
     expect(shown.last).to_contain_text("from $1 to $2")
     expect(shown.last.locator("mjx-container")).to_have_count(0)
@@ -153,7 +144,7 @@ def test_the_focus_stays_inside(notebook: Notebook) -> None:
     widget.get_by_label("Last page").press("Enter")
     expect(rows(widget).first).to_contain_text("session:1950")
     expect(rows(widget).first).to_be_focused()
-    widget = browser_in(notebook, 11)
+    widget = browser_in(notebook, 9)
     rows(widget).first.focus()
     press("Space")
     widget.get_by_role("button", name="Unmark").press("Enter")
@@ -241,7 +232,7 @@ def test_key_and_line_can_be_copied(notebook: Notebook) -> None:
 @pytest.mark.parametrize("width", [1600, 760, 420])
 def test_nothing_sticks_out_at_any_width(notebook: Notebook, width: int) -> None:
     """In wide and narrow windows all controls, folders, marks and preview included, lie inside the browser."""
-    widget = browser_in(notebook, 11)
+    widget = browser_in(notebook, 9)
     notebook.page.set_viewport_size({"width": width, "height": 900})
     rows(widget).first.get_by_label("Mark", exact=True).click()
     rows(widget).first.click()
@@ -260,9 +251,9 @@ def test_nothing_sticks_out_at_any_width(notebook: Notebook, width: int) -> None
 
 def test_it_composes_with_other_widgets(notebook: Notebook) -> None:
     """A linked text field searches, and an Output shows the value that is chosen in the page."""
-    widget = browser_in(notebook, 11)
+    widget = browser_in(notebook, 9)
     rows(widget).nth(1).click()
-    output = notebook.cell(11)
+    output = notebook.cell(9)
     expect(output.get_by_text("b'second'")).to_be_visible()
     mirror = output.locator(".widget-text input")
     mirror.fill("a")
@@ -295,101 +286,26 @@ def test_deletion_is_confirmed(notebook: Notebook) -> None:
     widget.get_by_label("Type 12 to confirm").fill("12")
     sure.click()
     expect(rows(widget)).to_have_count(3)
-    notebook.run(9)
-    expect(notebook.cell(9).locator(".jp-OutputArea-output")).to_have_text("KeyBrowser(MemoryEngine: 3 keys, 3 B)")
-
-
-def test_a_second_process_is_seen_while_a_cell_runs(notebook: Notebook, server: Server) -> None:
-    """A save by another process appears within two polling periods, the kernel busy with a cell meanwhile."""
-    notebook.run(4)
-    widget = notebook.cell(4).locator(".pk")
-    expect(widget.get_by_text("Nothing is stored here yet.")).to_be_visible()
-    widget.get_by_label("Live view").select_option("auto")
-    notebook.run(5, wait=False)
-    expect(notebook.cell(5).get_by_text("begun")).to_be_visible()
-    program = "from persistkit.engines import open_engine; open_engine('store').save('from:outside', b'1')"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    subprocess.run([sys.executable, "-c", program], cwd=server.root, env=environment, check=True)
-    expect(rows(widget)).to_contain_text(["from:outside"])
-    expect(notebook.cell(5).locator(".jp-InputPrompt")).to_have_text("[*]:")
-    (server.root / "release").touch()
-    widget.get_by_label("Live view").select_option("tell")
-    open_engine(server.root / "store").save("and:another", b"2")
-    widget.get_by_role("button", name="Changed").click()
-    expect(rows(widget)).to_have_count(2)
-    rows(widget).filter(has_text="from:outside").click()
-    widget.get_by_label("Live view").select_option("auto")
-    row_of(widget, "from:outside").focus()
-    open_engine(server.root / "store").save("a:third", b"3")
-    expect(rows(widget)).to_have_count(3)
-    expect(row_of(widget, "from:outside")).to_be_focused()
-    expect(row_of(widget, "from:outside")).to_have_attribute("aria-selected", "true")
-    open_engine(server.root / "store").delete("from:outside")
-    expect(rows(widget)).to_have_count(2)
-    expect(rows(widget).first).to_be_focused()
-    expect(widget.get_by_text("Select a key to see its value.")).to_be_visible()
-    widget.get_by_label("Live view").select_option("off")
-
-
-def test_it_answers_while_the_cell_that_shows_it_runs(notebook: Notebook, server: Server) -> None:
-    """Over SQLite it is painted, follows others and previews all the while."""
-    notebook.run(12, wait=False)
-    widget = notebook.cell(12).locator(".pk")
-    try:
-        expect(widget.get_by_text("Nothing is stored here yet.")).to_be_visible()
-        widget.get_by_label("Live view").select_option("auto")
-        for number in range(3):
-            with open_engine(f"sqlite:///{server.root / 'keys.db'}") as outside:
-                outside.save(f"from:outside:{number}", b"1")
-            expect(rows(widget)).to_have_count(number + 1)
-        rows(widget).last.click()
-        expect(widget.locator(".pk-title")).to_have_text("from:outside:2")
-        expect(notebook.cell(12).locator(".jp-InputPrompt")).to_have_text("[*]:")
-    finally:
-        (server.root / "end").touch()
-
-
-@pytest.mark.parametrize("database", ["postgresql", "valkey"])
-def test_servers_are_followed_too(
-    server: Server, chrome: Browser, database: str, request: pytest.FixtureRequest
-) -> None:
-    """What another client saves on PostgreSQL or Valkey appears by itself, and what it deletes goes."""
-    address = request.getfixturevalue(f"{database}_address")
-    name, options = f"{database}.ipynb", {"create": True} if database == "postgresql" else {}
-    write_notebook(server.root / name, [SETUP, f"KeyBrowser(open_engine({address!r}, **{options}))"])
-    opened = Notebook(chrome, server, name)
-    opened.run(0)
-    opened.run(1)
-    widget = opened.cell(1).locator(".pk")
-    expect(widget.get_by_text("Nothing is stored here yet.")).to_be_visible()
-    widget.get_by_label("Live view").select_option("auto")
-    with open_engine(address) as outside:
-        outside.save("from:outside", b"1")
-        expect(rows(widget)).to_contain_text(["from:outside"])
-        rows(widget).first.click()
-        expect(widget.locator(".pk-title")).to_have_text("from:outside")
-        outside.delete("from:outside")
-        expect(rows(widget)).to_have_count(0)
-    assert opened.errors == []
-    opened.close()
+    notebook.run(7)
+    expect(notebook.cell(7).locator(".jp-OutputArea-output")).to_have_text("KeyBrowser(MemoryEngine: 3 keys, 3 B)")
 
 
 def test_two_views_and_python_share_one_selection(notebook: Notebook) -> None:
     """A row chosen in one view is chosen in the other and observed in Python; a key set in Python is shown in both."""
-    browser_in(notebook, 6)
-    first, second = (notebook.cell(6).locator(".pk").nth(n) for n in (0, 1))
+    browser_in(notebook, 4)
+    first, second = (notebook.cell(4).locator(".pk").nth(n) for n in (0, 1))
     expect(rows(second)).to_have_count(2)
     rows(first).nth(1).click()
     expect(second.locator("tr[aria-selected=true]")).to_contain_text("b")
-    expect(notebook.cell(6).get_by_text("chosen: b")).to_be_visible()
-    notebook.run(7)
+    expect(notebook.cell(4).get_by_text("chosen: b")).to_be_visible()
+    notebook.run(5)
     for view in (first, second):
         expect(view.locator("tr[aria-selected=true]")).to_contain_text("a")
 
 
 def test_hostile_content_is_only_shown(notebook: Notebook) -> None:
     """Keys and values made to attack are listed and previewed as text: nothing runs, nothing hangs."""
-    widget = browser_in(notebook, 8)
+    widget = browser_in(notebook, 6)
     expect(rows(widget)).to_have_count(10)
     for n in range(10):
         rows(widget).nth(n).click()
@@ -442,7 +358,7 @@ def test_every_text_has_contrast(notebook: Notebook, theme: str) -> None:
 
 def test_a_late_answer_is_announced(notebook: Notebook, server: Server) -> None:
     """While Python does not answer the page says so, and no longer once it did."""
-    widget = browser_in(notebook, 10)
+    widget = browser_in(notebook, 8)
     rows(widget).first.click()
     expect(widget).to_have_class(re.compile("pk-late"))
     (server.root / "answer").touch()

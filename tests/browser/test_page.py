@@ -192,7 +192,7 @@ def test_marks_reach_over_pages_and_become_code(notebook: Notebook, widget: Loca
     expect(widget.get_by_text("2 marked")).to_be_visible()
     widget.locator(".pk-marks").get_by_role("button", name="Copy code").click()
     expect(widget.locator(".pk-marks").get_by_text("Copied")).to_be_visible()
-    assert copied(notebook) == "store.load_many(['agent/step:1', 'agent/step:2'])"
+    assert copied(notebook) == "store.values_frame(keys=['agent/step:1', 'agent/step:2'])"
     widget.get_by_role("button", name="Compare").click()
     expect(widget.locator(".pk-removed").last).to_have_text("1")
     expect(widget.locator(".pk-added").last).to_have_text("2")
