@@ -23,6 +23,7 @@ __all__ = ["array_table", "csv_table", "objects_table", "parquet_table"]
 ROWS: Final = 50
 _COLUMNS: Final = 60
 _CELL: Final = 120
+_DIGITS: Final = 9
 _TITLE: Final = 1000
 _CELL_BYTES: Final = 64 * 1024
 _UNPACKED_BYTES: Final = 128 * 1024 * 1024
@@ -66,7 +67,7 @@ def array_table(read: Read, size: int, first: int, places: Sequence[int]) -> dic
         cells = [[row[0][name] for name in names] for row in block]
         numeric = [dtype[name].kind in "biufc" for name in names]
     else:
-        names, kinds = [str(n) for n in range(shown)] if len(shape) > 1 else ["value"], [str(dtype)] * shown
+        names, kinds = [str(n) for n in range(shown)] if len(shape) > 1 else ["value"], [""] * shown
         cells, numeric = [list(row) for row in block], [dtype.kind in "biufc"] * shown
     by = " by ".join(f"{length:,}" for length in shape) or "scalar"
     left = f" · {_plural(width - shown, 'column')} not shown" if width > shown else ""
@@ -155,7 +156,7 @@ def parquet_table(data: bytes, first: int) -> dict[str, Any]:
     left = f" · {_plural(len(names) - len(shown), 'column')} not shown" if len(names) > len(shown) else ""
     summary = f"Parquet · {_plural(total, 'row')} by {_plural(len(names) - len(index), 'column')}{left}"
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return {**_table(summary, shown, [str(one) for one in types], numeric, rows, first, total), "index": len(index)}
+    return {**_table(summary, shown, [_dtype(one) for one in types], numeric, rows, first, total), "index": len(index)}
 
 
 def _index_of(schema: Any) -> list[str]:  # Any: pyarrow ships no types
@@ -167,6 +168,11 @@ def _index_of(schema: Any) -> list[str]:  # Any: pyarrow ships no types
         return [name for name in json.loads(about[b"pandas"])["index_columns"] if isinstance(name, str)]
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
+
+
+def _dtype(arrow: Any) -> str:
+    """Return the name of a type, as NumPy and pandas have it where they do."""
+    return str(arrow).replace("large_", "").replace("double", "float64")
 
 
 def _parquet_rows(file: Any, groups: list[list[Chunk]], names: list[str], first: int) -> list[list[Any]]:
@@ -295,14 +301,14 @@ def _table(
         "kinds": [visible(kind)[:_CELL] for kind in kinds[:_COLUMNS]],
         "numeric": numeric[:_COLUMNS],
         "index": 0,
-        "rows": [[_cell(cell) for cell in row[:_COLUMNS]] for row in rows],
+        "rows": [[_cell(*pair) for pair in zip(row[:_COLUMNS], numeric, strict=False)] for row in rows],
         "first": first,
         "step": ROWS,
         "total": total,
     }
 
 
-def _cell(value: object) -> str | list[str] | None:
+def _cell(value: object, numeric: bool) -> str | list[str] | None:
     """Return what stands in a cell: text, its beginning and more of it for a title, or None for what is missing."""
     if value is None or (isinstance(value, (np.datetime64, np.timedelta64)) and np.isnat(value)):
         return None
@@ -311,5 +317,7 @@ def _cell(value: object) -> str | list[str] | None:
             return None
         short, full = f"{value:.6g}", str(value)
         return full if len(full) <= len(short) + 2 else [short, full]
+    if numeric and isinstance(value, str) and "." in value and len(value) > _DIGITS:
+        return [f"{float(value):.6g}", visible(value[:_TITLE])]
     text = visible(str(value)[: _TITLE + 1])
     return text if len(text) <= _CELL else [f"{text[: _CELL - 1]}…", text[:_TITLE]]

@@ -63,6 +63,7 @@ def test_it_answers_while_the_cell_that_shows_it_runs(notebook: Notebook, server
     widget = notebook.cell(3).locator(".pk")
     try:
         expect(widget.get_by_text("Nothing is stored here yet.")).to_be_visible()
+        widget.scroll_into_view_if_needed()  # what is out of sight asks for nothing
         widget.get_by_label("Live view").select_option("auto")
         for number in range(3):
             with open_engine(f"sqlite:///{server.root / 'keys.db'}") as outside:

@@ -257,6 +257,8 @@ def test_pages_of_a_table_follow_each_other() -> None:
 
 def test_objects_share_their_columns() -> None:
     """A table of objects has a column for each name, nested values as JSON, what is missing empty."""
+    table = shown(b'[{"a": 0.14285714285714285}, {"a": 12345678901234}]', "table").body
+    assert table["rows"] == [[["0.142857", "0.14285714285714285"]], ["12345678901234"]]
     table = shown(b'[{"a": 1, "b": {"c": [1]}}, {"a": null}, 7]', "table").body
     assert table["columns"] == ["(value)", "a", "b"]
     assert table["rows"] == [[None, "1", '{"c": [1]}'], [None, None, None], ["7", None, None]]

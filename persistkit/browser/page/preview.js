@@ -247,7 +247,8 @@ class Preview {
       if (answer.error || this.row !== null || !hint.isConnected) return;
       const bars = answer.folders.map(([path, label, summary, share]) => button("", () => view.enter(path), { title: summary },
         h("span.meter", { style: `width:${Math.max(1, share * 100)}%` }), h("bdi.barname", label), h("span.dim", summary)));
-      const newest = answer.newest.map(([row, label, , , time]) => button("", () => this.open(row), { title: label }, h("div.barname.keytext", ...keyParts(label, [])), h("span.dim", time)));
+      const inside = view.folderLabel;
+      const newest = answer.newest.map(([row, label, , , time]) => button("", () => this.open(row), { title: label }, h("div.barname.keytext", ...keyParts(label.startsWith(inside) ? label.slice(inside.length) : label, [])), h("span.dim", time)));
       this.root.replaceChildren(hint, bars.length ? h("div.overview", h("strong", TEXT.space), ...bars) : "",
         newest.length ? h("div.overview", h("strong", TEXT.newest), ...newest) : "", view.state.readOnly ? h("div.dim", TEXT.readOnly) : "");
     });
@@ -317,7 +318,7 @@ class Preview {
         const size = [count(image.naturalWidth), count(image.naturalHeight)];
         if (image.naturalWidth * image.naturalHeight > MOST_PIXELS) return say(TEXT.tooLarge(mime, ...size));
         say(TEXT.drawn(mime, ...size));
-        image.width = image.naturalWidth; // an SVG has none of its own
+        if (mime.includes("svg")) image.width = image.naturalWidth; // it has none of its own
         return box.append(button(".enlarge", () => image.classList.toggle("pk-large"), { label: TEXT.enlarge }, image));
       },
       error: () => say(TEXT.damagedImage(mime)) });
@@ -339,7 +340,7 @@ class Preview {
     const side = (parts, n) => h("td", parts && h(`div.diff.${n ? "added" : "removed"}`,
       parts.map(([text, mark]) => (mark ? h(n ? "ins" : "del", text) : text))));
     const drawn = rows.map(([path, ...sides]) => h("tr", h("th", { scope: "row" }, h("div.diff", path)), sides.map(side)));
-    this.root.replaceChildren(h("div.value", { tabindex: "0", role: "region", label: TEXT.comparing },
-      notes.map((note) => h("div", note)), h("table.data", h("tr", names.map((name) => h("th", { scope: "col" }, name))), drawn)));
+    this.root.replaceChildren(h("div.title", TEXT.comparing), h("div.value", { tabindex: "0", role: "region", label: TEXT.comparing },
+      notes.map((note) => h("div", note)), h("table.data", h("tr", names.map((name) => h("th", { scope: "col" }, h("div.diff", name)))), drawn)));
   }
 }
