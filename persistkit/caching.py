@@ -33,7 +33,7 @@ R_co = TypeVar("R_co", covariant=True)
 # The repr of these is one text for each value, and takes a fifth of the time of encoding.
 _PLAIN: Final = frozenset({bool, float, int, str, type(None)})
 _LARGE: Final = 10**1000  # beyond 4,300 digits Python refuses to write a number
-_NAMED: Final = (type, ModuleType, BuiltinFunctionType)
+_NAMED: Final = (type, ModuleType)
 
 
 class CachedFunction(Protocol[P, R_co]):
@@ -65,6 +65,7 @@ def cached(
     results = _Results(store, function, name, ignore)
     call = wraps(function)((_awaited if inspect.iscoroutinefunction(function) else _called)(results))
     vars(call).update(keys=results.keys, clear=results.clear, _results=results)
+    results.call = call
     return cast("CachedFunction[P, R]", call)
 
 
@@ -117,6 +118,8 @@ def _awaited(results: _Results) -> Callable[..., Any]:
 class _Results:
     """Where the results of one function are, and under which keys. Any: arguments of every kind."""
 
+    call: Callable[..., Any]
+
     def __init__(
         self, store: StoreMapping[Any], function: Callable[..., Any], name: str | None, ignore: Collection[str]
     ) -> None:
@@ -131,6 +134,7 @@ class _Results:
         self.name = name or module + function.__qualname__.replace("<locals>.", "")
         self.store = store
         self.function = function
+        self.source_of = _uncached(function)
         self._ignore = frozenset([ignore] if isinstance(ignore, str) else ignore)
         self._prefix = f"cache/{self.name}/"
         self._signature = inspect.signature(function)
@@ -141,9 +145,9 @@ class _Results:
         kinds = [each.kind for each in parameters]
         self._by_place = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self._is_plain = len(kinds) == self._by_place + kinds.count(inspect.Parameter.KEYWORD_ONLY)
-        if unknown := self._ignore.difference(self._names, function.__code__.co_freevars):
+        if unknown := self._ignore.difference(self._names, self.source_of.__code__.co_freevars):
             raise ValueError(f"cache {self.name}: it has no argument {', '.join(map(repr, unknown))} to ignore")
-        self._source = _source(function.__code__)  # now: the file may be another one later
+        self._source = _source(self.source_of.__code__)  # now: the file may be another one later
 
     def keys(self) -> list[str]:
         start = len(self._prefix)
@@ -158,7 +162,7 @@ class _Results:
         """Return the key of the result for these arguments."""
         given = self._given(args, kwargs)
         try:
-            closure = self.function.__closure__ and _function_part(self.function, self._ignore, ())
+            closure = self.source_of.__closure__ and _function_part(self.source_of, self._ignore, ())
             parts = [self._source, closure]
             parts += [(name, _part(name, value, ())) for name, value in given.items() if name not in self._ignore]
         except FormatError as error:
@@ -180,19 +184,19 @@ class _Results:
         return bound.arguments
 
 
-def _function_part(function: FunctionType, ignore: Collection[str], within: tuple[CodeType, ...]) -> object:
+def _function_part(function: FunctionType, ignore: Collection[str], within: tuple[FunctionType, ...]) -> object:
     """Return what stands for a function: its source, and what its closure holds."""
     code = function.__code__
-    if code in within:
-        return "itself"
+    if function in within:
+        return within.index(function)
     held: dict[str, object] = {}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):  # nothing is assigned to it yet
             held[name] = cell.cell_contents
-    return _source(code), [(name, _part(name, held[name], (*within, code))) for name in held if name not in ignore]
+    return _source(code), [(name, _part(name, held[name], (*within, function))) for name in held if name not in ignore]
 
 
-def _part(path: str, value: Any, within: tuple[CodeType, ...]) -> object:
+def _part(path: str, value: Any, within: tuple[FunctionType, ...]) -> object:
     """Return what stands for a value in the key: one text for all equal values of one type, in every process."""
     kind = type(value)
     if kind in _PLAIN and (kind is not int or -_LARGE < value < _LARGE):
@@ -205,12 +209,13 @@ def _part(path: str, value: Any, within: tuple[CodeType, ...]) -> object:
     if kind is bytes:
         return "bytes", sha256(value).digest()
     if kind is FunctionType:
-        results = vars(value).get("_results")
-        function = results.function if isinstance(results, _Results) else value
+        function = _uncached(value)
         defaults = _part(path, [function.__defaults__, function.__kwdefaults__], within)
         return _function_part(function, (), within), defaults
     if isinstance(value, _NAMED):
-        return kind.__name__, getattr(value, "__module__", ""), value.__name__
+        return kind.__name__, getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)
+    if kind is BuiltinFunctionType:
+        return "method", value.__name__, _part(path, value.__self__, within)  # of functions it is their module
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not value.flags.c_contiguous:
         value = value.copy(order="C")
     try:
@@ -220,11 +225,22 @@ def _part(path: str, value: Any, within: tuple[CodeType, ...]) -> object:
         raise FormatError(f"{path}: {reason}; to leave it out of the key, write ignore=[{argument!r}]") from None
 
 
+def _uncached(function: FunctionType) -> FunctionType:
+    results = vars(function).get("_results")  # what wraps the cached function has it too
+    return results.source_of if isinstance(results, _Results) and results.call is function else function
+
+
 @lru_cache(1024)
-def _source(code: CodeType) -> str:
+def _source(code: CodeType) -> object:
     try:
-        return dedent(inspect.getsource(code)).strip()
+        text = inspect.getsource(code)
     except (OSError, TypeError) as error:
         raise TypeError(
             f"cache {code.co_name}: Python cannot read its source; define it in a file or in a notebook"
         ) from error
+    if code.co_name != "<lambda>":
+        return dedent(text).strip()
+    # One line may have several: where the body begins tells which it is.
+    indent = len(text) - len(text.lstrip())
+    places = [(line, column - indent) for line, _, column, _ in code.co_positions() if line and column]
+    return dedent(text).strip(), [(line - code.co_firstlineno, column) for line, column in sorted(places)[:1]]

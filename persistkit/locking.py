@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from threading import Event, Thread, get_ident
 from typing import TYPE_CHECKING, Final
@@ -56,16 +56,12 @@ def lock_attempts(engine: Engine, key: str, owner: object) -> Generator[bool, No
     Raises:
         RuntimeError: ``owner``, a thread or a task, has the lock already, and would wait for itself.
     """
-    here, there = local_attempts(id(engine), key, owner=owner), engine._lock_attempts(key)
-    try:
+    with closing(local_attempts(id(engine), key, owner=owner)) as here, closing(engine._lock_attempts(key)) as there:
         while not next(here):
             yield False
         while not next(there):
             yield False
         yield True
-    finally:
-        there.close()
-        here.close()
 
 
 def local_attempts(*name: object, owner: object = None) -> Generator[bool, None, None]:
@@ -116,9 +112,10 @@ def lease_attempts(engine: Engine, key: str, seconds: float = _LEASE_SECONDS) ->
         if process == os.getpid():  # a child that was forked meanwhile holds nothing
             released.set()
             renewing.join()
-            found = engine._load(place)
-            if found is not None and found.startswith(mine):
-                engine._delete(place)
+            with suppress(StorageError):  # what was done under it counts, and others take it over
+                found = engine._load(place)
+                if found is not None and found.startswith(mine):
+                    engine._delete(place)
 
 
 def _renew(engine: Engine, place: str, mine: bytes, pause_seconds: float, released: Event) -> None:

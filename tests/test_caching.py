@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,68 @@ def test_a_changed_function_computes_anew(store: persistkit.Store, tmp_path: Pat
         result = called(closing.format(constant), methodcaller("make", factor))
         assert result == 21 * constant * factor
         assert len(calls) == min(number + 1, 3)
+
+
+def test_functions_that_look_alike_have_results_of_their_own(store: persistkit.Store) -> None:
+    """Two of one line, two of one source that hold others, methods of two values, and nested classes of one name."""
+
+    @store.cache
+    def apply(function: Callable[[Any], Any], argument: Any) -> Any:
+        return function(argument)
+
+    def after(factor: int, function: Callable[[int], int]) -> Callable[[int], int]:
+        def scaled(number: int) -> int:
+            return function(factor * number)
+
+        return scaled
+
+    class Left:
+        class Inner(int):
+            def __new__(cls, number: int) -> Any:
+                return f"left {number}"
+
+    class Right:
+        class Inner(int):
+            def __new__(cls, number: int) -> Any:
+                return f"right {number}"
+
+    one_line = [lambda x: x + 1, lambda x: x + 2]
+    pairs: list[list[Any]] = [
+        one_line,
+        [after(2, after(3, one_line[0])), after(2, after(5, one_line[0]))],
+        [{4: "a"}.get, {4: "b"}.get],
+        [Left.Inner, Right.Inner],
+    ]
+    for pair in pairs:
+        assert [apply(function, 4) for function in pair] == [function(4) for function in pair]
+    line = store.cache(name="line")
+    assert [line(function)(4) for function in one_line] == [5, 6]
+
+
+def test_a_function_may_be_cached_in_two_stores(store: persistkit.Store, tmp_path: Path) -> None:
+    """The first one asks the second one; what wraps a cached function otherwise counts as itself."""
+    calls = []
+    slow = persistkit.open(tmp_path, create=True, fsync=False)
+
+    @store.cache(ignore=["calls"])
+    @slow.cache(ignore=["calls"])
+    def double(number: int) -> int:
+        calls.append(number)
+        return 2 * number
+
+    def changed(change: Callable[[int], int]) -> Callable[[int], int]:
+        @wraps(double)
+        def call(number: int) -> int:
+            return change(double(number))
+
+        return call
+
+    assert [double(21), double(21)] == [42, 42]
+    store.clear()
+    assert (double(21), calls) == (42, [21])
+    assert len(store) == len(slow) == 1
+    assert [store.cache(changed(change))(21) for change in (abs, float)] == [42, 42.0]
+    assert len(store) == 3
 
 
 def test_functions_call_each_other_and_themselves(store: persistkit.Store) -> None:

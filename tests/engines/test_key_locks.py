@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,27 @@ def test_a_lease_overwrites_nothing() -> None:
     with pytest.raises(StorageError, match=r"'key\.lock' is in the way"):
         next(lease_attempts(engine, "key", 0.0))
     assert engine.load("key.lock") == b"mine"
+
+
+def test_a_lease_that_cannot_be_given_back_keeps_nobody_of_this_process_waiting() -> None:
+    """What was done under it counts, and the same thread may ask again, as soon as the storage answers."""
+    engine = Leasing()
+    with engine.lock("key"):
+        engine.is_gone = True
+    engine.is_gone = False
+    engine.delete("key.lock")  # as it is taken over when it has stood still
+    assert not is_locked(engine)
+
+
+class Leasing(MemoryEngine):
+    """An engine whose locks are leases, and that does not answer while ``is_gone``."""
+
+    is_gone = False
+
+    def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
+        return lease_attempts(self, key)
+
+    def _load(self, key: str) -> bytes | None:
+        if self.is_gone:
+            raise StorageError("the storage is gone")
+        return super()._load(key)
