@@ -116,13 +116,14 @@ class Reports:
         """Return the places in stored values where ``text`` is found, one per row, sorted by key.
 
         Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
-        Searched are JSON, also inside of texts, JSON Lines, text, and the cells and column names of tables; names and
+        Searched are JSON, also inside of texts, JSON Lines, text, and the cells, labels and names of tables; names and
         numbers too, as they are written. One batch of values is in memory at a time.
 
         Args:
             text: what to look for, within a line unless it has several itself.
             regex: it is a regular expression, of RE2, which none can keep busy for ever.
-            case: whether case counts; by default it does where an upper-case letter is in ``text``.
+            case: whether case counts; by default it does where an upper-case letter is in ``text`` (a class of an
+                expression, such as that of what is no space, is no letter).
             keys: whole keys.
             prefix: literal text.
             glob: a pattern, as for ``keys()``.
@@ -136,7 +137,7 @@ class Reports:
             ``damaged`` ones were not.
 
         Raises:
-            ValueError: ``text`` is empty, or no expression of RE2.
+            ValueError: ``text`` is empty, not valid Unicode, or no expression of RE2.
 
         Example:
             >>> import persistkit

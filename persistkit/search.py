@@ -30,6 +30,7 @@ _BEFORE, _AFTER = 40, 80
 _LONGEST_WHERE: Final = 300
 _DEEPEST: Final = 8  # JSON inside of texts inside of JSON ...
 _PLAIN: Final = re.compile(r'[^\x00-\x1f"\\/]+')
+_NO_LETTERS: Final = re.compile(r"\\.|\(\?P")  # of an expression: \S, \W, (?P<name>...)
 _PRINTED: Final = (date, time, timedelta, Decimal, PurePath, UUID, complex, range)
 _ARRAY, _TABLE, _TAG = b"\x93NUMPY", b"PAR1", b"$py"
 
@@ -52,7 +53,8 @@ class Pattern:
             raise TypeError(f"search takes a text, not {type(text).__name__}; numbers as they are stored: '0.25'")
         if not text:
             raise ValueError("search takes a text that is not empty; store.keys() lists all keys")
-        self._case = text != text.lower() if case is None else case
+        letters = _NO_LETTERS.sub("", text) if regex else text
+        self._case = letters != letters.lower() if case is None else case
         self.is_one_line = regex or "\n" not in text
         options = {"pattern": text, "ignore_case": not self._case}
         self._find = (pc.find_substring_regex if regex else pc.find_substring, options)
@@ -62,6 +64,8 @@ class Pattern:
         self._is_ascii = text.isascii()
         try:
             self.find(["probe"])
+        except UnicodeEncodeError:
+            raise ValueError("search takes valid Unicode, without lone surrogates") from None
         except pa.ArrowInvalid as error:
             raise ValueError(f"search: {error}; RE2's expressions have no lookaround and no backreferences") from None
 
@@ -176,7 +180,8 @@ class _Search:
         if (start and "\n" not in text) or not self._pattern.is_one_line:
             yield start.strip(), text
             return
-        for number, line in enumerate(text.splitlines(), 1):
+        # No splitlines, which also parts at characters that stand in the middle of an editor's line.
+        for number, line in enumerate(text.replace("\r\n", "\n").removesuffix("\n").split("\n"), 1):
             yield f"{start}line {number}", line
 
 
@@ -191,11 +196,20 @@ def _json_in(text: str) -> Any:
 
 
 def _cells(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    index = table.index
+    if not isinstance(index, pd.RangeIndex):
+        for level, name in enumerate(index.names):
+            yield from _cells_of("index" if name is None else f"index {name!r}", name, index.get_level_values(level))
     for place, name in enumerate(table.columns):
-        yield f"column {name!r} (name)", str(name)
-        for row, cell in enumerate(table.iloc[:, place]):
-            if not isinstance(cell, (bytes, bytearray)):
-                yield f"column {name!r}, row {row}", str(cell)
+        yield from _cells_of(f"column {name!r}", name, table.iloc[:, place])
+
+
+def _cells_of(where: str, name: object, cells: Iterable[object]) -> Iterator[tuple[str, str]]:
+    if name is not None:
+        yield f"{where} (name)", str(name)
+    for row, cell in enumerate(cells):
+        if not isinstance(cell, (bytes, bytearray)):
+            yield f"{where}, row {row}", str(cell)
 
 
 def _together(places: Iterable[_Place]) -> Iterator[list[_Place]]:

@@ -72,7 +72,35 @@ def test_case_counts_where_it_is_used() -> None:
     assert [row[0] for row in found(store, "Müll")] == ["a"]
     assert [row[0] for row in found(store, "müller", case=True)] == ["b"]
     assert [row[0] for row in found(store, "MÜLLER", case=False)] == ["a", "b", "c"]
-    assert [row[0] for row in found(store, "m.l+e", regex=True)] == ["a", "b", "c"]
+    for expression in ("m.l+e", r"m\Sl+e", r"(?P<name>m.l+e)"):
+        assert [row[0] for row in found(store, expression, regex=True)] == ["a", "b", "c"]
+    assert found(store, r"\w[a-z]lLER", regex=True) == []
+
+
+def test_the_labels_of_a_table_are_searched() -> None:
+    """Index and names of its levels tell where the text is; the numbers of rows without labels are no places."""
+    store = persistkit.open("memory:")
+    store["named"] = pd.DataFrame({"n": [1, 2]}, index=pd.Index(["x", "needle"], name="needles"))
+    store["series"] = pd.Series([1.5], index=["needle"], name="loss")
+    store["two"] = pd.DataFrame({"n": [1]}, index=pd.MultiIndex.from_tuples([("a", "needle")], names=["run", "step"]))
+    store["plain"] = pd.DataFrame({"n": [0.5] * 8})
+    assert [row[:2] for row in found(store, "needle")] == [
+        ["named", "index 'needles' (name)"],
+        ["named", "index 'needles', row 1"],
+        ["series", "index, row 0"],
+        ["two", "index 'step', row 0"],
+    ]
+    assert found(store, "7") == []
+
+
+def test_lines_end_where_editors_end_them() -> None:
+    """A text with other separators in it is found, and lines are counted by their line ends."""
+    store = persistkit.open("memory:")
+    store["text"] = "a\x0cb\nc\u2028d\r\nlast\n"
+    store["json"] = {"x": "one\nc\u2028d"}
+    assert found(store, "c\u2028d") == [["json", "$.x line 2", "c\u2028d"], ["text", "line 2", "c\u2028d"]]
+    assert found(store, "^last$", regex=True) == [["text", "line 3", "last"]]
+    assert found(store, "^$", regex=True) == []
 
 
 def leaves(value: Any) -> list[str]:
@@ -180,6 +208,7 @@ def test_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
     [
         ("", {}, ValueError, "a text that is not empty"),
         (0.25, {}, TypeError, "takes a text, not float; numbers as they are stored: '0.25'"),
+        ("\ud800", {}, ValueError, "valid Unicode, without lone surrogates"),
         ("(", {"regex": True}, ValueError, "search: .*RE2's expressions have no lookaround"),
         ("(?=x)", {"regex": True}, ValueError, "no lookaround and no backreferences"),
         ("x", {"limit": 0}, ValueError, "limit is a number of places from 1 on, not 0"),
