@@ -48,12 +48,14 @@ class PersistenceError(Exception):
             self.__cause__, self.__context__, self.__suppress_context__ = cause, context, suppressed
 
 
-def _outside(trace: TracebackType | None) -> TracebackType | None:
-    """Return the entries of a traceback that are not inside this package."""
+def _outside(trace: TracebackType | None, called: bool = False) -> TracebackType | None:
+    """Return the entries of a traceback down to the call of this package, and those of a notebook that it called."""
     if trace is None:
         return None
-    rest = _outside(trace.tb_next)
-    if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == "persistkit":
+    name = str(trace.tb_frame.f_globals.get("__name__"))
+    called = called or name.partition(".")[0] == "persistkit"
+    rest = _outside(trace.tb_next, called)
+    if called and name != "__main__":
         return rest
     return TracebackType(rest, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
 
