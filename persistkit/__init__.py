@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from persistkit.frames import to_frame
     from persistkit.store import Store, open  # noqa: A004 - persistkit.open is its name
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BackendEngine",

@@ -53,8 +53,8 @@ def test_every_block_of_code_runs(folder: Path, environment: dict[str, str]) -> 
         )
         assert run.returncode == 0, f"{block}\n{run.stderr}"
     store = persistkit.open(folder / "results", read_only=True)
-    assert store["run/2/step/99"] == {"loss": 0.01}
-    assert store["worker/3"] == {"square": 9}
+    assert store["sweep/step/99"] == {"loss": 0.01}
+    assert [key.rpartition("/")[0] for key in store.keys("cache/")] == ["cache/simulate"]
 
 
 def test_the_contract_in_the_readme_passes(folder: Path, environment: dict[str, str]) -> None:
