@@ -2,6 +2,7 @@
 
 import pytest
 from letters import LettersEngine
+
 from persistkit.testing import EngineContract
 
 
