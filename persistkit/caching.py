@@ -162,8 +162,7 @@ class _Results:
         """Return the key of the result for these arguments."""
         given = self._given(args, kwargs)
         try:
-            closure = self.source_of.__closure__ and _function_part(self.source_of, self._ignore, ())
-            parts = [self._source, closure]
+            parts = [self._source, self.source_of.__closure__ and _held(self.source_of, self._ignore, ())]
             parts += [(name, _part(name, value, ())) for name, value in given.items() if name not in self._ignore]
         except FormatError as error:
             raise FormatError(f"cache {self.name}: {error}") from None
@@ -184,16 +183,13 @@ class _Results:
         return bound.arguments
 
 
-def _function_part(function: FunctionType, ignore: Collection[str], within: tuple[FunctionType, ...]) -> object:
-    """Return what stands for a function: its source, and what its closure holds."""
-    code = function.__code__
-    if function in within:
-        return within.index(function)
+def _held(function: FunctionType, ignore: Collection[str], within: tuple[FunctionType, ...]) -> list[object]:
+    """Return what stands for the values that the closure of a function holds."""
     held: dict[str, object] = {}
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):  # nothing is assigned to it yet
             held[name] = cell.cell_contents
-    return _source(code), [(name, _part(name, held[name], (*within, function))) for name in held if name not in ignore]
+    return [(name, _part(name, held[name], (*within, function))) for name in held if name not in ignore]
 
 
 def _part(path: str, value: Any, within: tuple[FunctionType, ...]) -> object:
@@ -210,8 +206,10 @@ def _part(path: str, value: Any, within: tuple[FunctionType, ...]) -> object:
         return "bytes", sha256(value).digest()
     if kind is FunctionType:
         function = _uncached(value)
+        if function in within:
+            return within.index(function)
         defaults = _part(path, [function.__defaults__, function.__kwdefaults__], within)
-        return _function_part(function, (), within), defaults
+        return _source(function.__code__), _held(function, (), within), defaults
     if isinstance(value, _NAMED):
         return kind.__name__, getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)
     if kind is BuiltinFunctionType:
