@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import suppress
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,6 +78,12 @@ class Shape:
             return self._adapter.validate_python(value, by_alias=True)
         except ValidationError as error:
             reason = self._reason(error)
+        with suppress(TypeError):  # of what is no JSON
+            text = json.dumps(value)
+            try:  # a strict type takes text for a datetime from JSON alone
+                return self._adapter.validate_json(text, by_alias=True)
+            except ValidationError as error:
+                reason = self._reason(error)
         raise FormatError(reason)  # outside of the except block: pydantic's own error shows values
 
     def _reason(self, error: ValidationError) -> str:

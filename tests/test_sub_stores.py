@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import pytest
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 from typing_extensions import TypedDict
 
 import persistkit
@@ -49,6 +49,16 @@ class Model(BaseModel):
 
     name: str
     inner: dict[int, list[float]] = {}
+
+
+class Strict(BaseModel):
+    """One that takes no text for a time."""
+
+    model_config = ConfigDict(strict=True)
+
+    at: datetime
+    sizes: tuple[int, ...]
+    price: Decimal
 
 
 class WithPrivate(BaseModel):
@@ -156,6 +166,7 @@ def test_a_view_goes_to_a_worker(tmp_path: Path) -> None:
     [
         (RunConfig, RunConfig(float("nan"), datetime(2026, 1, 2), (1, 2), Decimal("0.10"))),
         (Model, Model(name="a", inner={1: [0.5]})),
+        (Strict, Strict(at=datetime(2026, 1, 2), sizes=(1, 2), price=Decimal("0.10"))),
         (Row, {"loss": 0.5}),
         (Color, Color.RED),
         (Color, Color.BLUE),
