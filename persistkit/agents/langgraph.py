@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby, islice
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from persistkit.agents.conversations import Said, joined, shortened
 from persistkit.agents.langgraph_messages import Raw, likeness, merged, messages_in, messages_of, overwriting, said_of
 from persistkit.agents.records import Message, Session, Status, Step
 from persistkit.engines.foreign.langgraph import LangGraphEngine, time_of_checkpoint
 from persistkit.engines.foreign.rows import moment_of
+from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import FormatError
 from persistkit.formats.langgraph import decode_payload, decode_row
-from persistkit.progress import load_in_batches
+from persistkit.progress import Progress, load_in_batches
 from persistkit.rows import MAGIC, Part, split_row
 from persistkit.store import Store
 
@@ -26,6 +27,8 @@ _LOOKED_AT: Final = 200
 _ERROR, _INTERRUPT, _SENDS = "__error__", "__interrupt__", "__pregel_tasks"
 # Channels that are there only while the node after them has not run.
 _TRIGGERS: Final = ("branch:", "start:", "__start__")
+
+_Row: TypeAlias = tuple[str, dict[str, Any], list[Part]]  # key, columns, payloads
 
 
 def recognises(store: Store) -> bool:
@@ -37,19 +40,45 @@ def recognises(store: Store) -> bool:
 
 def read_sessions(store: Store, skipped: dict[str, str], session: str | None = None) -> Iterator[Session]:
     """Yield the threads of ``store``, or the one of that id; see ``persistkit.agents.records``."""
-    keys = [
-        key
-        for key in store.keys("" if session is None else LangGraphEngine.prefix_of(session))
-        if key.count("/") in (2, 4)
-    ]
-    rows = ((key, data) for key, data in load_in_batches(store.engine, keys) if data is not None)
+    engine = store.engine.engine if isinstance(store.engine, ReadOnlyEngine) else store.engine
+    rows = _stored(engine, session) if isinstance(engine, LangGraphEngine) else _copied(store, skipped, session)
     for _, of_thread in groupby(rows, key=lambda row: row[0].partition("/")[0]):
         thread = _Thread(store, skipped)
-        for key, data in of_thread:
-            if data.startswith(MAGIC):
-                thread.add(key, data)
+        for row in of_thread:
+            thread.add(*row)
         if thread.checkpoints:
             yield thread.session()
+
+
+def _stored(engine: LangGraphEngine, session: str | None) -> Iterator[_Row]:
+    """Yield the rows of a database thread by thread: several at a time, as many as are not large."""
+    threads = engine.threads() if session is None else [session]
+    progress = Progress(None, "reading", shown=False)
+    progress.batch, start = 1, 0  # how large a thread is shows only when it is there
+    while batch := threads[start : start + progress.batch]:
+        rows: dict[str, list[_Row]] = {}
+        for row in engine.rows_of(batch):
+            rows.setdefault(row[1]["thread_id"], []).append(row)
+        start += len(batch)
+        progress.done(len(batch), max((_size(of_thread) for of_thread in rows.values()), default=0))
+        for of_thread in rows.values():
+            yield from of_thread
+
+
+def _size(rows: list[_Row]) -> int:
+    return sum(len(part[2]) for _, _, parts in rows for part in parts)
+
+
+def _copied(store: Store, skipped: dict[str, str], session: str | None) -> Iterator[_Row]:
+    """Yield the rows that were copied elsewhere, thread by thread."""
+    prefix = "" if session is None else LangGraphEngine.prefix_of(session)
+    keys = [key for key in store.keys(prefix) if key.count("/") in (2, 4)]
+    for key, data in load_in_batches(store.engine, keys):
+        if data is not None and data.startswith(MAGIC):
+            try:
+                yield key, *split_row(data)
+            except FormatError as error:
+                skipped[key] = str(error)
 
 
 @dataclass(slots=True)
@@ -98,10 +127,9 @@ class _Thread:
         self._writes: dict[tuple[str, str], list[_Write]] = {}
         self._id = ""
 
-    def add(self, key: str, data: bytes) -> None:
+    def add(self, key: str, columns: dict[str, Any], parts: list[Part]) -> None:
         """Take a row. The state itself is not kept: each repeats what those before it hold."""
         try:
-            columns, parts = split_row(data)
             place = str(columns["checkpoint_ns"]), str(columns["checkpoint_id"])
             self._id = str(columns["thread_id"])
             if columns["table"] == "writes":
@@ -109,11 +137,10 @@ class _Thread:
                 write = _Write(key, path, task, int(columns["idx"]), str(columns["channel"]), parts[0])
                 self._writes.setdefault(place, []).append(write)
                 return
-            found = {path[0]: (kind, payload) for path, kind, payload in reversed(parts)}
-            metadata = decode_payload(*found["metadata"]) if "metadata" in found else {}
+            metadata: Any = next((decode_payload(*part[1:]) for part in parts if part[0] == ["metadata"]), {})
             time = time_of_checkpoint(place[1])
             if time is None:  # a saver of one's own made the id
-                time = moment_of(decode_payload(*found["checkpoint"]).get("ts"))
+                time = moment_of(decode_row(self._store.get_bytes(key))["checkpoint"].get("ts"))
             parent = columns.get("parent_checkpoint_id") or None
             metadata = metadata if type(metadata) is dict else {}
             self.checkpoints[place] = _Checkpoint(key, *place, parent, metadata, time)

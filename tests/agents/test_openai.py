@@ -124,7 +124,7 @@ def session_of(store: Store, name: str) -> Session:
 def test_every_item_is_there_in_order(tmp_path: Path) -> None:
     """Messages, thoughts, calls with their results and unknown kinds are those of get_items, in its order."""
     dice = random.Random(1)
-    names = [f"session-{n}" for n in range(30)] + ["user/1:chat", "sessions", "usage", "100%", "東京\n", "x" * 400]
+    names = [f"session-{n}" for n in range(8)] + ["user/1:chat", "sessions", "usage", "100%", "東京\n", "x" * 400]
     given = write(tmp_path / "sessions.sqlite", {name: conversation(dice) for name in names})
     with persistkit.open(tmp_path / "sessions.sqlite") as store:
         assert runtime_of(store) == "openai"

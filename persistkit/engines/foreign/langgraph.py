@@ -6,12 +6,13 @@ Tables of ``langgraph-checkpoint-sqlite`` and ``langgraph-checkpoint-postgres``,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from persistkit.engines.foreign.rows import Payload, Row, RowsEngine, Table, moment_of, text_of
-from persistkit.rows import row_head
+from persistkit.engines.foreign.rows import Payload, Row, RowsEngine, Table, moment_of
+from persistkit.rows import Part, row_head
 
 __all__ = ["CHECKPOINT", "LangGraphEngine", "sqlite_tables", "time_of_checkpoint"]
 
@@ -32,6 +33,22 @@ class LangGraphEngine(RowsEngine):
 
     below = (_STORE,)
 
+    def threads(self) -> list[str]:
+        """Return the names of the threads that have a checkpoint, in the order of their keys."""
+        table = self._tables[0]
+        select = f"SELECT DISTINCT thread_id FROM {table.name} WHERE {self._source.is_key(table)}"  # noqa: S608
+        return sorted((name for (name,) in self._source.read("list threads", select)), key=self.prefix_of)
+
+    def rows_of(self, threads: Sequence[str]) -> Iterator[tuple[str, dict[str, Any], list[Part]]]:
+        """Yield key, columns and payloads of every checkpoint and write of threads, but no checkpoint's state."""
+        identities = [(thread.encode(errors="surrogateescape"),) for thread in threads]
+        for table in (table for table in self._tables if not table.below):
+            payloads = tuple(payload for payload in table.payloads if payload.path != ("checkpoint",))
+            table = replace(table, payloads=payloads, more="")
+            for row in self._source.find("read threads", self._select(table, sizes=False), table, identities):
+                parts = [(list(path), kind, bytes(data)) for path, kind, data in self._payloads(table, row)]
+                yield self._key(table, row), {"table": table.label, **self._columns(table, row)}, parts
+
     def _value(self, table: Table, row: Row) -> bytes:
         payloads = [(path, kind, bytes(data)) for path, kind, data in self._payloads(table, row)]
         head = self._head(table, row, [(path, kind, len(data)) for path, kind, data in payloads])
@@ -46,7 +63,7 @@ class LangGraphEngine(RowsEngine):
 
     def _modified(self, table: Table, row: Row) -> datetime | None:
         if table.label == "checkpoints":
-            return time_of_checkpoint(text_of(row[2]))
+            return time_of_checkpoint(row[2])
         return moment_of(row[3]) if table.label == "store" else None
 
 

@@ -37,10 +37,11 @@ class PostgreSQLSource:
         return [] if texts is None else self._connections._read(tried, statement, texts)
 
     def find(self, tried: str, select: str, table: Table, wanted: Sequence[Identity]) -> list[Row]:
-        """Return the rows with these identities."""
+        """Return the rows with these identities, or their first parts."""
         texts = [text for identity in wanted if (text := _texts(identity)) is not None]
-        marks = ", ".join([f"({', '.join(self.marks(table))})"] * len(texts))
-        statement = f"{select} AND ({', '.join(table.identity)}) IN ({marks})"
+        count = len(wanted[0])
+        marks = ", ".join([f"({', '.join(self.marks(table)[:count])})"] * len(texts))
+        statement = f"{select} AND ({', '.join(table.identity[:count])}) IN ({marks})"
         return self._connections._read(tried, statement, [part for text in texts for part in text]) if texts else []
 
     def marks(self, table: Table) -> list[str]:

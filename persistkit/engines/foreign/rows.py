@@ -10,9 +10,8 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import partial
 from hashlib import sha256
-from itertools import chain
 from typing import Any, ClassVar, Final, Never, Protocol, TypeAlias
 
 from persistkit.arguments import BytesLike
@@ -35,8 +34,8 @@ __all__ = [
     "text_of",
 ]
 
-Identity: TypeAlias = tuple[Any, ...]  # the values of the key columns. Any: text as the driver reads it, or a number
-Row: TypeAlias = Sequence[Any]  # Any: what the driver reads
+Identity: TypeAlias = tuple[Any, ...]  # the values of the key columns. Any: text as UTF-8, or a number
+Row: TypeAlias = Sequence[Any]  # Any: what the driver reads; what is no UTF-8 in text as lone surrogates
 
 _PAGE_ROWS: Final = 20_000
 # Control characters would break lines, `/` parts, and what is not UTF-8 becomes lone surrogates.
@@ -94,7 +93,7 @@ class Source(Protocol):
         """Return all rows of a statement."""
 
     def find(self, tried: str, select: str, table: Table, wanted: Sequence[Identity]) -> Iterable[Row]:
-        """Return the rows with these identities (text as UTF-8) that ``select`` selects."""
+        """Return the rows that ``select`` selects with these identities (text as UTF-8), or their first parts."""
 
     def marks(self, table: Table) -> list[str]:
         """Return the placeholders of the key columns."""
@@ -183,7 +182,7 @@ class RowsEngine(Engine):
             for key in keys:
                 if key in whole:
                     table, row = whole[key]
-                    wanted.setdefault(table, []).append(tuple(row))
+                    wanted.setdefault(table, []).append(_encoded(row))
         for key in keys:
             for table in self._tables:
                 if (identity := self._identity(table, key)) is not None:
@@ -226,7 +225,7 @@ class RowsEngine(Engine):
                         yield table, key, row
                 if len(page) < _PAGE_ROWS:
                     break
-                after = tuple(page[-1][: len(table.identity)])
+                after = _encoded(page[-1][: len(table.identity)])
 
     def _select(self, table: Table, *, sizes: bool | None) -> str:
         """Return the statement for identity, columns, and payloads or their sizes; None for the identity alone."""
@@ -242,8 +241,10 @@ class RowsEngine(Engine):
         return f"SELECT {', '.join(wanted)} FROM {table.name} AS t WHERE {self._source.is_key(table)}"
 
     def _columns(self, table: Table, row: Row) -> dict[str, Any]:
-        names = chain(table.identity, (name for name, _ in table.columns))
-        return {name: text_of(value) for name, value in zip(names, row, strict=False)}
+        columns: dict[str, Any] = dict(zip(table.identity, row, strict=False))
+        for place, (name, _) in enumerate(table.columns, len(table.identity)):
+            columns[name] = text_of(row[place])
+        return columns
 
     def _payloads(self, table: Table, row: Row) -> Iterator[tuple[tuple[str, ...], str | None, Any]]:
         """Yield path, type, and bytes or size of each payload of a row."""
@@ -256,7 +257,16 @@ class RowsEngine(Engine):
             yield (table.payloads[0].path[0], "channel_values", text_of(name)), text_of(kind), data
 
     def _key(self, table: Table, row: Row) -> str:
-        parts = [escaped(value, self.digits) for value in row[: len(table.identity)]]
+        count = len(table.identity)
+        parts = [f"{value:0{self.digits}d}" if type(value) is int else value for value in row[:count]]
+        plain = "/".join(parts)
+        if (
+            "%" in plain
+            or plain.count("/") != count - 1
+            or not (plain.isascii() and plain.isprintable())
+            or (len(plain) > _MAX_PART_BYTES)
+        ):
+            parts = [escaped(part) for part in parts]
         if table.below:
             return "/".join([table.below, *parts])
         if parts[0] in self.below:
@@ -274,7 +284,7 @@ class RowsEngine(Engine):
             if not re.fullmatch(b"-?[0-9]{1,18}", identity[-1]):
                 return None
             identity = (*identity[:-1], int(identity[-1]))
-        return identity if self._key(table, identity) == key else None
+        return identity if self._key(table, [text_of(part) for part in identity]) == key else None
 
     def _fixed(self, table: Table, prefix: str) -> Identity | None:
         """Return the first key columns, as a prefix fixes them; None when no key of the table can start with it."""
@@ -308,13 +318,13 @@ class SQLiteSource:
         return self._run(tried, statement, [parameters])
 
     def find(self, tried: str, select: str, table: Table, wanted: Sequence[Identity]) -> list[Row]:
-        """Return the rows with these identities."""
-        conditions = (f"{name} = {mark}" for name, mark in zip(table.identity, self.marks(table), strict=True))
-        return self._run(tried, " AND ".join([select, *conditions]), wanted)
+        """Return the rows with these identities, or their first parts."""
+        conditions = [f"{name} = {mark}" for name, mark in zip(table.identity, self.marks(table), strict=True)]
+        return self._run(tried, " AND ".join([select, *conditions[: len(wanted[0])]]), wanted)
 
     def _run(self, tried: str, statement: str, wanted: Sequence[Identity]) -> list[Row]:
         def work(connection: sqlite3.Connection) -> list[Row]:
-            connection.text_factory = bytes  # what is called text need not be UTF-8
+            connection.text_factory = _text
             return [row for parameters in wanted for row in connection.execute(statement, parameters)]
 
         try:
@@ -360,6 +370,13 @@ class SQLiteSource:
         return found
 
 
+_text: Final = partial(str, encoding="utf-8", errors="surrogateescape")  # what is called text need not be UTF-8
+
+
+def _encoded(identity: Row) -> Identity:
+    return tuple(part.encode(errors="surrogateescape") if isinstance(part, str) else part for part in identity)
+
+
 def text_of(value: Any) -> Any:
     """Return bytes of the driver as text, what is not UTF-8 in it as lone surrogates, and anything else as it is."""
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
@@ -374,15 +391,10 @@ def moment_of(text: object) -> datetime | None:
         return None
 
 
-@lru_cache(1024)  # one thread, namespace and checkpoint after the other, each in many rows
-def escaped(value: Any, digits: int = 1) -> str:
-    """Return a key column as a part of a key."""
-    if type(value) is int:
-        return f"{value:0{digits}d}"
-    text: str = text_of(value)
-    if not (text.isascii() and text.isprintable()) or "%" in text or "/" in text:
-        text = _SPECIAL.sub(_percent_encoded, text)
-    if len(text) > _MAX_PART_BYTES // 4 and len(text.encode()) > _MAX_PART_BYTES:
+def escaped(value: Any) -> str:
+    """Return text, or the bytes of it, as a part of a key."""
+    text: str = _SPECIAL.sub(_percent_encoded, text_of(value))
+    if len(text.encode()) > _MAX_PART_BYTES:
         kept = re.sub("%.?$", "", text[:_KEPT_CHARACTERS])
         return f"{kept}{_SHORTENED}{sha256(text.encode()).hexdigest()[:32]}"
     return text
@@ -392,6 +404,5 @@ def _percent_encoded(found: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogateescape"))
 
 
-@lru_cache(1024)
 def _unescaped(part: str) -> bytes:
     return _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), part.encode(errors="surrogatepass"))
