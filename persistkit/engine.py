@@ -145,12 +145,9 @@ class Engine(Streaming):
     def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
         return lease_attempts(self, key)  # the others too are as lock_attempts describes
 
-    def _add_renamed(self, key: str, new_key: str, value: bytes) -> bool:  # noqa: ARG002
-        return self._add(new_key, value)
-
     def _rename(self, key: str, new_key: str) -> bool:
         value = self._load(key)
-        if value is None or not self._add_renamed(key, new_key, value):
+        if value is None or not self._add(new_key, value):
             return False
         with _compare_lock:
             if self._load(key) == value:  # or else somebody has saved a newer one, which stays

@@ -346,7 +346,8 @@ class Store(Reports, StoreMapping[T]):
         """Move the value of ``old`` to ``new``; its time goes with it, where the engine can.
 
         The value is whole under ``new`` before ``old`` goes, so an interrupt loses nothing, and it may be done again.
-        A value that somebody saves under ``old`` meanwhile stays there.
+        A value that somebody saves under ``old`` meanwhile stays there; how exact that is, the engine says
+        (``Engine.rename``).
 
         Raises:
             KeyError: nothing is stored under ``old``.

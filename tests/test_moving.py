@@ -147,3 +147,28 @@ def test_of_values_renamed_at_once_none_is_lost(store_anywhere: Store) -> None:
     assert len(refused) == 3
     assert sorted(store.values()) == [0, 1, 2, 3]
     assert store["to"] not in refused
+
+
+@pytest.mark.parametrize("place", ["files", "sqlite", "postgresql", "valkey"], indirect=True)
+def test_what_is_saved_while_it_is_renamed_is_there(store_anywhere: Store) -> None:
+    """One thread renames a key again and again while another saves it: the last value is under one of its names."""
+    engine = store_anywhere.engine
+    saved = 0
+    running = [True]
+
+    def write() -> None:
+        nonlocal saved
+        try:
+            for saved in range(1, 200):
+                engine.save("old", b"%03d" % saved)
+        finally:
+            running.clear()
+
+    def move() -> None:
+        number = 0
+        while running:
+            number += engine.rename("old", f"new:{number}")
+
+    engine.add("first", b"a lock is there from now on")
+    run_threads(write, move)
+    assert b"%03d" % saved in engine.batch_load(engine.list_keys())
