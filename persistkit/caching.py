@@ -33,7 +33,6 @@ R_co = TypeVar("R_co", covariant=True)
 # The repr of these is one text for each value, and takes a fifth of the time of encoding.
 _PLAIN: Final = frozenset({bool, float, int, str, type(None)})
 _LARGE: Final = 10**1000  # beyond 4,300 digits Python refuses to write a number
-_NAMED: Final = (type, ModuleType)
 
 
 class CachedFunction(Protocol[P, R_co]):
@@ -210,7 +209,7 @@ def _part(path: str, value: Any, within: tuple[FunctionType, ...]) -> object:
             return within.index(function)
         defaults = _part(path, [function.__defaults__, function.__kwdefaults__], within)
         return _source(function.__code__), _held(function, (), within), defaults
-    if isinstance(value, _NAMED):
+    if isinstance(value, (type, ModuleType)):
         return kind.__name__, getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)
     if kind is BuiltinFunctionType:
         return "method", value.__name__, _part(path, value.__self__, within)  # of functions it is their module

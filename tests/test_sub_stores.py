@@ -134,6 +134,13 @@ def test_views_nest_and_stay_read_only(store: persistkit.Store) -> None:
     assert len(read_only) == 3
 
 
+def test_a_thread_does_not_wait_for_itself_through_a_view(store: persistkit.Store) -> None:
+    """Whoever has a lock of the store, and asks a view of it for the same one, is told."""
+    with store.engine.lock("run/1"), store.view("run/").engine.lock("2"):
+        with pytest.raises(RuntimeError, match="run/1"), store.view("run/").engine.lock("1", timeout_seconds=0):
+            pass
+
+
 def test_a_view_names_its_own_keys(tmp_path: Path) -> None:
     """A missing key, a batch that fails and the keys of one filename are named as the view knows them."""
     store = persistkit.open(tmp_path)

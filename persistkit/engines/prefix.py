@@ -117,6 +117,9 @@ class PrefixEngine(Engine):
     def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
         return self.engine._lock_attempts(self._whole(key))
 
+    def lock(self, key: str, *, timeout_seconds: float | None = None) -> AbstractContextManager[None]:
+        return self.engine.lock(self._whole(key), timeout_seconds=timeout_seconds)
+
     def _rename(self, key: str, new_key: str) -> bool:
         return self.engine._rename(self._whole(key), self._whole(new_key))
 
