@@ -275,7 +275,8 @@ def _largest(left: Any, right: Any, step: Callable[[int], str]) -> str:
         else:
             distance = np.nan_to_num(np.abs(one.astype(float) - other.astype(float)), nan=-1.0, posinf=np.inf)
     at = int(np.argmax(distance))
-    return f", the largest difference is {distance[at]:.6g} at {step(at)}" if distance[at] > 0 else ""
+    where = f" at {step(at)}" if step(at) else ""
+    return f", the largest difference is {distance[at]:.6g}{where}" if distance[at] > 0 else ""
 
 
 def _labels(columns: Any) -> dict[tuple[Any, type, int], int]:
@@ -306,6 +307,8 @@ def _row(table: Any, place: int) -> Any:
 
 
 def _cell(value: Any) -> Any:
+    if type(value) is tuple:  # a label of several levels
+        return tuple(map(_cell, value))
     return value.item() if isinstance(value, np.generic) and value.dtype.kind in _EXACT_KINDS else value
 
 

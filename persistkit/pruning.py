@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from persistkit.engine import Engine
@@ -41,8 +42,8 @@ class Rules:
     def __init__(self, older_than: Age | None, keep_last: int | None, max_bytes: float | None) -> None:
         self.began = datetime.now(UTC)
         self._before = None if older_than is None else _moment(older_than, self.began)
-        self._keep_last = _number("keep_last", keep_last)
-        self._max_bytes = _number("max_bytes", max_bytes)
+        self._keep_last = _number("keep_last", keep_last, Integral)
+        self._max_bytes = _number("max_bytes", max_bytes, Real)
         if older_than is None and keep_last is None and max_bytes is None:
             raise ValueError(
                 "prune: say what is to go: older_than='30 days', keep_last=10 or max_bytes=10**9; "
@@ -135,7 +136,7 @@ def _moment(older_than: object, now: datetime) -> datetime:
                 "for a date write a datetime"
             )
         unit = next(filter(None, found.groups()[1:]))
-        older_than = timedelta(seconds=float(found[1]) * _SECONDS[unit])
+        older_than = timedelta(seconds=min(float(found[1]) * _SECONDS[unit], timedelta.max.total_seconds() / 2))
     elif not isinstance(older_than, (timedelta, datetime)):
         kind = type(older_than).__name__
         raise TypeError(f"older_than is text such as '30 days', a timedelta or a datetime, not {kind}")
@@ -148,7 +149,8 @@ def _moment(older_than: object, now: datetime) -> datetime:
     return moment
 
 
-def _number(name: str, number: Number | None) -> Number | None:
-    if number is not None and (not isinstance(number, (int, float)) or isinstance(number, bool) or not number >= 0):
-        raise ValueError(f"{name} is a number from 0 on, not {number!r}")
+def _number(name: str, number: Number | None, kind: type) -> Number | None:
+    if number is not None and (not isinstance(number, kind) or isinstance(number, bool) or not number >= 0):
+        whole = "whole " if kind is Integral else ""
+        raise ValueError(f"{name} is a {whole}number from 0 on, not {number!r}")
     return number

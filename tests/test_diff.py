@@ -209,6 +209,18 @@ class Config:
     layers: list[int]
 
 
+def test_labels_of_several_levels_and_no_place_at_all_are_written_plainly() -> None:
+    """A row of a MultiIndex has the path of its labels; of an array without axes no place is named."""
+    index = pd.MultiIndex.from_tuples([(1, "a"), (2, "b")])
+    left, right = (pd.DataFrame({"x": values}, index=index) for values in ([1, 2], [1, 4]))
+    diff = persistkit.diff_values(left, right)
+    assert diff["path"].tolist() == ["$.x[(2, 'b')]"]
+    assert diff.notes == ["$.x: 1 of 2 cells differ, the largest difference is 2 at [(2, 'b')]."]
+    assert persistkit.diff_values(np.array(1), np.array(2)).notes == [
+        "$: 1 of 1 elements differ, the largest difference is 1."
+    ]
+
+
 def test_a_store_compares_keys_and_values() -> None:
     """Text is a key, anything else a value; a missing key is the error of a missing key, a damaged value its bytes."""
     store = persistkit.open("memory:")

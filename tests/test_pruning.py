@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -203,8 +204,10 @@ def test_what_was_changed_meanwhile_is_told(aged: Store, monkeypatch: pytest.Mon
         ({"older_than": timedelta(days=10**8)}, ValueError, "an age above zero"),
         ({"older_than": NOW + timedelta(days=1)}, ValueError, "a moment in the past"),
         ({"older_than": pd.NaT}, ValueError, "a moment in the past"),
-        ({"keep_last": -1}, ValueError, "keep_last is a number from 0 on, not -1"),
-        ({"keep_last": True}, ValueError, "keep_last is a number"),
+        ({"older_than": "999999999999 days"}, ValueError, "an age above zero"),
+        ({"keep_last": -1}, ValueError, "keep_last is a whole number from 0 on, not -1"),
+        ({"keep_last": 1.5}, ValueError, "keep_last is a whole number from 0 on, not 1.5"),
+        ({"keep_last": True}, ValueError, "keep_last is a whole number"),
         ({"max_bytes": "1 GB"}, ValueError, "max_bytes is a number from 0 on, not '1 GB'"),
         ({"max_bytes": float("nan")}, ValueError, "max_bytes is a number"),
     ],
@@ -215,6 +218,12 @@ def test_a_rule_that_cannot_be_is_refused(aged: Store, rules: Any, kind: type[Ex
     with pytest.raises(kind, match=advice):
         aged.prune(**rules, dry_run=False)
     assert len(aged) == 10
+
+
+def test_numbers_of_numpy_are_numbers(aged: Store) -> None:
+    """What pandas has counted or summed is a rule as an int is."""
+    assert len(aged.prune(keep_last=np.int64(4))) == len(aged.prune(keep_last=4)) == 6  # type: ignore[arg-type]
+    assert aged.prune(max_bytes=np.int64(0)).equals(aged.prune(max_bytes=0))  # type: ignore[arg-type]
 
 
 def test_read_only_prunes_on_paper_alone(aged: Store) -> None:
