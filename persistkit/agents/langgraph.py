@@ -133,6 +133,8 @@ class _Thread:
             place = str(columns["checkpoint_ns"]), str(columns["checkpoint_id"])
             self._id = str(columns["thread_id"])
             if columns["table"] == "writes":
+                if not parts:
+                    raise FormatError("it has no value")
                 path, task = str(columns.get("task_path", "")), str(columns["task_id"])
                 write = _Write(key, path, task, int(columns["idx"]), str(columns["channel"]), parts[0])
                 self._writes.setdefault(place, []).append(write)
@@ -144,7 +146,7 @@ class _Thread:
             parent = columns.get("parent_checkpoint_id") or None
             metadata = metadata if type(metadata) is dict else {}
             self.checkpoints[place] = _Checkpoint(key, *place, parent, metadata, time)
-        except (FormatError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        except (FormatError, KeyError, TypeError, ValueError, AttributeError) as error:
             self._skipped[key] = str(error)
 
     def session(self) -> Session:

@@ -52,7 +52,8 @@ def open_engine(
     A path of a directory, or of a SQLite file (``~/`` is the home directory), a ``file:`` URL (percent-encoded),
     ``memory:``, ``sqlite:///state.db``, ``postgresql://host/database``, ``redis://``, ``rediss://``, ``valkey://`` or ``valkeys://host:6379/0``,
     ``s3://bucket/prefix``, and, unverified, ``gs://`` and ``az://``. Nothing is sent to a server before the first
-    operation, but PostgreSQL is asked for its tables unless there is ``create``.
+    operation, but PostgreSQL is asked for its tables unless there is ``create``: for five seconds at most, and that it
+    does not answer is told by the first operation.
 
     A database of LangGraph's or of the OpenAI Agents SDK's is told by its tables, and is read only: every write is
     refused, and no byte of a file changes. Where our own tables are beside LangGraph's, ``table="checkpoints"`` opens

@@ -124,6 +124,20 @@ def test_the_state_of_a_step_is_the_graph_s_own(support: Store) -> None:
         agents.state_of(support, "gone")
 
 
+def test_a_write_without_a_value_is_named(tmp_path: Path) -> None:
+    """A damaged row is left out of the tables, in words; the rest of its thread is there."""
+    path = tmp_path / "damaged.sqlite"
+    path.write_bytes(SUPPORT.read_bytes())
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE writes SET value = NULL WHERE rowid = (SELECT min(rowid) FROM writes)")
+    connection.commit()
+    connection.close()
+    store = persistkit.open(path)
+    frame = agents.sessions_frame(store)
+    assert list(frame.attrs["skipped"].values()) == ["it has no value"]
+    assert len(frame) == len(agents.sessions_frame(persistkit.open(SUPPORT)))
+
+
 def test_the_timeline_shows_what_a_step_changed(support: Store) -> None:
     """The page gets the differences from the state before; a step that did not end has none."""
     timeline = agents.timeline(support, "ada/where-is-my-order")

@@ -114,6 +114,9 @@ def test_a_file_of_nobody_known_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"not a database.*open the directory"):
         persistkit.open(tmp_path / "notes.txt")
     write(tmp_path / "state.db", LANGGRAPH)
+    (tmp_path / "cut.db").write_bytes((tmp_path / "state.db").read_bytes()[:5_000])
+    with pytest.raises(StorageError, match=r"malformed; it is damaged, or cannot be read now$"):
+        persistkit.open(tmp_path / "cut.db")
     for address in (tmp_path / "state.db", f"sqlite:///{tmp_path}/state.db"):
         with pytest.raises(StorageError, match="drop create=True"):
             persistkit.open(address, create=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any, Final
 
 from persistkit.arguments import check_timeout
@@ -39,9 +40,10 @@ def sqlite_of_another(path: str, *, create: bool, must: bool, options: dict[str,
         found = source.tables()
     except StorageError as error:
         if must:
-            raise StorageError(
-                f"open {path!r}: {error}; a store of files is a directory: open the directory that holds it"
-            ) from error
+            advice = "it is damaged, or cannot be read now"
+            if getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+                advice = "a store of files is a directory: open the directory that holds it"
+            raise StorageError(f"open {path!r}: {error}; {advice}") from error
         return None
     finally:
         source.close()
