@@ -118,6 +118,7 @@ class PrefixEngine(Engine):
         return self.engine._lock_attempts(self._whole(key))
 
     def lock(self, key: str, *, timeout_seconds: float | None = None) -> AbstractContextManager[None]:
+        """Hold the lock of the whole key."""
         return self.engine.lock(self._whole(key), timeout_seconds=timeout_seconds)
 
     def _rename(self, key: str, new_key: str) -> bool:
