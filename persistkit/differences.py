@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from persistkit.alignment import Alignment, members_of
+from persistkit.text import path_step
 
 __all__ = ["ABSENT", "Comparison", "Row"]
 
@@ -102,7 +103,7 @@ class Comparison:
         )
         for key in [*ours, *(key for key in theirs if key not in ours)]:
             name = ours.get(key, theirs.get(key, ("", None)))[0]
-            yield _Pair(f"{path}{_step(name)}", ours.get(key, _NOTHING)[1], theirs.get(key, _NOTHING)[1])
+            yield _Pair(f"{path}{path_step(name)}", ours.get(key, _NOTHING)[1], theirs.get(key, _NOTHING)[1])
 
     def _lists(self, path: str, left: Any, right: Any) -> _Found:
         if self.alignment.number(left) == self.alignment.number(right):
@@ -152,16 +153,16 @@ class Comparison:
         common = [label for label in names if label in others]
         for label in names:
             if label not in others:
-                yield Row(f"{path}{_step(label[0])}", left.iloc[:, names[label]].tolist(), ABSENT, "removed")
+                yield Row(f"{path}{path_step(label[0])}", left.iloc[:, names[label]].tolist(), ABSENT, "removed")
         for label in others:
             if label not in names:
-                yield Row(f"{path}{_step(label[0])}", ABSENT, right.iloc[:, others[label]].tolist(), "added")
+                yield Row(f"{path}{path_step(label[0])}", ABSENT, right.iloc[:, others[label]].tolist(), "added")
         if common != [label for label in others if label in names]:
             yield Row(f"{path} columns", list(left.columns), list(right.columns), "order")
         rows, other_rows = yield from self._rows_of(path, left, right)
         for label in common:
             ours, theirs = left.iloc[:, names[label]], right.iloc[:, others[label]]
-            yield from self._column(f"{path}{_step(label[0])}", ours, theirs, rows, other_rows)
+            yield from self._column(f"{path}{path_step(label[0])}", ours, theirs, rows, other_rows)
 
     def _series(self, path: str, left: pd.Series[Any], right: pd.Series[Any]) -> _Found:
         yield _Pair(f"{path} name", left.name, right.name)
@@ -316,10 +317,6 @@ def _change(left: Any, right: Any) -> str:
     if left is ABSENT or left == b"":
         return "added"
     return "removed" if right is ABSENT or right == b"" else "changed"
-
-
-def _step(name: Any) -> str:
-    return f".{name}" if type(name) is str and name.isidentifier() else f"[{name!r}]"
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -21,6 +21,7 @@ from persistkit.formats import decode, decode_text
 from persistkit.frames import text_column
 from persistkit.progress import Progress, load_in_batches
 from persistkit.selection import Selection
+from persistkit.text import path_step
 
 __all__ = ["Pattern", "search"]
 
@@ -167,8 +168,8 @@ class _Search:
                     yield where, item
                     yield from self._leaves(f"{where} → $", inner, depth + 1)
             elif isinstance(item, dict):
-                yield from ((f"{where}{_step(name)} (name)", str(name)) for name in item)
-                waiting.append(iter([(f"{where}{_step(name)}", inner) for name, inner in item.items()]))
+                yield from ((f"{where}{path_step(name)} (name)", str(name)) for name in item)
+                waiting.append(iter([(f"{where}{path_step(name)}", inner) for name, inner in item.items()]))
             elif isinstance(item, (list, tuple, set, frozenset)):
                 waiting.append(iter([(f"{where}[{n}]", inner) for n, inner in enumerate(item)]))
             elif item is None or isinstance(item, (bool, int, float)):
@@ -248,7 +249,3 @@ def _excerpt(text: str, at: int) -> str:
 
 def _cut(where: str) -> str:
     return where if len(where) <= _LONGEST_WHERE else f"{where[:_LONGEST_WHERE]}…"
-
-
-def _step(name: object) -> str:
-    return f".{name}" if isinstance(name, str) and name.isidentifier() else f"[{name!r}]"

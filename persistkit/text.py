@@ -8,7 +8,7 @@ from typing import Final
 
 from persistkit.entry import Entry
 
-__all__ = ["human_size", "human_time", "keys_and_size", "label_of", "visible"]
+__all__ = ["human_size", "human_time", "keys_and_size", "label_of", "path_step", "visible"]
 
 # C0 and C1 controls, bidirectional overrides and marks, zero width characters, lone surrogates.
 _HIDDEN: Final = re.compile(
@@ -66,6 +66,11 @@ def label_of(entry: Entry, longest: int) -> str:
     """Return an entry's key, or its filename where that is unknown, ``visible``; a long one without its middle."""
     text = visible(entry.filename if entry.key is None else entry.key)
     return text if len(text) <= longest else f"{text[: longest - 13]}…{text[-12:]}"
+
+
+def path_step(name: object) -> str:
+    """Return the step of a path into what has ``name``: ``.loss``, or ``['odd key']``."""
+    return f".{name}" if type(name) is str and name.isidentifier() else f"[{name!r}]"
 
 
 def _written_out(match: re.Match[str]) -> str:
