@@ -96,7 +96,7 @@ def decode_payload(kind: str | None, data: bytes) -> Any:
         return data
     if kind == "json":
         try:
-            return json.loads(data, object_hook=_constructed)
+            return _loads(data.decode(errors="surrogatepass"))
         except (ValueError, RecursionError) as error:
             raise FormatError(f"damaged langgraph: not JSON: {str(error)[:200]}") from error
     return {"$type": kind, "data": data}  # pickle would run code, and what is encrypted has its key elsewhere
@@ -112,6 +112,9 @@ def _constructed(value: dict[str, Any]) -> Any:
     if value.get("args"):
         return {"$class": ".".join(name), "args": value["args"], **(fields if type(fields) is dict else {})}
     return _object(".".join(name), fields or {})
+
+
+_loads: Final = json.JSONDecoder(object_hook=_constructed).decode
 
 
 def _object(name: str, fields: Any) -> dict[str, Any]:
