@@ -121,7 +121,7 @@ class List {
     else if (active !== lines[0]) this.reveal(active);
     this.goal = null;
     this.drawMarks();
-    this.view.later("kinds", 30, () => this.askKinds());
+    this.view.later("kinds", 150, () => this.askKinds()); // who turns pages quickly waits for none
   }
 
   say(text, problem = true, elsewhere = 0) {

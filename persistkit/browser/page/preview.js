@@ -161,7 +161,7 @@ function picture(rows) {
   const pen = canvas.getContext("2d");
   if (width === 1) {
     [canvas.width, canvas.height] = [Math.max(2, rows.length), 64];
-    pen.strokeStyle = "#3b7dd8";
+    [pen.strokeStyle, pen.lineWidth] = ["#4a90e2", 1.5];
     pen.beginPath();
     rows.forEach(([value], x) => { if (value !== null) pen.lineTo(x + 0.5, 62 - value / 255 * 60); });
     pen.stroke();

@@ -29,7 +29,6 @@ const TEXT = {
   deleteMarked: "Delete…",
   compare: "Compare",
   comparing: "Differences",
-  same: "No differences.",
   emptyKey: "(empty key)",
   ambiguous: ["ambiguous", "several keys share this filename: a guess"],
   unknown: ["key unknown", "nothing tells the key of this file"],
