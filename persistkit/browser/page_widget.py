@@ -35,7 +35,7 @@ def joined(*names: str) -> str:
     folder = Path(__file__).with_name("page")
     lines = [line.strip() for name in names for line in (folder / name).read_text(encoding="utf-8").splitlines()]
     text = "\n".join(line.partition(" // ")[0] for line in lines if line and not line.startswith(("//", "/*")))
-    return re.sub(" ?([{};,]) ?", r"\1", text) if names[0].endswith(".css") else text
+    return re.sub(" ?([{};,]) ?|(?<=:) ", r"\1", text) if names[0].endswith(".css") else text
 
 
 class PageWidget(anywidget.AnyWidget):

@@ -117,16 +117,17 @@ def test_enter_moves_into_the_preview_and_page_down_scrolls_it(widget: Locator, 
 
 
 def test_forced_colours_show_what_is_chosen(widget: Locator) -> None:
-    """Where the system forces its colours, the chosen row, view and folder differ from the others."""
+    """Where the system forces its colours, the chosen row, view and folder have those of a selection."""
     preview(widget, "json", "text")
-    widget.get_by_placeholder("Search keys").fill("")
     widget.get_by_role("button", name="Folders").click()
     widget.page.emulate_media(forced_colors="active")
-    colour = "node => getComputedStyle(node).backgroundColor"
-    for chosen, other in (
-        (".pk-keys tbody tr[aria-selected=true]", ".pk-keys tbody tr[aria-selected=false]"),
-        (".pk-tab[aria-pressed=true]", ".pk-tab[aria-pressed=false]"),
-        ("[role=treeitem][aria-selected=true]", "[role=treeitem][aria-selected=false]"),
-    ):
-        assert widget.locator(chosen).first.evaluate(colour) != widget.locator(other).first.evaluate(colour), chosen
+    colours = """node => { const probe = document.createElement("i");
+        probe.style = "forced-color-adjust: none; color: HighlightText; background: Highlight";
+        document.body.append(probe);
+        const [chosen, ...texts] = [probe, node, ...node.querySelectorAll("*")].map((one) => getComputedStyle(one));
+        const told = texts.map((one) => one.color === chosen.color && one.backgroundColor === chosen.backgroundColor);
+        probe.remove();
+        return told; }"""
+    for chosen in (".pk-keys tr[aria-selected=true]", ".pk-tab[aria-pressed=true]", ".pk-folder[aria-selected=true]"):
+        assert all(widget.locator(chosen).first.evaluate(colours)), chosen
     widget.page.emulate_media(forced_colors="none")

@@ -267,7 +267,7 @@ class Preview {
     this.root.dataset.row = details.row;
     const waited = this.root.matches(":focus");
     const ask = (asked) => view.askPreview({ show: shown.view, ...asked });
-    const tabs = shown.views.map((one) => button(".tab", () => view.askPreview({ show: one, start: shown.start, bytes: shown.bytes }), { "aria-pressed": String(one === shown.view) }, one));
+    const tabs = shown.views.map((one) => button(".tab", () => one !== shown.view && view.askPreview({ show: one, start: shown.start, bytes: shown.bytes }), { "aria-pressed": String(one === shown.view) }, one));
     const facts = details.facts.flatMap(([name, text]) => [h("dt", name), h("dd", { title: text }, text)]);
     const part = shown.part ? h("div.note", shown.part, h("span.grow"), ...shown.steps.map(([label, step]) => button("", () => ask(step), {}, label))) : "";
     const notes = [details.guessed, shown.note].filter(Boolean).map((text) => h("div.note.problem", { role: "note" }, text));

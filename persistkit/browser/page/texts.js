@@ -30,7 +30,7 @@ const TEXT = {
   compare: "Compare",
   comparing: "Differences",
   emptyKey: "(empty key)",
-  ambiguous: ["ambiguous", "several keys share this filename: a guess"],
+  ambiguous: ["ambiguous", "a guess: several keys have this filename"],
   unknown: ["key unknown", "nothing tells the key of this file"],
   elsewhere: (n) => `Search all keys (${n})`,
   notFound: "The selected key is not found.",
