@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -139,12 +140,13 @@ def test_images_say_what_is_missing_and_grow(widget: Locator) -> None:
     row_of(widget, "run:1/half.png").click()
     expect(widget.get_by_role("note")).to_contain_text("may be cut off")
     row_of(widget, "run:1/plot.png").click()
+    expect(widget.locator(".pk-title")).to_have_text("run:1/plot.png")
     image = widget.locator(".pk-value img")
     expect(image).to_be_visible()
     small, _ = sides_of(widget, ".pk-value img")
     widget.get_by_label("Enlarge").click()
     assert sides_of(widget, ".pk-value img")[0] > small
-    assert "gradient" in image.evaluate("node => getComputedStyle(node).backgroundImage")
+    expect(image).to_have_css("background-image", re.compile("gradient"))
 
 
 def test_a_download_has_the_name_of_its_key(notebook: Notebook, widget: Locator) -> None:
