@@ -14,7 +14,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
@@ -127,21 +127,19 @@ class KeyLocks:
                 yield
             return
         byte = int(filename[-20:-4], 16) >> 1  # positions in a file have 63 bits
-        for _ in range(MOST_ATTEMPTS):
-            descriptor = self._open()
-            try:
-                with locked(descriptor, self.path, wait, shared=False, start=byte, size=1):
-                    if os.fstat(descriptor).st_nlink:
-                        yield
-                        return
-            finally:
-                os.close(descriptor)
-        raise vanishing(self.path)
+        with closing(self._attempts(byte)) as attempts:
+            pause = _FIRST_PAUSE_SECONDS
+            while not next(attempts):
+                wait.pause(pause, self.path)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            yield
 
     def attempts(self, name: str) -> Generator[bool, None, None]:
         """Try to lock the byte numbered by the hash of ``name``, as ``locking.lock_attempts``."""
         # Not the byte of the key itself, or whoever has the lock could not save.
-        byte = lock_number(name) >> 1
+        return self._attempts(lock_number(name) >> 1)
+
+    def _attempts(self, byte: int) -> Generator[bool, None, None]:
         for _ in range(MOST_ATTEMPTS):
             descriptor = self._open()
 
