@@ -204,9 +204,9 @@ class IgnoresErrors(FileEngine):
         with suppress(StorageError):
             super()._save(key, value)
 
-    def _delete(self, key: str) -> None:
+    def _delete(self, key: str, value: bytes | None = None) -> None:
         with suppress(StorageError):
-            super()._delete(key)
+            super()._delete(key, value)
 
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
         with suppress(BatchError):
