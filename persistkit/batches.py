@@ -14,7 +14,16 @@ from typing import Final, TypeVar
 
 from persistkit.errors import BatchError, StorageError
 
-__all__ = ["UNANSWERED", "Batch", "attempt_chunks", "attempt_each", "failures_of", "paged", "raise_failures"]
+__all__ = [
+    "UNANSWERED",
+    "Batch",
+    "attempt_chunks",
+    "attempt_each",
+    "failures_of",
+    "paged",
+    "raise_failures",
+    "repeat_until_done",
+]
 
 Chunk = TypeVar("Chunk", bound=Collection[str])
 
@@ -98,10 +107,25 @@ def _run_together(work: Callable[[], None], threads: int, pending: Iterator[str]
             work()
         wait(started, inf)
     except BaseException:
-        for _ in pending:
-            pass
-        wait(len(begun), grace_seconds)
+        deadline = time.monotonic() + grace_seconds
+
+        def end() -> None:
+            for _ in pending:
+                pass
+            wait(len(begun), deadline - time.monotonic())
+
+        repeat_until_done(end)
         raise
+
+
+def repeat_until_done(work: Callable[[], object]) -> None:
+    """Run ``work``, which cleans up and may be run again, from its start until no interrupt comes between."""
+    while True:
+        try:
+            work()
+        except KeyboardInterrupt:
+            continue
+        return
 
 
 class Batch:

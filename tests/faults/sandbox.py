@@ -175,8 +175,9 @@ def among_other_files(key: str, base: str) -> Iterator[str]:
 def _listed(engine: FileEngine, key: str) -> bool:
     browser = KeyBrowser(engine)
     assert browser.wait(timeout_seconds=_LISTING_SECONDS)
-    (row,) = browser.handle({"op": "page", "query": key, "match": "prefix"})[0]["rows"]
-    return "preview" in browser.handle({"op": "preview", "row": row[0], "revision": 1})[0]
+    page = browser.handle({"op": "page", "query": key, "match": "prefix"})[0]
+    (row,) = page["rows"]
+    return "preview" in browser.handle({"op": "preview", "row": row[0], "revision": page["revision"]})[0]
 
 
 def other_files_held(_key: str, base: str) -> Iterator[str]:

@@ -95,13 +95,14 @@ def set_time(file: int | str, time: datetime) -> None:
     os.utime(file, ns=(nanoseconds, nanoseconds))
 
 
-def discard(path: str) -> None:
-    """Remove a temporary file, if it is there and can be removed.
+def discard(*paths: str) -> None:
+    """Remove temporary files, those that are there and can be removed.
 
     A failure here must not hide the error that the caller is to see; a file that stays is found by ``check``.
     """
-    with suppress(OSError):
-        os.unlink(path)  # noqa: PTH108
+    for path in paths:
+        with suppress(OSError):
+            os.unlink(path)  # noqa: PTH108
 
 
 def rename(temp: str, path: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Final, TypeAlias, TypeVar
 
 from persistkit.arguments import BytesLike, check_key, check_timeout
-from persistkit.batches import attempt_each, failures_of, raise_failures
+from persistkit.batches import attempt_each, failures_of, raise_failures, repeat_until_done
 from persistkit.engine import Engine
 from persistkit.engines.addresses import check_path
 from persistkit.engines.files import atomic
@@ -310,8 +310,7 @@ class FileEngine(Engine):
             failures = failures_of("batch_save", list(items), write, _SYNCS_AT_ONCE)
             failures |= failures_of("batch_save", [key for key in items if key not in failures], publish)
         finally:
-            for temp in temps.values():
-                discard(temp)
+            repeat_until_done(lambda: discard(*temps.values()))
         self._end_batch("save", items, [key for key in items if key not in failures], failures)
 
     def _batch_delete(self, keys: list[str]) -> None:
