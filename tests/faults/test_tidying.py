@@ -1,4 +1,4 @@
-"""Moving, pruning and searching are killed at random moments: nothing is lost, and all of it can be done again."""
+"""Move, copy, prune and search are killed at random moments: nothing is lost, and all of it can be done again."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.faults
 VALUES = {f"a/{number:03}": {"number": number, "text": "x" * 500} for number in range(80)}
 WORKS = {
     "move": "store.move('a/', 'b/', progress=False)",
+    "copy": "store.view('a/').copy_to(store.view('b/'), overwrite='skip', progress=False)",
     "prune": "store.prune(prefix='a/', keep_last=20, dry_run=False, progress=False)",
     "search": "store.search('x', progress=False)",
     "a broken move": "[store.__setitem__('b' + key[1:], store.pop(key)) for key in store.keys('a/')]",
@@ -56,10 +57,10 @@ def lost(store: Store, work: str) -> list[str]:
     there = dict(store.items(errors="bytes"))
     kept = list(VALUES)[-20:] if work == "prune" else list(VALUES)
     torn = [key for key, value in there.items() if value != VALUES.get(f"a{key[1:]}")]
-    return torn + [key for key in kept if key not in there and (work == "prune" or f"b{key[1:]}" not in there)]
+    return torn + [key for key in kept if key not in there and (work != "move" or f"b{key[1:]}" not in there)]
 
 
-@pytest.mark.parametrize("work", ["move", "prune", "search"])
+@pytest.mark.parametrize("work", ["move", "copy", "prune", "search"])
 def test_killed_at_any_moment_nothing_is_lost(work: str, place: tuple[str, dict[str, Any]], times: int) -> None:
     """After kill -9 each value is where it was or where it was to go, and doing it again brings it to its end."""
     dice = random.Random(work)
@@ -72,7 +73,8 @@ def test_killed_at_any_moment_nothing_is_lost(work: str, place: tuple[str, dict[
             kill_while(work, place, dice)
             assert lost(store, work) == []
             exec(WORKS[work], {"store": store})  # noqa: S102 - the very line that was killed
-            expected = [f"b{key[1:]}" for key in VALUES] if work == "move" else list(VALUES)
+            moved = [f"b{key[1:]}" for key in VALUES] if work in ("move", "copy") else []
+            expected = moved if work == "move" else [*VALUES, *moved]
             assert list(store) == (expected[-20:] if work == "prune" and not timeless else expected)
             assert lost(store, work) == []
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from persistkit.arguments import check_timeout
 from persistkit.engines.foreign import langgraph, openai_agents
-from persistkit.engines.foreign.rows import SQLiteSource, Table
+from persistkit.engines.foreign.rows import Table
+from persistkit.engines.foreign.sqlite import SQLiteSource
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import StorageError
 
