@@ -124,8 +124,7 @@ def test_tables_turn_their_pages(widget: Locator) -> None:
     value = widget.locator(".pk-value")
     expect(value).to_contain_text("rows 1 to 50 of 120")
     expect(value.locator("td.pk-missing").first).to_be_visible()
-    value.get_by_label("Next rows").click()
-    value.get_by_label("Next rows").click()
+    value.get_by_label("Next rows").evaluate("button => { button.click(); button.click(); }")  # faster than the answers
     expect(value.locator("tbody tr").last).to_contain_text("119")
     row_of(widget, "run:1/cube").click()
     expect(value).to_contain_text("2 by 60 by 3")

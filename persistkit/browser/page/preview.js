@@ -141,9 +141,15 @@ function dataTable(table, ask) {
   const head = table.columns.map((name, i) => h(side("th", i), { scope: "col" }, name, h("span.dtype", table.kinds[i] || "")));
   const number = index ? [] : [h("td")];
   const rows = table.rows.map((row, n) => h("tr", index ? "" : h("th.rownum", { scope: "row" }, String(first + n)), ...row.map(cellOf)));
-  const turn = total > step ? h("div.turnrows", icon("‹", TEXT.previousRows, () => ask({ first: first - step }), { disabled: first <= 0 }),
+  let wanted = first; // clicks may come faster than answers: each counts
+  const by = (far) => () => {
+    if (wanted + far < 0 || wanted + far >= total) return;
+    wanted += far;
+    ask({ first: wanted });
+  };
+  const turn = total > step ? h("div.turnrows", icon("‹", TEXT.previousRows, by(-step), { disabled: first <= 0 }),
     h("span.dim", TEXT.rowsOf(count(first + 1), count(first + table.rows.length), count(total))),
-    icon("›", TEXT.nextRows, () => ask({ first: first + step }), { disabled: first + step >= total })) : null;
+    icon("›", TEXT.nextRows, by(step), { disabled: first + step >= total })) : null;
   const axes = (table.axes || []).map(([length, place], n) => {
     const name = TEXT.axis(n, length - 1);
     return h("input.axis", { type: "number", min: 0, max: length - 1, value: place, label: name, title: name,
