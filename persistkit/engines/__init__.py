@@ -110,10 +110,11 @@ def shown_address(address: str | PathLike[str]) -> str:
         url = server_url(text)
     except ValueError:  # what in it is secret cannot be told
         return f"{scheme}://..."
-    user, at, host = url.netloc.rpartition("@")
+    credentials, _, host = url.netloc.rpartition("@")
+    user = credentials.partition(":")[0]
     # Databases of Redis are numbers: anything else may be a password in the wrong place.
     path = "/..." if _ENGINES[scheme] is _REDIS and url.path.strip("/0123456789") else url.path
-    return f"{url.scheme}://{user.partition(':')[0]}{at}{host}{path}"
+    return f"{url.scheme}://{user + '@' if user else ''}{host}{path}"
 
 
 def _opened(address: str | PathLike[str], create: bool, read_only: bool, options: dict[str, Any]) -> Engine:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from errno import EHOSTUNREACH, ETIMEDOUT
 from functools import partial
 from typing import Any, Final, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote
 
 from persistkit.arguments import BytesLike, check_timeout, chunked, key_of
 from persistkit.batches import attempt_chunks, paged
 from persistkit.engine import Engine
+from persistkit.engines import shown_address
 from persistkit.engines.addresses import cause_without, hidden, server_url
 from persistkit.entry import Entry
 from persistkit.errors import StorageError
@@ -78,29 +79,21 @@ class RedisEngine(Engine):
         timeout_seconds: float = 30.0,
     ) -> None:
         check_timeout(timeout_seconds)
-        self.namespace = namespace
-        self._address, self._secrets = _without_passwords(address)
+        self._options = _options_of(address)
         if password:
-            self._secrets["password"] = password
-        self._timeout_seconds = timeout_seconds
+            self._options["password"] = password
+        self._place = shown_address(address)
+        self.namespace = namespace
         self._namespace = namespace.encode()
+        self._timeout_seconds = timeout_seconds
         self._pool: ConnectionPool | None = None
-        refused = ""
-        try:
-            self._make_pool().make_connection()  # looks at the options, and connects nowhere
-        except (TypeError, ValueError, RedisError) as error:
-            given = parse_qsl(urlsplit(address).query)
-            refused = hidden(str(error), [*self._secrets.values(), *(value for _, value in given)])
-        if refused:
-            raise ValueError(f"open {self!r}: an option after the ? is not one of redis-py's: {refused}")
 
     def __repr__(self) -> str:
-        place = urlunsplit(urlsplit(self._address)._replace(query=""))
-        return f"RedisEngine({place!r}, namespace={self.namespace!r})"
+        return f"RedisEngine({self._place!r}, namespace={self.namespace!r})"
 
-    def __reduce__(self) -> tuple[object, ...]:
-        again = partial(type(self), namespace=self.namespace, timeout_seconds=self._timeout_seconds)
-        return again, (self._address,)
+    def __getstate__(self) -> dict[str, object]:
+        options = {name: value for name, value in self._options.items() if "password" not in name}
+        return {**self.__dict__, "_options": options, "_pool": None}
 
     def _save(self, key: str, value: BytesLike) -> None:
         self._command(f"save {key!r}", b"SET", self._name(key), bytes(value))
@@ -124,15 +117,13 @@ class RedisEngine(Engine):
         return part if part or self._exists(key) else None
 
     def _add(self, key: str, value: BytesLike) -> bool:
-        command = (b"SET", self._name(key), bytes(value), b"NX")
         # Sent once only: if its answer was lost, a second one would find the first.
-        return self._ask(f"add {key!r}", partial(_answer, command=command), tries=1) is not None
+        return self._command(f"add {key!r}", b"SET", self._name(key), bytes(value), b"NX", tries=1) is not None
 
     def _rename(self, key: str, new_key: str) -> bool:
-        command = (b"RENAMENX", self._name(key), self._name(new_key))
         if self._read_range(key, 0, 1) is None:  # an error where another program keeps a list or a hash
             return False
-        return bool(self._ask(f"rename {key!r}", partial(_answer, command=command), tries=1))
+        return bool(self._command(f"rename {key!r}", b"RENAMENX", self._name(key), self._name(new_key), tries=1))
 
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
         # WATCH and MULTI, and no Lua script: scripts are a right of their own, which many servers do not grant.
@@ -153,10 +144,8 @@ class RedisEngine(Engine):
         return replaced
 
     def _batch_save(self, items: dict[str, BytesLike]) -> None:
-        def save(chunk: dict[str, BytesLike]) -> dict[str, Exception]:
-            return self._each("save", {key: (b"SET", self._name(key), bytes(value)) for key, value in chunk.items()})[1]
-
-        attempt_chunks("batch_save", chunked(items, _PAGE, _PIPELINE_BYTES), save)
+        chunks = chunked(items, _PAGE, _PIPELINE_BYTES)
+        self._batch("batch_save", chunks, lambda key: (b"SET", self._name(key), bytes(items[key])))
 
     def _batch_load(self, keys: list[str]) -> list[bytes | None]:
         loaded: dict[str, bytes | None] = {}
@@ -171,29 +160,17 @@ class RedisEngine(Engine):
             loaded.update(zip(chunk, values, strict=True))
             # MGET says None of a missing key and of a list, and one key that is forbidden fails it as a whole.
             doubtful = [key for key, value in zip(chunk, values, strict=True) if value is None]
-            answers, failures = self._each("load", {key: (b"GET", self._name(key)) for key in doubtful})
-            loaded.update(answers)
-            return failures
+            return self._each("load", doubtful, lambda key: (b"GET", self._name(key)), loaded)
 
         attempt_chunks("batch_load", paged(dict.fromkeys(keys), _PAGE), load)
         return [loaded[key] for key in keys]
 
     def _batch_delete(self, keys: list[str]) -> None:
-        def delete(chunk: list[str]) -> dict[str, Exception]:
-            return self._each("delete", {key: (b"DEL", self._name(key)) for key in chunk})[1]
-
-        attempt_chunks("batch_delete", paged(keys, _PAGE), delete)
+        self._batch("batch_delete", paged(keys, _PAGE), lambda key: (b"DEL", self._name(key)))
 
     def _existing(self, keys: list[str]) -> set[str]:
-        found: set[str] = set()
-
-        def look(chunk: list[str]) -> dict[str, Exception]:
-            answers, failures = self._each("look for", {key: (b"EXISTS", self._name(key)) for key in chunk})
-            found.update(key for key, count in answers.items() if count)
-            return failures
-
-        attempt_chunks("existing", paged(keys, _PAGE), look)
-        return found
+        found = self._batch("existing", paged(keys, _PAGE), lambda key: (b"EXISTS", self._name(key)))
+        return {key for key, count in found.items() if count}
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         tried = f"list keys starting with {prefix!r}"
@@ -247,17 +224,30 @@ class RedisEngine(Engine):
             if int(cursor) == 0:
                 return
 
-    def _each(self, verb: str, commands: dict[str, Command]) -> tuple[dict[str, Any], dict[str, Exception]]:
-        """Send the commands of several keys together; return the answers, and the failures."""
-        answers = self._ask(f"{verb} {len(commands):,} keys", partial(_answers, commands=list(commands.values())))
-        answered = dict(zip(commands, answers, strict=True))
-        refused = {key: answer for key, answer in answered.items() if isinstance(answer, Exception)}
-        failures: dict[str, Exception] = {key: self._failure(f"{verb} {key!r}", refused[key]) for key in refused}
-        return {key: answer for key, answer in answered.items() if key not in refused}, failures
+    def _batch(
+        self, operation: str, chunks: Iterable[Collection[str]], command: Callable[[str], Command]
+    ) -> dict[str, Any]:
+        """Send the command of each key, a chunk of them together; return the answers."""
+        answered: dict[str, Any] = {}
+        attempt_chunks(operation, chunks, lambda chunk: self._each(operation, chunk, command, answered))
+        return answered
+
+    def _each(
+        self, verb: str, keys: Collection[str], command: Callable[[str], Command], answered: dict[str, Any]
+    ) -> dict[str, Exception]:
+        """Send the commands of several keys together and note the answers; return the failures."""
+        answers = self._ask(f"{verb} {len(keys):,} keys", partial(_answers, commands=list(map(command, keys))))
+        failures: dict[str, Exception] = {}
+        for key, answer in zip(keys, answers, strict=True):
+            if isinstance(answer, Exception):
+                failures[key] = self._failure(f"{verb} {key!r}", answer)
+            else:
+                answered[key] = answer
+        return failures
 
     # Any: an answer is whatever the command answers, and redis-py's connections are typed as what they are not.
-    def _command(self, tried: str, *command: bytes | int) -> Any:
-        return self._ask(tried, partial(_answer, command=command))
+    def _command(self, tried: str, *command: bytes | int, tries: int = 2) -> Any:
+        return self._ask(tried, partial(_answer, command=command), tries)
 
     def _ask(self, tried: str, work: Callable[[Any], Any], tries: int = 2) -> Any:
         """Return what ``work`` returns of a connection."""
@@ -283,14 +273,13 @@ class RedisEngine(Engine):
             raise failure  # outside of the except block, so that the driver's error is its cause only if it may be
 
     def _make_pool(self) -> ConnectionPool:
-        scheme, rest = self._address.split("://", 1)
-        options: dict[str, Any] = {"protocol": 2, **parse_url(f"{_SCHEMES[scheme]}://{rest}")}  # type: ignore[no-untyped-call]
-        options |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), self._timeout_seconds)
-        options |= {"password": os.environ.get("REDISCLI_AUTH")} | self._secrets
-        return ConnectionPool(**{"max_connections": 2**31, **options})
+        defaults = {"protocol": 2, "max_connections": 2**31, "password": os.environ.get("REDISCLI_AUTH")}
+        limits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), self._timeout_seconds)
+        return ConnectionPool(**defaults | self._options | limits)
 
     def _failure(self, tried: str, error: Exception) -> StorageError:
-        secrets = [*self._secrets.values(), os.environ.get("REDISCLI_AUTH")]
+        secrets = [value for name, value in self._options.items() if "password" in name]
+        secrets.append(os.environ.get("REDISCLI_AUTH"))
         reason, number = hidden(str(error).rstrip("."), secrets), None
         if isinstance(error, AuthenticationError):
             reason += "; pass password=..., or set REDISCLI_AUTH (a password does not travel to workers)"
@@ -329,19 +318,21 @@ def _checked(answers: list[Any]) -> list[Any]:
     return answers
 
 
-def _without_passwords(address: str) -> tuple[str, dict[str, str]]:
-    """Return the address without its passwords, and these as options of a connection."""
+def _options_of(address: str) -> dict[str, Any]:
+    """Return the options of redis-py's connections that an address gives. Any: text, numbers, a class."""
     url = server_url(address)
     if url.scheme not in _SCHEMES or not url.hostname or not re.fullmatch(r"(/[0-9]*)?", url.path):
         raise ValueError(
             "an address is redis://host:6379/0, with valkey://, and with TLS rediss:// or valkeys:// alike, 0 being "
             f"the database: this one, of the scheme {url.scheme!r}, has no host after //, or no number after /"
         )
-    options = dict(parse_qsl(url.query))
-    secrets = {name: options.pop(name) for name in list(options) if "password" in name}
-    if url.password:
-        secrets["password"] = unquote(url.password)
-    credentials, at, host = url.netloc.rpartition("@")
-    user = credentials.partition(":")[0]
-    netloc = f"{user}{at}{host}" if user else host
-    return urlunsplit(url._replace(netloc=netloc, query=urlencode(options), fragment="")), secrets
+    known = url._replace(scheme=_SCHEMES[url.scheme], fragment="")
+    try:
+        options: dict[str, Any] = parse_url(known.geturl())  # type: ignore[no-untyped-call]
+        ConnectionPool(**options).make_connection()  # looks at the options, and connects nowhere
+    except (TypeError, ValueError, RedisError) as error:
+        secrets = [url.password, unquote(url.password or ""), *(value for _, value in parse_qsl(url.query))]
+        refused = hidden(str(error), secrets)
+    else:
+        return options
+    raise ValueError(f"open {shown_address(address)!r}: an option after the ? is not one of redis-py's: {refused}")

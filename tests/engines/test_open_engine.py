@@ -153,7 +153,7 @@ def test_a_pickle_takes_no_password_along() -> None:
     engine = open_engine("rediss://me:s3cret@host/0?ssl_password=s3cret&socket_keepalive=yes&password=s3cret")
     pickled = pickle.dumps(engine)
     assert b"s3cret" not in pickled
-    assert b"socket_keepalive=yes" in pickled
+    assert b"socket_keepalive" in pickled
 
 
 @pytest.mark.parametrize(
