@@ -15,7 +15,7 @@ from persistkit.errors import FormatError
 from persistkit.formats.langgraph import row_text
 from persistkit.text import human_size, visible
 
-__all__ = ["FIRST_BYTES", "MORE_BYTES", "Preview", "Value", "Wanted", "make_preview"]
+__all__ = ["FIRST_BYTES", "MORE_BYTES", "Preview", "Value", "make_preview"]
 
 FIRST_BYTES: Final = 64 * 1024
 MORE_BYTES: Final = 1024 * 1024
@@ -70,25 +70,6 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the page asks to see.
-
-    Attributes:
-        view: how; None for the best way.
-        start: the first byte of text or hex.
-        size: how many bytes of text or hex.
-        row: the first row of a table.
-        places: which slice of an array with more than two axes.
-    """
-
-    view: str | None = None
-    start: int = 0
-    size: int = FIRST_BYTES
-    row: int = 0
-    places: Sequence[int] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Preview:
     """One way to show a value.
 
@@ -111,26 +92,49 @@ class Preview:
     tree: Tree | None = None
 
 
-def make_preview(value: Value, wanted: Wanted | None = None) -> Preview:
-    """Show a value; what cannot be shown as it should is shown as text or hex, with the reason."""
-    wanted = wanted or Wanted()
+def make_preview(
+    value: Value,
+    view: str | None = None,
+    *,
+    start: int = 0,
+    size: int = FIRST_BYTES,
+    row: int = 0,
+    places: Sequence[int] = (),
+) -> Preview:
+    """Show a value; what cannot be shown as it should is shown as text or hex, with the reason.
+
+    Args:
+        value: what to show.
+        view: how; None for the best way.
+        start: the first byte of text or hex.
+        size: how many bytes of text or hex.
+        row: the first row of a table.
+        places: which slice of an array with more than two axes.
+    """
     kind = kind_of(value.start, value.key)
     views = (*kind.views[:1], "table", *kind.views[1:]) if kind.name == "json" and _is_list(value.start) else kind.views
-    view = wanted.view if wanted.view in views else views[0]
-    note = _cut_off(kind, value) if view == "image" else ""
-    if view in _RENDERERS:
-        try:
-            body, data, tree = _RENDERERS[view](value, kind, wanted)
-            return Preview(view, kind, views, note, body, data, tree)
-        except (ValueError, FormatError, csv.Error) as error:
-            note = visible(str(error))[:300]
-            view = "text" if "text" in kind.views[:3] and text_of(value.start) is not None else "hex"
-    size = max(1, min(wanted.size, MORE_BYTES))
-    data = value.read(wanted.start, size)
-    window = _window(wanted.start, len(data), value.size)
+    view = view if view in views else views[0]
+    note = ""
+    try:
+        if view == "json":
+            tree = Tree(_parsed(value, kind))
+            return Preview(view, kind, views, body={"tree": tree.root()}, tree=tree)
+        if view == "table":
+            return Preview(view, kind, views, body=_table(value, kind, start, row, places))
+        if view == "image":
+            data = _whole(value, _WHOLE_BYTES, "download it")
+            return Preview(view, kind, views, _cut_off(kind, data), {"mime": kind.mime}, data)
+        if view == "markdown":
+            data = _whole(value, FIRST_BYTES, "shown as text")
+            return Preview(view, kind, views, body={"text": visible(_text(data), lines=True)})
+    except (ValueError, FormatError, csv.Error) as error:
+        note = visible(str(error))[:300]
+        view = "text" if "text" in kind.views[:3] and text_of(value.start) is not None else "hex"
+    data = value.read(start, max(1, min(size, MORE_BYTES)))
+    window = _window(start, len(data), value.size)
     if view == "hex":
         return Preview("hex", kind, views, note, window, data)
-    text = text_of(_from_next_character(data) if wanted.start else data)
+    text = text_of(_from_next_character(data) if start else data)
     if text is None:
         note = note or "not UTF-8 text: bytes that are none show as �"
         text = data.decode("utf-8", "replace")
@@ -182,87 +186,48 @@ def _is_list(start: bytes) -> bool:
     return re.match(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{", start) is not None
 
 
-def _cut_off(kind: Kind, value: Value) -> str:
+def _cut_off(kind: Kind, data: bytes) -> str:
     """Return a warning when the end of an image is not there."""
-    data = value.whole(_WHOLE_BYTES) or b""
     cut = kind.name in _ENDS and _ENDS[kind.name] not in data[-64:]
     if kind.name == "webp":
         cut = int.from_bytes(data[4:8], "little") + 8 > len(data)
-    return f"the end of this {kind.name.upper()} is missing: it may be cut off" if data and cut else ""
+    return f"the end of this {kind.name.upper()} is missing: it may be cut off" if cut else ""
 
 
-_Shown = tuple[dict[str, Any], bytes, Tree | None]
-
-
-def _whole_text(value: Value) -> str:
-    data = value.whole(_WHOLE_TEXT_BYTES)
+def _whole(value: Value, limit: int, instead: str) -> bytes:
+    data = value.whole(limit)
     if data is None:
-        raise ValueError(f"more than {human_size(_WHOLE_TEXT_BYTES)}: shown by parts")
+        raise ValueError(f"more than {human_size(limit)}: {instead}")
+    return data
+
+
+def _text(data: bytes) -> str:
     text = text_of(data)
     if text is None:
         raise ValueError("not UTF-8 text")
     return text
 
 
-def _row_text(value: Value) -> str:
-    data = value.whole(_WHOLE_TEXT_BYTES)
-    if data is None:
-        raise ValueError(f"more than {human_size(_WHOLE_TEXT_BYTES)}: load it in Python")
+def _parsed(value: Value, kind: Kind) -> object:
+    data = _whole(value, _WHOLE_TEXT_BYTES, "load it in Python" if kind.name == "langgraph" else "shown by parts")
     try:
-        return row_text(data)
+        text = row_text(data) if kind.name == "langgraph" else _text(data)
     except ImportError as error:  # a row that was copied to where nobody reads LangGraph
         raise ValueError(str(error)) from error
-
-
-def _show_json(value: Value, kind: Kind, _wanted: Wanted) -> _Shown:
-    text = _row_text(value) if kind.name == "langgraph" else _whole_text(value)
     try:
-        tree = Tree(parse_lines(text) if kind.name == "jsonl" else parse_json(text))
+        return parse_lines(text) if kind.name == "jsonl" else parse_json(text)
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
-    return {"tree": tree.root()}, b"", tree
 
 
-def _show_table(value: Value, kind: Kind, wanted: Wanted) -> _Shown:
+def _table(value: Value, kind: Kind, start: int, row: int, places: Sequence[int]) -> dict[str, Any]:
     if kind.name == "npy":
-        return array_table(value.read, value.size, wanted.row, wanted.places), b"", None
+        return array_table(value.read, value.size, row, places)
     if kind.name == "parquet":
-        data = value.whole(_WHOLE_BYTES)
-        if data is None:
-            raise ValueError(f"a Parquet table of more than {human_size(_WHOLE_BYTES)}: load it in Python")
-        try:
-            return parquet_table(data, wanted.row), b"", None
-        except (ValueError, FormatError):
-            raise
-        except Exception as error:  # Arrow raises what it likes on other programs' bytes
-            raise ValueError(f"damaged parquet: {error}") from error
+        return parquet_table(_whole(value, _WHOLE_BYTES, "load it in Python"), row)
     if kind.name in ("csv", "tsv"):
-        whole = value.size <= _WHOLE_TEXT_BYTES
-        text = _whole_text(value) if whole else text_of(value.read(wanted.start, MORE_BYTES)) or ""
-        table = csv_table(text.removeprefix("\ufeff"), "," if kind.name == "csv" else "\t", wanted.row, complete=whole)
-        return table, b"", None
-    text = _whole_text(value)
-    parsed = parse_lines(text) if kind.name == "jsonl" else parse_json(text)
-    return objects_table(parsed if isinstance(parsed, list) else [parsed], wanted.row), b"", None
-
-
-def _show_image(value: Value, kind: Kind, _wanted: Wanted) -> _Shown:
-    data = value.whole(_WHOLE_BYTES)
-    if data is None:
-        raise ValueError(f"an image of more than {human_size(_WHOLE_BYTES)}: download it")
-    return {"mime": kind.mime}, data, None
-
-
-def _show_markdown(value: Value, _kind: Kind, _wanted: Wanted) -> _Shown:
-    text = text_of(value.start)
-    if text is None or value.size > FIRST_BYTES:
-        raise ValueError(f"Markdown of more than {human_size(FIRST_BYTES)}: shown as text")
-    return {"text": visible(text, lines=True)}, b"", None
-
-
-_RENDERERS: Final[dict[str, Callable[[Value, Kind, Wanted], _Shown]]] = {
-    "json": _show_json,
-    "table": _show_table,
-    "image": _show_image,
-    "markdown": _show_markdown,
-}
+        complete = value.size <= _WHOLE_TEXT_BYTES
+        text = _text(_whole(value, _WHOLE_TEXT_BYTES, "")) if complete else text_of(value.read(start, MORE_BYTES)) or ""
+        return csv_table(text.removeprefix("\ufeff"), "," if kind.name == "csv" else "\t", row, complete=complete)
+    parsed = _parsed(value, kind)
+    return objects_table(parsed if isinstance(parsed, list) else [parsed], row)

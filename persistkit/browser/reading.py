@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from persistkit.browser.kinds import kind_of
-from persistkit.browser.preview import FIRST_BYTES, Value, Wanted, make_preview
+from persistkit.browser.preview import FIRST_BYTES, Value, make_preview
 from persistkit.browser.trees import Tree, written
 from persistkit.engine import Engine
 from persistkit.engines.read_only import ReadOnlyEngine
@@ -51,15 +51,15 @@ class Reader:
 
     def preview(self, entry: Entry, request: Message) -> tuple[Message, bytes]:
         """Return what to show of a value, and the bytes of an image or a dump."""
-        wanted = Wanted(
-            request.get("show"),
-            max(0, int(request.get("start", 0))),
-            int(request.get("bytes", FIRST_BYTES)),
-            int(request.get("first", 0)),
-            [int(place) for place in request.get("places", [])],
-        )
         value = self._value(entry)
-        shown = make_preview(value, wanted)
+        shown = make_preview(
+            value,
+            request.get("show"),
+            start=max(0, int(request.get("start", 0))),
+            size=int(request.get("bytes", FIRST_BYTES)),
+            row=int(request.get("first", 0)),
+            places=[int(place) for place in request.get("places", [])],
+        )
         self._tree = None if shown.tree is None else (entry, shown.tree)
         body = {"view": shown.view, "views": shown.views, "note": shown.note, **shown.body}
         return {"details": self._details(entry, value.size, shown.kind.label), "preview": body}, shown.data
@@ -160,7 +160,7 @@ class Reader:
 
     def _shown_tree(self, entry: Entry) -> Tree:
         if self._tree is None or self._tree[0] != entry:
-            tree = make_preview(self._value(entry), Wanted("json")).tree
+            tree = make_preview(self._value(entry), "json").tree
             if tree is None:
                 raise PersistenceError("the value was changed meanwhile; refresh")
             self._tree = entry, tree

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 
 from persistkit.browser import KeyBrowser
-from persistkit.browser.preview import Value, Wanted, make_preview
+from persistkit.browser.preview import Value, make_preview
 from persistkit.engine import Engine
 from persistkit.engines.memory import MemoryEngine
 
@@ -59,7 +59,7 @@ def look(data: bytes, key: str | None) -> None:
     """Show a value, whole and in part, in every way: always a preview of bounded size."""
     for part in (data, data[: len(data) // 2]):
         for view in (None, "json", "table", "image", "markdown", "text", "hex"):
-            preview = make_preview(Value.of(part, key), Wanted(view, row=60, places=[1, 5]))
+            preview = make_preview(Value.of(part, key), view, row=60, places=[1, 5])
             assert len(json.dumps([preview.view, preview.note, preview.body], allow_nan=False)) < 1_000_000
 
 
