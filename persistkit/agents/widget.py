@@ -65,7 +65,6 @@ class Timeline(PageWidget):
     _css = joined("base.css", "timeline.css")
 
     step = t.Int(0).tag(sync=True)
-    height = t.Int(380).tag(sync=True)
     _run = t.Dict().tag(sync=True)  # a line for each step: what stored widget state shows where no kernel answers
 
     def __init__(self, place: Place, session: str | None = None, *, height: int = 380) -> None:
@@ -142,12 +141,8 @@ class Timeline(PageWidget):
         notes = [*diff.notes, *([f"… and {more:,} more"] if more > 0 else [])]
         return {"position": request["position"], "changes": rows, "note": visible(" ".join(notes))}, []
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**options)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        data["text/plain"] = repr(self)
-        data["text/html"] = _static(self._run, repr(self))
-        return data, metadata
+    def _static_html(self) -> str:
+        return _static(self._run, repr(self))
 
 
 def _run_of(session: Session) -> Data:

@@ -41,11 +41,15 @@ def joined(*names: str) -> str:
 class PageWidget(anywidget.AnyWidget):
     """A widget whose page sends requests: messages with an ``op``, each answered once, in order.
 
+    Attributes:
+        height: of the widget in the page, in pixels.
+
     Args:
         requests: what answers each ``op``.
         traits: first values.
     """
 
+    height = t.Int().tag(sync=True)
     _ipython_display_ = None  # by which ipywidgets 7 would show itself, and leave out what a saved notebook shows
 
     def __init__(self, requests: dict[str, Callable[[Message], Answer]], **traits: Any) -> None:
@@ -69,6 +73,16 @@ class PageWidget(anywidget.AnyWidget):
             finally:
                 self._asking = None
         return {**answer, "op": request.get("op"), "view": request.get("view"), "id": request.get("id")}, buffers
+
+    def _static_html(self) -> str:
+        """Return what is shown where no kernel is: no script, no style sheet, everything stored escaped."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        static = {"text/html": self._static_html(), "text/plain": repr(self)}
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        return {**data, **static}, metadata
 
     @t.observe("comm")
     def _answer_beside_cells(self, _change: object) -> None:

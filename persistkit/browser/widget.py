@@ -86,7 +86,6 @@ class KeyBrowser(PageWidget):
         to_json=lambda keys, _: list(keys) if len(keys) <= _TOLD_MARKS else None,
         from_json=lambda keys, widget: widget.selected_keys if keys is None else tuple(keys),
     )
-    height = t.Int(440).tag(sync=True)
     _first = t.Dict().tag(sync=True)  # the first rows: what stored widget state shows where no kernel answers
 
     def __init__(
@@ -163,13 +162,9 @@ class KeyBrowser(PageWidget):
         (proposal["value"] or "").encode()  # half a character, once held, would break every later answer
         return proposal["value"]
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
+    def _static_html(self) -> str:
         self.wait(_MIMEBUNDLE_SECONDS)
-        bundle = super()._repr_mimebundle_(**options)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        data["text/plain"] = repr(self)
-        data["text/html"] = static_table(self._index, repr(self))
-        return data, metadata
+        return static_table(self._index, repr(self))
 
     @property
     def _inner(self) -> Engine:
