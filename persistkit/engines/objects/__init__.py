@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any, Final, cast
 
@@ -17,9 +16,9 @@ from persistkit.errors import BatchError, KeyCollisionError, StorageError
 from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
 
 try:
-    from persistkit.engines.objects.bucket import GRACE_SECONDS, PART_BYTES, Bucket, ObjectReader
-    from persistkit.engines.objects.names import NamedKey, key_in, object_name, object_place, read_names
-    from persistkit.engines.objects.options import place_of
+    from persistkit.engines.objects.bucket import PART_BYTES, Bucket, ObjectReader
+    from persistkit.engines.objects.names import key_in, object_name, object_place, read_names
+    from persistkit.engines.objects.threads import GRACE_SECONDS
 except ImportError as error:
     raise ImportError('object stores need one more package: pip install "persistkit[s3]"') from error
 
@@ -83,11 +82,10 @@ class ObjectEngine(Engine):
         check_timeout(timeout_seconds)
         self._address = address
         self._timeout_seconds = timeout_seconds
-        self._place = place_of(address, timeout_seconds, options)
-        self._bucket = Bucket(self._place, timeout_seconds)
+        self._bucket = Bucket(address, timeout_seconds, options)
 
     def __repr__(self) -> str:
-        return f"ObjectEngine({self._place.shown!r})"
+        return f"ObjectEngine({self._bucket.shown!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         if not isinstance(self._address, str):
@@ -95,8 +93,8 @@ class ObjectEngine(Engine):
                 f"pickle {self!r}: a store of obstore would take its credentials along, or cannot go at all; "
                 "open it by its address, such as s3://bucket/prefix"
             )
-        again = partial(type(self), timeout_seconds=self._timeout_seconds, **self._place.public_options)
-        return again, (self._place.shown,)
+        again = partial(type(self), timeout_seconds=self._timeout_seconds, **self._bucket.public_options)
+        return again, (self._bucket.shown,)
 
     def _save(self, key: str, value: BytesLike) -> None:
         name = self._owned_name(f"save {key!r}", key)
@@ -184,14 +182,19 @@ class ObjectEngine(Engine):
         return kept
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
-        objects, keys = self._listed()
-        for name, (filename, key, ambiguous) in keys.items():
+        objects = self._bucket.objects("list")
+        names = [name for name in objects if is_filename(name)]
+        owners: dict[str, str] = {}
+
+        def read_owner(name: str) -> None:
+            key = key_in(self._bucket.get("list", owner_filename_for(name)), name)
+            if key is not None:
+                owners[name] = key
+
+        self._attempt_each("list", [name for name in names if owner_filename_for(name) in objects], read_owner)
+        for name, (filename, key, ambiguous) in read_names(names, owners).items():
             if not prefix or (key is not None and key.startswith(prefix)):
                 yield Entry(key, *objects[name], filename, ambiguous)
-
-    def _list_keys(self, prefix: str) -> list[str]:
-        _, keys = self._listed()
-        return sorted(key for _, key, _ in keys.values() if key is not None and key.startswith(prefix))
 
     def _key_count(self) -> int:
         return sum(is_filename(name) for name in self._bucket.objects("count"))
@@ -201,17 +204,10 @@ class ObjectEngine(Engine):
         meta = self._bucket.head(f"open {key!r}", name)
         if meta is None or self._is_anothers(key, name, owner_name):
             return None
-
-        def read(start: int, size: int) -> bytes:
-            return self._bucket.get_range_of_version(f"read {key!r}", name, start, size, meta["e_tag"])
-
-        return io.BufferedReader(ObjectReader(read, meta["size"]), _READER_BYTES)
-
-    def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
-        return self._uploading_writer(key)
+        return io.BufferedReader(ObjectReader(self._bucket, f"read {key!r}", name, meta), _READER_BYTES)
 
     @contextmanager
-    def _uploading_writer(self, key: str) -> Iterator[IO[bytes]]:
+    def _open_writer(self, key: str) -> Iterator[IO[bytes]]:
         from persistkit.streams import SpooledWriter  # here, because few write streams, and tempfile imports much
 
         with SpooledWriter(key, self.max_value_bytes) as writer:
@@ -248,20 +244,6 @@ class ObjectEngine(Engine):
 
     def _collision(self, tried: str, name: str, owner: str) -> KeyCollisionError:
         return KeyCollisionError(f"{tried} in {self!r}: the key {owner!r} owns the object {name}; choose another key")
-
-    def _listed(self) -> tuple[dict[str, tuple[int, datetime]], dict[str, NamedKey]]:
-        """Return the objects, and filename, key and ambiguity of those that are values."""
-        objects = self._bucket.objects("list")
-        names = [name for name in objects if is_filename(name)]
-        owners: dict[str, str] = {}
-
-        def read_owner(name: str) -> None:
-            key = key_in(self._bucket.get("list", owner_filename_for(name)), name)
-            if key is not None:
-                owners[name] = key
-
-        self._attempt_each("list", [name for name in names if owner_filename_for(name) in objects], read_owner)
-        return objects, read_names(names, owners)
 
     def _attempt_each(self, operation: str, keys: Iterable[str], work: Callable[[str], object]) -> None:
         attempt_each(operation, keys, work, _THREADS, GRACE_SECONDS)

@@ -1,67 +1,94 @@
-"""Bucket: the requests to one object store, each within its time, with errors that name what was tried."""
+"""Bucket: one object store of obstore: its options, checked before obstore would panic over them, and its requests."""
 
 from __future__ import annotations
 
-import atexit
 import io
 import os
-import time
-from _thread import start_new_thread
-from collections.abc import Callable
-from concurrent.futures import Future, wait
-from datetime import datetime
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from errno import EHOSTUNREACH, ETIMEDOUT
 from functools import partial
-from queue import SimpleQueue
-from threading import get_ident, main_thread
-from typing import IO, Any, Final, TypeAlias
+from typing import IO, Any, Final
+from urllib.parse import urlunsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import from_url
 
 from persistkit.batches import UNANSWERED
-from persistkit.engines.addresses import cause_without, hidden
-from persistkit.engines.objects.options import Place, is_panic
+from persistkit.engines.addresses import bucket_url, cause_without, hidden
+from persistkit.engines.objects.threads import run_in_thread
 from persistkit.errors import StorageError
 
-__all__ = ["GRACE_SECONDS", "PART_BYTES", "Bucket", "ObjectReader"]
+__all__ = ["PART_BYTES", "Bucket", "ObjectReader"]
 
 PART_BYTES: Final = 8 * 1024 * 1024
 
 _PAGE: Final = 1_000
-GRACE_SECONDS: Final = 1.0
-_EXIT_SECONDS: Final = 0.02
 _PARTS_AT_ONCE: Final = 3
 _SMALL_BYTES: Final = 1024 * 1024
 _SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
+
+_VARIABLES: Final = ("AWS_", "GOOGLE_", "AZURE_")
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_SECRET: Final = re.compile(r"key|secret|token|password|credential|sas", re.IGNORECASE)
+# The names of obstore's ClientConfig; among the store's own options each of them is a panic.
+_CLIENT_OPTION: Final = re.compile(
+    "allow_http|allow_invalid_certificates|(connect_|read_)?timeout|default_content_type|http1_only|"
+    "http2_(keep_alive_(interval|timeout|while_idle)|max_frame_size|only)|pool_(idle_timeout|max_idle_per_host)|"
+    "proxy_(ca_certificate|excludes|url)|randomize_addresses|user_agent",
+    re.IGNORECASE,
+)
+
 _UNREACHABLE: Final = "error sending request"
 # As servers say it, and as stores in memory do.
 _OUT_OF_RANGE: Final = ("416 Range Not Satisfiable", "Wanted range starting at")
-
-_Tasks: TypeAlias = SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
-_idle: Final[list[_Tasks]] = []  # one for each thread without work
-_running: Final[set[Future[Any]]] = set()
-
-# obstore's runtime is one for the process, and its threads do not follow a fork.
-_runtime_process: int | None = None
+_NO_CREDENTIALS: Final = (
+    "; no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass access_key_id and "
+    "secret_access_key (they do not travel to workers), or skip_signature='true' for a public bucket"
+)
+# What a store most often answers, and the next step; the first two are where a cloud machine is asked for its keys.
+_ADVICE: Final = {
+    "/latest/api/token": _NO_CREDENTIALS,
+    "/latest/meta-data": _NO_CREDENTIALS,
+    _UNREACHABLE: "; look whether the server is up and reachable, and the endpoint is right",
+    "NoSuchBucket": "; make the bucket first, or check its name",
+    "403 Forbidden": "; look whether the credentials are right, and allow this",
+}
 
 
 class Bucket:
-    """One object store of obstore, whose calls run in threads: they do not answer Ctrl-C.
+    """One object store of obstore.
 
-    Every method takes first what is being tried, for the error; a missing object is ``None`` or nothing, a missing
+    Every request takes first what is being tried, for the error; a missing object is ``None`` or nothing, a missing
     bucket is an error.
 
     Args:
-        place: where, with the store of obstore and what is secret about it.
+        address: where; or a store of obstore, whose seven classes share no base class.
         timeout_seconds: for one request, new tries included; large values get a second more a MiB.
+        options: of the store and of its HTTP client.
+
+    Raises:
+        TypeError: an option is neither text nor a bool.
+        ValueError: the address or an option cannot be.
+
+    Attributes:
+        shown: the address, or the class of a store that was given.
+        public_options: those that hold no secret.
     """
 
-    def __init__(self, place: Place, timeout_seconds: float) -> None:
-        self._place = place
-        self._store = place.store
+    def __init__(self, address: Any, timeout_seconds: float, options: Mapping[str, str | bool]) -> None:
         self._timeout_seconds = timeout_seconds
         self._is_seen = False
+        self.shown = urlunsplit(bucket_url(address)) if isinstance(address, str) else type(address).__name__
+        self.public_options = {name: value for name, value in options.items() if not _is_secret(name, value)}
+        taken: dict[str, Any] = dict(options)
+        for told in ("config", "client_options"):  # of a store that was given
+            taken |= getattr(address, told, None) or {}
+        taken |= {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)}
+        self._secrets = {str(value) for name, value in taken.items() if _is_secret(name, value)}
+        self._store = self._opened(options) if isinstance(address, str) else address
 
     def get(self, tried: str, name: str) -> bytes | None:
         """Return the object's content."""
@@ -87,26 +114,13 @@ class Bucket:
         """Return the object's size, time and tag. Any: a typed dictionary of obstore's stubs only."""
         return self._find(tried, partial(obstore.head, self._store, name))
 
-    def get_range(self, tried: str, name: str, start: int, size: int) -> bytes | None:
-        """Return a part of the object, empty beyond its end."""
-        options: Any = {"range": (start, start + size)}
+    def get_range(self, tried: str, name: str, start: int, size: int, e_tag: str | None = None) -> bytes | None:
+        """Return a part of the object, empty beyond its end; with a tag, of this version and of no other."""
+        options: Any = {"range": (start, start + size)} | ({"if_match": e_tag} if e_tag else {})
         part: bytes | None = self._find(
             tried, lambda: bytes(obstore.get(self._store, name, options=options).bytes()), size
         )
         return part
-
-    def get_range_of_version(self, tried: str, name: str, start: int, size: int, e_tag: str | None) -> bytes:
-        """Return a part of this version of the object, and of no other."""
-        options: Any = {"range": (start, start + size)} | ({"if_match": e_tag} if e_tag else {})
-        part = self._ask(
-            tried,
-            lambda: bytes(obstore.get(self._store, name, options=options).bytes()),
-            size,
-            (PreconditionError, FileNotFoundError),
-        )
-        if isinstance(part, Exception):
-            raise StorageError(f"{tried} in {self._place.shown!r}: it was replaced meanwhile; open it again")
-        return bytes(part)
 
     def put(self, tried: str, name: str, value: bytes | IO[bytes], size: int) -> None:
         """Store the object, in several parts at once when it is large."""
@@ -160,52 +174,96 @@ class Bucket:
         self, tried: str, work: Callable[[], Any], size: int = 0, expected: tuple[type[Exception], ...] = ()
     ) -> Any:
         """Return the answer to one request; an error that is ``expected`` is an answer too."""
-        self._check_process(tried)
         try:
-            return _run_in_thread(work, self._timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND)
+            return run_in_thread(work, self._timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND)
         except expected as error:
             return error
-        except (BaseError, OSError, ValueError) as error:
+        except BaseException as error:
+            if not isinstance(error, (BaseError, OSError, ValueError)) and not _is_panic(error):
+                raise
             if any(text in str(error) for text in _OUT_OF_RANGE):
                 return b""
             failure = self._failure(tried, error)
-        except BaseException as error:
-            if not is_panic(error):
-                raise
-            failure = self._failure(tried, error)
-        raise failure  # outside of the except blocks: the store's error is the cause only if it tells no secret
-
-    def _check_process(self, tried: str) -> None:
-        global _runtime_process
-        if _runtime_process is None:
-            _runtime_process = os.getpid()
-            atexit.register(_end, _runtime_process)
-        elif _runtime_process != os.getpid():
-            raise StorageError(
-                f"{tried} in {self._place.shown!r}: a forked child cannot use object stores; "
-                "start processes with 'spawn'"
-            )
+        raise failure  # outside of the except block: the store's error is the cause only if it tells no secret
 
     def _failure(self, tried: str, error: BaseException) -> StorageError:
-        answer = str(error).strip()
+        answer, number = str(error).strip(), None
         if isinstance(error, TimeoutError) or "TimedOut" in answer:
             reason = f"no answer within {self._timeout_seconds:g} s; look whether it is reachable"
-            number: int | None = ETIMEDOUT
+            number = ETIMEDOUT
+        elif isinstance(error, PreconditionError):
+            reason = "it was replaced meanwhile; open it again"
         else:
             first_line = answer.partition("\n")[0].partition(": <?xml")[0]
-            reason = hidden(first_line, self._place.secrets) + _advice(answer)
+            advice = next((advice for text, advice in _ADVICE.items() if text in answer), "")
+            reason = hidden(first_line, self._secrets) + advice
             number = EHOSTUNREACH if _UNREACHABLE in answer else None
-        failure = StorageError(f"{tried} in {self._place.shown!r}: {reason}", errno=number)
-        failure.__cause__ = cause_without(error, self._place.secrets)
+        failure = StorageError(f"{tried} in {self.shown!r}: {reason}", errno=number)
+        failure.__cause__ = cause_without(error, self._secrets)
         return failure
+
+    def _opened(self, options: Mapping[str, object]) -> Any:
+        """Return the store of obstore, once the options are those that it does not panic over."""
+        for name, value in options.items():
+            if not isinstance(value, (str, bool)):
+                kind = type(value).__name__
+                raise TypeError(f"open {self.shown!r}: the option {name!r} is text, not {kind}; leave it out")
+            if self.shown.startswith("s3:") and not str(value).isprintable():
+                raise ValueError(
+                    f"open {self.shown!r}: the option {name!r} holds a character that is not printable, such as the "
+                    "end of a line it was read with; write .strip()"
+                )
+        endpoints = [str(value) for name, value in options.items() if "endpoint" in name.lower() and value]
+        endpoints = endpoints or [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
+        for endpoint in endpoints:
+            if "@" in endpoint:
+                raise ValueError(
+                    f"open {self.shown!r}: credentials do not belong in the endpoint; give them by options of their own"
+                )
+            if not endpoint.startswith(("http://", "https://")):
+                raise ValueError(
+                    f"an endpoint begins with http:// or https://, not {endpoint!r}; write https://{endpoint}"
+                )
+        limit = timedelta(seconds=self._timeout_seconds)
+        allow_http = any(endpoint.startswith("http://") for endpoint in endpoints)
+        client = {name: value for name, value in options.items() if _CLIENT_OPTION.fullmatch(name)}
+        open_url: Any = from_url  # Any: its stub wants one of three typed dictionaries, by the scheme
+        try:
+            return open_url(
+                self.shown.rstrip("/"),
+                config={name: value for name, value in options.items() if name not in client} or None,
+                client_options={"timeout": limit, "connect_timeout": limit, "allow_http": allow_http, **client},
+                # obstore's own defaults try for three minutes.
+                retry_config={
+                    "max_retries": 3,
+                    "retry_timeout": limit,
+                    "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1), "base": 2},
+                },
+            )
+        except BaseException as error:
+            if not isinstance(error, (BaseError, TypeError, ValueError)) and not _is_panic(error):
+                raise
+            reason = hidden(str(error).partition("\n")[0], self._secrets)
+        raise ValueError(
+            f"open {self.shown!r}: {reason}; options are those of obstore, such as endpoint, region, access_key_id, "
+            "secret_access_key, proxy_url"
+        )
 
 
 class ObjectReader(io.RawIOBase):
-    """An object of ``size`` bytes as a file: ``read_range(start, size)`` is one request."""
+    """One version of an object as a file; each read is one request.
 
-    def __init__(self, read_range: Callable[[int, int], bytes], size: int) -> None:
-        self._read_range = read_range
-        self._size = size
+    Args:
+        bucket: where it is.
+        tried: what is being tried, for the errors.
+        name: of the object.
+        meta: what ``Bucket.head`` told of it. Any: as there.
+    """
+
+    def __init__(self, bucket: Bucket, tried: str, name: str, meta: Any) -> None:
+        self._read_range = partial(bucket.get_range, tried, name, e_tag=meta["e_tag"])
+        self._removed = f"{tried} in {bucket.shown!r}: it was removed meanwhile"
+        self._size: int = meta["size"]
         self._position = 0
 
     def readable(self) -> bool:  # noqa: D102 - as every file
@@ -233,81 +291,16 @@ class ObjectReader(io.RawIOBase):
     def _read(self, most: int) -> bytes:
         wanted = min(most, self._size - self._position)
         part = self._read_range(self._position, wanted) if wanted > 0 else b""
+        if part is None:
+            raise StorageError(self._removed)
         self._position += len(part)
         return part
 
 
-def _run_in_thread(work: Callable[[], Any], limit_seconds: float) -> Any:
-    """Return what ``work`` returns; interrupted, give it a second to end, so that mostly nothing happens afterwards.
-
-    Only the main thread is interrupted: in any other the work is done at once.
-    """
-    future: Future[Any] = Future()
-    _running.add(future)
-    future.add_done_callback(_running.discard)
-    if get_ident() != main_thread().ident:
-        _finish(future, work)
-        return future.result()
-    try:
-        tasks = _idle.pop()
-    except IndexError:
-        tasks = SimpleQueue()
-        try:
-            start_new_thread(_work, (tasks,))  # no process waits for it when it ends, as for those of an executor
-        except RuntimeError as error:
-            _running.discard(future)
-            raise StorageError(
-                f"ask the object store: it needs a thread: {error}; files and SQLite need none"
-            ) from error
-    tasks.put((future, work))
-    try:
-        return future.result(limit_seconds)
-    except BaseException as error:
-        if not isinstance(error, Exception):
-            wait([future], GRACE_SECONDS)
-        raise
-    finally:
-        if future.done():
-            _idle.append(tasks)
-        else:
-            tasks.put(None)  # the thread that hangs ends when it can
+def _is_panic(error: BaseException) -> bool:
+    """Tell whether an error is a panic of obstore, which is no ``Exception`` and cannot be imported."""
+    return type(error).__name__ == "PanicException"
 
 
-def _work(tasks: _Tasks) -> None:
-    while (task := tasks.get()) is not None:
-        _finish(*task)
-        del task  # an idle thread keeps no value
-
-
-def _finish(future: Future[Any], work: Callable[[], Any]) -> None:
-    try:
-        future.set_result(work())
-    except BaseException as error:
-        future.set_exception(error)
-
-
-def _end(process: int) -> None:
-    """Wait for the last requests, and until obstore's threads have dropped what was handed to them.
-
-    A thread of obstore that asks for the interpreter while it ends aborts the process: one exit in ten without this.
-    """
-    if process == os.getpid():
-        wait(list(_running), GRACE_SECONDS)
-        time.sleep(_EXIT_SECONDS)
-
-
-def _advice(answer: str) -> str:
-    """Return the next step for what a store most often answers."""
-    # Where the keys of a cloud machine are asked for.
-    if "/latest/api/token" in answer or "/latest/meta-data" in answer:
-        return (
-            "; no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass access_key_id and "
-            "secret_access_key (they do not travel to workers), or skip_signature='true' for a public bucket"
-        )
-    if _UNREACHABLE in answer:
-        return "; look whether the server is up and reachable, and the endpoint is right"
-    if "NoSuchBucket" in answer:
-        return "; make the bucket first, or check its name"
-    if "403 Forbidden" in answer:
-        return "; look whether the credentials are right, and allow this"
-    return ""
+def _is_secret(name: str, value: object) -> bool:
+    return bool(_SECRET.search(name)) or ("proxy" in name.lower() and "@" in str(value))
