@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl, unquote
 
 from persistkit.engines import shown_address
 from persistkit.engines.addresses import cause_without, hidden, server_url
-from persistkit.engines.locks import lock_number, not_in_children
 from persistkit.engines.sql import SQLEngine
 from persistkit.errors import StorageError
+from persistkit.locking import lock_number, not_in_children
 
 try:
     import psycopg

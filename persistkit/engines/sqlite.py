@@ -14,11 +14,11 @@ from threading import Lock
 from typing import Final, TypeVar
 from weakref import WeakSet
 
-from persistkit.engines.locks import HAVE_LOCKS, KeyLocks
 from persistkit.engines.sql import SQLEngine, moment
 from persistkit.engines.sqlite_read_only import BUSY, ReadOnlyDatabase, connect
 from persistkit.entry import Entry
 from persistkit.errors import StorageError
+from persistkit.locking import HAVE_LOCKS, KeyLocks
 
 __all__ = ["SQLiteEngine"]
 

@@ -13,8 +13,8 @@ from typing import Final, Literal
 
 from persistkit.engines.files.atomic import EXHAUSTED, modified_at, read
 from persistkit.engines.files.owners import OwnerFiles, is_young, key_in
-from persistkit.engines.locks import LOCKS_FILENAME
 from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
+from persistkit.locking import LOCKS_FILENAME
 
 __all__ = ["Finding", "Problem", "check"]
 

@@ -21,10 +21,10 @@ from persistkit.engines.files.cached import CachedReader
 from persistkit.engines.files.check import Finding, check
 from persistkit.engines.files.listing import change_token, listing, scan
 from persistkit.engines.files.owners import OwnerFiles
-from persistkit.engines.locks import HAVE_LOCKS, LOCKS_FILENAME, KeyLocks, LockWait
 from persistkit.entry import CHANGED, Entry, sorted_out
 from persistkit.errors import BatchError, KeyCollisionError, StorageError
 from persistkit.keys import filename_for, is_filename, owner_filename_for, place_for
+from persistkit.locking import HAVE_LOCKS, LOCKS_FILENAME, KeyLocks, LockWait
 from persistkit.trace import traced
 
 __all__ = ["FileEngine"]

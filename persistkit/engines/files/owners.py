@@ -11,9 +11,9 @@ from typing import Final
 
 from persistkit.arguments import check_key
 from persistkit.engines.files.atomic import EXHAUSTED, READ_FLAGS, create_file, discard, link, new_temp, sync_path
-from persistkit.engines.locks import MOST_ATTEMPTS, LockWait, locked, vanishing
 from persistkit.errors import InvalidKeyError, KeyCollisionError
 from persistkit.keys import candidates_of, filename_for, needs_owner_file, owner_filename_for, place_for
+from persistkit.locking import MOST_ATTEMPTS, LockWait, file_lock, vanishing
 
 __all__ = ["OwnerFiles", "is_young", "key_in"]
 
@@ -60,7 +60,7 @@ class OwnerFiles:
                 self._create(key, owner_name)
                 continue
             try:
-                with locked(descriptor, owner_name, wait, shared=True):
+                with file_lock(descriptor, owner_name, wait, shared=True):
                     if os.fstat(descriptor).st_nlink == 0:
                         continue
                     owner = key_in(os.read(descriptor, _MAX_OWNER_BYTES), name)
@@ -130,7 +130,7 @@ class OwnerFiles:
         if descriptor is None:
             return True
         try:
-            with locked(descriptor, owner_name, None, shared=False) as is_locked:
+            with file_lock(descriptor, owner_name, None, shared=False) as is_locked:
                 if not is_locked:
                     return False
                 status = os.fstat(descriptor)
