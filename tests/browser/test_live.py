@@ -32,7 +32,7 @@ def test_a_second_process_is_seen_while_a_cell_runs(notebook: Notebook, server: 
     expect(widget.get_by_text("Nothing is stored here yet.")).to_be_visible()
     widget.get_by_label("Live view").select_option("auto")
     notebook.run(2, wait=False)
-    expect(notebook.cell(2).get_by_text("begun")).to_be_visible()
+    expect(notebook.cell(2).locator(".jp-OutputArea").get_by_text("begun")).to_be_visible()
     program = "from persistkit.engines import open_engine; open_engine('store').save('from:outside', b'1')"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", program], cwd=server.root, env=environment, check=True)
