@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from persistkit.browser.kinds import kind_of
+from persistkit.browser.page_widget import Answer, Message
 from persistkit.browser.preview import FIRST_BYTES, Value, make_preview
 from persistkit.browser.trees import Tree, written
 from persistkit.engine import Engine
@@ -27,8 +28,6 @@ _LOOKED_AT: Final = 20
 _HASH: Final = re.compile(r"-[0-9a-f]{16}\.bin\Z")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z]\w{0,8}\Z")
 
-Message = dict[str, Any]  # JSON to and from the page
-
 
 class Reader:
     """Reads what a page asks to see of an engine's values."""
@@ -49,7 +48,7 @@ class Reader:
         value: bytes | None = load_filename(entry.filename)
         return value
 
-    def preview(self, entry: Entry, request: Message) -> tuple[Message, bytes]:
+    def preview(self, entry: Entry, request: Message) -> Answer:
         """Return what to show of a value, and the bytes of an image or a dump."""
         value = self._value(entry)
         shown = make_preview(
@@ -62,31 +61,30 @@ class Reader:
         )
         self._tree = None if shown.tree is None else (entry, shown.tree)
         body = {"view": shown.view, "views": shown.views, "note": shown.note, **shown.body}
-        return {"details": self._details(entry, value.size, shown.kind.label), "preview": body}, shown.data
+        details = {"row": request["row"], **self._details(entry, value.size, shown.kind.label)}
+        return {"details": details, "preview": body}, [shown.data]
 
-    def node(self, entry: Entry, request: Message) -> Message:
+    def node(self, entry: Entry, request: Message) -> Answer:
         """Return the children of one node of the tree that is shown."""
-        path = [int(place) for place in request["path"]]
-        start = max(0, int(request.get("start", 0)))
-        children = self._shown_tree(entry).children(path, start, deep=bool(request.get("deep")))
-        return {"path": path, "start": start, "children": children}
+        path, start = [int(place) for place in request["path"]], max(0, int(request.get("start", 0)))
+        return {"children": self._shown_tree(entry).children(path, start, deep=bool(request.get("deep")))}, []
 
-    def find(self, entry: Entry, text: str) -> Message:
+    def find(self, entry: Entry, request: Message) -> Answer:
         """Return the paths of the nodes that contain a text."""
-        return {"paths": self._shown_tree(entry).find(text) if text else []}
+        return {"paths": self._shown_tree(entry).find(str(request["text"]))}, []
 
-    def copy(self, entry: Entry, request: Message) -> Message:
+    def copy(self, entry: Entry, request: Message) -> Answer:
         """Return the value of a node as JSON, or the code that leads to it."""
         tree, path = self._shown_tree(entry), [int(place) for place in request["path"]]
         if request.get("code"):
-            return {"text": tree.code(path, self._line_of(entry))}
+            return {"text": tree.code(path, self._line_of(entry))}, []
         value = tree.at(path)
         text = str(value) if type(value) is str else written(value)
         if len(text) > _COPY_CHARACTERS:
             raise PersistenceError(f"copy: {human_size(len(text))} is more than the clipboard should take; use code")
-        return {"text": text}
+        return {"text": text}, []
 
-    def download(self, entry: Entry) -> tuple[str, bytes]:
+    def download(self, entry: Entry, _request: Message) -> Answer:
         """Return a filename and the whole value."""
         if why := _too_large(entry.size):
             raise PersistenceError(f"download: {why}")
@@ -96,14 +94,11 @@ class Reader:
         name = _HASH.sub("", entry.filename) or "value"
         if not _EXTENSION.search(name):
             name += kind_of(value[:FIRST_BYTES], entry.key).extension
-        return visible(name), value
+        return {"filename": visible(name)}, [value]
 
     def kind(self, entry: Entry) -> tuple[str, str]:
         """Return what a value is, in short and in words, from its first bytes; nothing where it cannot be read."""
-        try:
-            data = None if entry.key is None else self._engine.read_range(entry.key, 0, _KIND_BYTES)
-        except (PersistenceError, OSError):
-            return "", ""
+        data = None if entry.key is None else self._start_of(entry.key)
         kind = None if data is None else kind_of(data, entry.key)
         return ("", "") if kind is None else (kind.name, kind.label)
 
@@ -120,11 +115,14 @@ class Reader:
         return line.format(", ".join(map(ascii, keys)))
 
     def _is_object(self, key: str) -> bool:
-        try:
-            data = self._engine.read_range(key, 0, _KIND_BYTES) or b""
-        except (PersistenceError, OSError):
-            return False
+        data = self._start_of(key) or b""
         return kind_of(data, key).name == "json" and data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+
+    def _start_of(self, key: str) -> bytes | None:
+        try:
+            return self._engine.read_range(key, 0, _KIND_BYTES)
+        except (PersistenceError, OSError):
+            return None
 
     def compare(self, left: Entry, right: Entry) -> Message:
         """Return where two values differ, as ``store.diff`` does: rows of the path and the parts of both sides."""

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any, Final
 
 from persistkit.browser.index import KeyIndex, Query
+from persistkit.browser.page_widget import Message
 from persistkit.text import human_size, human_time, keys_and_size, label_of, visible
 
 __all__ = ["LABEL", "folders_of", "overview_of", "row_of", "static_table", "why_empty"]
@@ -15,8 +16,6 @@ LABEL: Final = 200
 _OVERVIEW_ROWS: Final = 8
 _STATIC_ROWS: Final = 20
 _KEY_CHARACTERS: Final = 120
-
-Message = dict[str, Any]  # JSON to the page
 
 
 def row_of(index: KeyIndex, row: int, marked: Container[str | None]) -> list[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import traitlets as t
@@ -25,9 +27,19 @@ __all__ = ["KeyBrowser"]
 
 _SCRIPTS: Final = ("texts.js", "core.js", "list.js", "tree.js", "preview.js", "dialog.js", "view.js")
 _REQUESTS: Final = (
-    *("page", "folders", "overview", "select", "preview", "node", "find", "copy", "download", "kinds", "code"),
-    *("compare", "mark", "delete", "poll", "refresh"),
+    "page",
+    "folders",
+    "overview",
+    "select",
+    "kinds",
+    "code",
+    "compare",
+    "mark",
+    "delete",
+    "poll",
+    "refresh",
 )
+_READINGS: Final = ("preview", "node", "find", "copy", "download")
 _PAGE_ROWS: Final = 250
 _RELISTED_KEYS: Final = 20_000
 _KIND_ROWS: Final = 25
@@ -98,12 +110,14 @@ class KeyBrowser(PageWidget):
         height: int = 440,
     ) -> None:
         self._engine = engine_of(place, "browse")
-        super().__init__({name: getattr(self, f"_{name}") for name in _REQUESTS}, height=height)
+        self._reader = Reader(self._engine, load_line)
+        own = {name: getattr(self, f"_{name}") for name in _REQUESTS}
+        readings = {name: partial(self._read, getattr(self._reader, name)) for name in _READINGS}
+        super().__init__({**own, **readings}, height=height)
         self._read_only = read_only or isinstance(self._engine, ReadOnlyEngine)
         self._seen: Entry | None = None
         self._marks: dict[str, Entry] = {}
         self._found = Query()
-        self._reader = Reader(self._engine, load_line)
         self._listing = Listing(self._engine, selection or Selection(), self._listed)
         self.observe(self._tell, ["key", "selected_keys", "query", "match"])
         self._listing.start()
@@ -270,25 +284,10 @@ class KeyBrowser(PageWidget):
         if self.key == entry.key:
             self.send({"op": "state", "cause": "key", **self._state()})
         self.key = entry.key
-        return self._preview(request)
+        return self._reader.preview(entry, request)
 
-    def _preview(self, request: Message) -> Answer:
-        answer, data = self._reader.preview(self._entry_at(request), request)
-        answer["details"]["row"] = request["row"]
-        return answer, [data]
-
-    def _node(self, request: Message) -> Answer:
-        return self._reader.node(self._entry_at(request), request), []
-
-    def _find(self, request: Message) -> Answer:
-        return self._reader.find(self._entry_at(request), str(request["text"])), []
-
-    def _copy(self, request: Message) -> Answer:
-        return self._reader.copy(self._entry_at(request), request), []
-
-    def _download(self, request: Message) -> Answer:
-        name, value = self._reader.download(self._entry_at(request))
-        return {"filename": name}, [value]
+    def _read(self, reading: Callable[[Entry, Message], Answer], request: Message) -> Answer:
+        return reading(self._entry_at(request), request)
 
     def _kinds(self, request: Message) -> Answer:
         rows = list(request["rows"])[:_KIND_ROWS]
