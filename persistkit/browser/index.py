@@ -10,8 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import compress, repeat
-from operator import contains, is_
+from operator import is_
 from time import monotonic
 from typing import Final
 
@@ -21,10 +20,9 @@ import numpy.typing as npt
 from persistkit.entry import Entry, known_size, known_time
 from persistkit.errors import PersistenceError
 
-__all__ = ["Folder", "IndexBuilder", "KeyIndex", "Level", "Query", "Rows", "natural"]
+__all__ = ["Folder", "IndexBuilder", "KeyIndex", "Query", "Rows"]
 
 Rows = npt.NDArray[np.int32]
-Mask = npt.NDArray[np.bool_]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -32,7 +30,7 @@ _NO_TIME: Final = -(2**63)
 _MOST_BYTES: Final = 2**63 - 1
 _CHUNK_ROWS: Final = 512
 _SEARCH_SECONDS: Final = 5.0
-_REMEMBERED: Final = 4
+_REMEMBERED: Final = 8
 _KNOWN: Final = 1
 _AMBIGUOUS: Final = 2
 _NATURAL_KEYS: Final = 200_000
@@ -69,19 +67,6 @@ class Folder:
     keys: int
     size: int
     leaf: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """The folders right below one folder.
-
-    Attributes:
-        folders: in the order of their paths.
-        following: where to go on, or None when ``folders`` is complete.
-    """
-
-    folders: tuple[Folder, ...]
-    following: int | None
 
 
 class IndexBuilder:
@@ -136,7 +121,6 @@ class KeyIndex:
         self._lowered = texts if all(map(is_, lowered, texts)) else lowered
         self._columns = {"size": sizes, "modified": modified}
         self._flags = flags
-        self._orders: dict[tuple[str, bool], Rows] = {}
         # Where each row stands in natural order; None where that would take too long.
         self._ranks = _ranks_of(texts) if len(texts) <= _NATURAL_KEYS else None
         self._results: OrderedDict[Query, Rows] = OrderedDict()
@@ -169,13 +153,14 @@ class KeyIndex:
         columns = zip(self._columns.values(), other._columns.values(), strict=True)
         return self._texts == other._texts and all(np.array_equal(*pair) for pair in columns)
 
-    def find(self, key: str) -> int | None:
-        """Return the row of ``key``, or None when it is not listed."""
-        return self._find(key, known=True)
-
-    def find_entry(self, entry: Entry) -> int | None:
-        """Return the row where what ``entry`` shows is listed now, or None."""
-        return self._find(entry.filename if entry.key is None else entry.key, known=entry.key is not None)
+    def find(self, key: str, *, known: bool = True) -> int | None:
+        """Return the row of a key, or of the filename of one that is not known; None when it is not listed."""
+        row = bisect_left(self._texts, key)
+        while row < len(self) and self._texts[row] == key:  # a filename may also be somebody's key
+            if bool(self._flags[row] & _KNOWN) == known:
+                return row
+            row += 1
+        return None
 
     def rows(self, query: Query) -> Rows:
         """Return the rows that fit ``query``, in its order; the last few answers are remembered.
@@ -194,12 +179,12 @@ class KeyIndex:
         """Return the size of the values of ``rows`` together."""
         return self.size_bytes if len(rows) == len(self) else _sum(self._columns["size"][rows])
 
-    def level(self, folder: str = "", *, following: int = 0, limit: int = 200) -> Level:
-        """Return the next ``limit`` folders right below ``folder``, with the number and size of their keys.
+    def level(self, folder: str = "", *, following: int = 0, limit: int = 200) -> tuple[list[Folder], int | None]:
+        """Return the next ``limit`` folders right below ``folder``, and where to go on; None when there are no more.
 
         Args:
             folder: empty, or the path of a folder.
-            following: where to go on, as the level before tells.
+            following: where to go on, as the call before told.
             limit: how many folders at most.
         """
         first, last = self._span(folder)
@@ -216,18 +201,10 @@ class KeyIndex:
             few = range(begin, min(row, begin + _CHUNK_ROWS))
             leaf = row - begin <= _CHUNK_ROWS and not any(_has_folder(self._texts[n], len(path)) for n in few)
             folders.append(Folder(path, row - begin, self._size_between(begin, row), leaf))
-        return Level(tuple(folders), row if row < last else None)
+        return folders, row if row < last else None
 
     def _size_between(self, first: int, last: int) -> int:
         return _sum(self._columns["size"][first:last])
-
-    def _find(self, text: str, *, known: bool) -> int | None:
-        row = bisect_left(self._texts, text)
-        while row < len(self) and self._texts[row] == text:  # a filename may also be somebody's key
-            if bool(self._flags[row] & _KNOWN) == known:
-                return row
-            row += 1
-        return None
 
     def _span(self, prefix: str) -> tuple[int, int]:
         """Return the first row that starts with ``prefix`` and the first after it."""
@@ -241,29 +218,32 @@ class KeyIndex:
         very many long texts are stopped by the clock.
         """
         first, last = self._span(query.folder)
-        text = query.text if query.match == "glob" or " " not in query.text else query.text.strip()
+        text = query.text
         texts = self._lowered if text == text.lower() else self._texts
-        # What stands before a set in brackets, without wildcards, is in every text that fits.
-        literals = _WILDCARDS.split(text.partition("[")[0]) if query.match == "glob" else [text]
-        if texts is self._texts and query.match != "substring":
-            begin, end = self._span(literals[0])
-            first, last = max(first, begin), min(last, end)
-        if not text or (texts is self._texts and query.match == "prefix"):
-            return np.arange(first, max(first, last), dtype=np.int32)
+        if query.match == "substring":
+            literals = text.split()
+        else:  # what stands before a set in brackets, without wildcards, is in every text that fits
+            literals = _WILDCARDS.split(text.partition("[")[0]) if query.match == "glob" else [text]
+            if texts is self._texts:
+                begin, end = self._span(literals[0])
+                first, last = max(first, begin), min(last, end)
         fits: Callable[[str], object] | None = None
         if query.match == "glob":
             fits = re.compile(fnmatch.translate(text)).match
-        elif query.match == "prefix":
-            fits = lambda one: one.startswith(text)  # noqa: E731
-        elif len(words := text.split()) > 1:
-            literals, fits = words, lambda one: all(word in one for word in words)
-        literal = max(literals, key=len)
+        elif query.match == "prefix" and texts is not self._texts:
+            fits = re.compile(re.escape(text)).match
+        elif len(literals) > 1:
+            fits = lambda one: all(word in one for word in literals)  # noqa: E731
+        literal = max(literals, key=len, default="")
+        if fits is None and (query.match == "prefix" or not literal):
+            return np.arange(first, max(first, last), dtype=np.int32)
         deadline = monotonic() + _SEARCH_SECONDS
         found: list[int] = []
         for begin in range(first, last, _CHUNK_ROWS):
-            end = min(begin + _CHUNK_ROWS, last)
-            rows = list(compress(range(begin, end), map(contains, texts[begin:end], repeat(literal))))
-            found += rows if fits is None else compress(rows, map(fits, map(texts.__getitem__, rows)))
+            rows = [
+                row for row, one in enumerate(texts[begin : min(begin + _CHUNK_ROWS, last)], begin) if literal in one
+            ]
+            found += rows if fits is None else [row for row in rows if fits(texts[row])]
             if monotonic() > deadline:
                 raise PersistenceError(f"the search took longer than {_SEARCH_SECONDS:g} s: look for a plainer text")
         return np.array(found, dtype=np.int32)
@@ -272,14 +252,9 @@ class KeyIndex:
         if query.sort == "key":
             ordered = self._natural(chosen)
             return ordered[::-1] if query.descending else ordered
-        if len(chosen) * 8 < len(self):
+        if len(chosen) * 8 < len(self) or len(chosen) == len(self):
             return self._by_column(self._natural(chosen), query)
-        order = self._orders.get((query.sort, query.descending))
-        if order is None:
-            order = self._by_column(self._natural(np.arange(len(self), dtype=np.int32)), query)
-            self._orders[query.sort, query.descending] = order
-        if len(chosen) == len(self):
-            return order
+        order = self.rows(Query(sort=query.sort, descending=query.descending))
         wanted = np.zeros(len(self), dtype=np.bool_)
         wanted[chosen] = True
         return order[wanted[order]]
@@ -289,7 +264,7 @@ class KeyIndex:
         if self._ranks is not None:
             return chosen[np.argsort(self._ranks[chosen])]
         if len(chosen) <= _NATURAL_ROWS:
-            return np.array(sorted(chosen.tolist(), key=lambda row: natural(self._texts[row])), dtype=np.int32)
+            return np.array(sorted(chosen.tolist(), key=lambda row: _natural(self._texts[row])), dtype=np.int32)
         return chosen
 
     def _by_column(self, chosen: Rows, query: Query) -> Rows:
@@ -300,7 +275,7 @@ class KeyIndex:
 
 def _ranks_of(texts: list[str]) -> Rows:
     ranks = np.empty(len(texts), dtype=np.int32)
-    ranks[sorted(range(len(texts)), key=lambda row: natural(texts[row]))] = np.arange(len(texts), dtype=np.int32)
+    ranks[sorted(range(len(texts)), key=lambda row: _natural(texts[row]))] = np.arange(len(texts), dtype=np.int32)
     return ranks
 
 
@@ -325,7 +300,7 @@ def _microseconds_of(modified: object) -> int:
     return _NO_TIME if moment is None else (moment - _EPOCH) // _MICROSECOND
 
 
-def natural(text: str) -> str:
+def _natural(text: str) -> str:
     """Return what sorted texts are sorted by, so that ``step:2`` comes before ``step:10``."""
     return _DIGITS.sub(_with_length, text)
 

@@ -28,17 +28,17 @@ def row_of(index: KeyIndex, row: int, marked: Container[str | None]) -> list[Any
 
 def folders_of(index: KeyIndex, above: str, following: int) -> Message:
     """Return the folders right below one."""
-    level = index.level(above, following=following)
+    found, further = index.level(above, following=following)
     folders = [
         [one.path, visible(one.path[len(above) :]), f"{one.keys:,}", keys_and_size(one.keys, one.size), one.leaf]
-        for one in level.folders
+        for one in found
     ]
-    return {"folder": above, "folders": folders, "following": level.following}
+    return {"folder": above, "folders": folders, "following": further}
 
 
 def overview_of(index: KeyIndex, above: str, marked: Container[str | None]) -> Message:
     """Return where the space is below a folder, and the newest keys there."""
-    folders = sorted(index.level(above).folders, key=lambda one: -one.size)[:_OVERVIEW_ROWS]
+    folders = sorted(index.level(above)[0], key=lambda one: -one.size)[:_OVERVIEW_ROWS]
     whole = max([1, *(one.size for one in folders)])
     newest = index.rows(Query(folder=above, sort="modified", descending=True))[:_OVERVIEW_ROWS]
     lines = [row_of(index, int(row), marked) for row in newest]

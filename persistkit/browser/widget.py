@@ -211,7 +211,7 @@ class KeyBrowser(PageWidget):
             "query": self.query,
             "match": self.match,
             "marked": len(self.selected_keys),
-            "selected": None if self._seen is None else self._index.find_entry(self._seen),
+            "selected": None if self._seen is None else self._row_of(self._seen),
         }
 
     def _listed(self) -> None:
@@ -227,6 +227,10 @@ class KeyBrowser(PageWidget):
                 found = {key: self._marks.get(key) or self._entry_of(key) for key in change["new"]}
                 self._marks = {key: entry for key, entry in found.items() if entry is not None}
             self.send({"op": "state", "cause": change["name"], "by": self._asking, **self._state()})
+
+    def _row_of(self, entry: Entry) -> int | None:
+        name = entry.filename if entry.key is None else entry.key
+        return self._index.find(name, known=entry.key is not None)
 
     def _entry_of(self, key: str | None) -> Entry | None:
         if key is None:
