@@ -235,7 +235,7 @@ class KeyIndex:
         elif len(literals) > 1:
             fits = lambda one: all(word in one for word in literals)  # noqa: E731
         literal = max(literals, key=len, default="")
-        if fits is None and (query.match == "prefix" or not literal):
+        if not text or (fits is None and (query.match == "prefix" or not literal)):
             return np.arange(first, max(first, last), dtype=np.int32)
         deadline = monotonic() + _SEARCH_SECONDS
         found: list[int] = []

@@ -56,7 +56,7 @@ def test_numbers_in_keys_sort_as_numbers() -> None:
         ("plot", "substring", ["Plot:b", "plot:a"]), ("Plot", "substring", ["Plot:b"]), ("B pl", "substring", []),
         ("b pl", "substring", ["Plot:b"]), (" plot  a ", "substring", ["plot:a"]), (" ", "substring", None),
         ("pl", "prefix", ["Plot:b", "plot:a"]), ("P", "prefix", ["Plot:b"]), ("p*", "glob", ["Plot:b", "plot:a"]),
-        ("P*", "glob", ["Plot:b"]),
+        ("P*", "glob", ["Plot:b"]), ("", "glob", None), ("", "prefix", None),
     ],
 )  # fmt: skip
 def test_case_counts_where_it_is_typed_and_words_in_any_order(
