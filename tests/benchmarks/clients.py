@@ -24,8 +24,7 @@ import diskcache
 import obstore
 import psycopg
 from redis import Redis
-from report import tables
-from rounds import Block, fresh_directory, keys_of_one_template
+from rounds import Block, fresh_directory, keys_of_one_template, table
 from tqdm import tqdm
 
 import persistkit
@@ -153,14 +152,14 @@ def with_codec(client: Client) -> Side:
 
 def measure_store(engine: str, options: argparse.Namespace, folder: Path) -> Iterator[Block]:
     """Measure set, get and in of each kind of value, and ``items`` against ``load_many``."""
-    single = Block("engine", f"{engine}: a store and the client by hand, {options.singles} calls per round")
-    many = Block("engine", f"{engine}: all {options.items:,} values", unit="µs per value")
+    single = Block(f"{engine}: a store and the client by hand, {options.singles} calls per round")
+    many = Block(f"{engine}: all {options.items:,} values", unit="µs per value")
     with ExitStack() as stack:
         store, sides = opened(engine, folder, stack)
         sides["persistkit"] = Side(store.__setitem__, store.__getitem__, store.__contains__)
         keys = keys_of_one_template(options.singles)
         for number in tqdm(range(options.rounds + 1), desc=single.title, unit="round"):
-            block = single if number else Block("warm-up", "")
+            block = single if number else Block("warm-up")
             for kind, value in _VALUES.items():
                 for name, side in sides.items():
                     block.add(name, f"set {kind}", timed(lambda key: side.set(key, value), keys))  # noqa: B023
@@ -193,7 +192,7 @@ def measure_store(engine: str, options: argparse.Namespace, folder: Path) -> Ite
 
 async def measure_awaited(where: str, parent: Path, options: argparse.Namespace, *, fsync: bool) -> Block:
     """Measure awaited saves and loads of 1 KiB, one by one and 64 at once, against a thread per call."""
-    block = Block("awaited", f"awaited, {where}, fsync {'on' if fsync else 'off'}: files of 1,024 bytes")
+    block = Block(f"awaited, {where}, fsync {'on' if fsync else 'off'}: files of 1,024 bytes")
     per_call = "one thread per call"
     with fresh_directory(parent) as folder:
         backend = FilePersistenceBackend(folder, fsync=fsync)
@@ -211,7 +210,7 @@ async def measure_awaited(where: str, parent: Path, options: argparse.Namespace,
         }
         keys = keys_of_one_template(_GATHERED)
         for number in tqdm(range(options.rounds + 1), desc=block.title, unit="round"):
-            kept = block if number else Block("warm-up", "")
+            kept = block if number else Block("warm-up")
             for name, (saves, loads) in sides.items():
                 for operation, work in (("save", saves), ("load", loads)):
                     kept.add(name, f"gathered {operation}", await gathered(work, keys))
@@ -250,7 +249,6 @@ def main(command: Sequence[str]) -> None:
     parser.add_argument("--items", type=int, default=10_000, help="values that items() reads (default 10,000)")
     parser.add_argument("--rounds", type=int, default=7, help="the medians are taken over them (default 7)")
     parser.add_argument("--only", nargs="+", choices=BLOCKS, default=list(BLOCKS))
-    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     options = parser.parse_args(command)
     if min(options.singles, options.items, options.rounds) < 1:
         parser.error("--singles, --items and --rounds take whole numbers from 1")
@@ -264,7 +262,8 @@ def main(command: Sequence[str]) -> None:
         else:
             with fresh_directory(fast) as folder:
                 blocks += measure_store(name, options, folder)
-        print(tables(blocks, markdown=options.markdown), end="\n\n", flush=True)
+        for block in blocks:
+            print(table(block), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,50 +5,33 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-import aiofiles
-import aiofiles.os
 import diskcache
 from key_value.aio.stores.disk import DiskStore
 from obstore.store import LocalStore as ObjectStore
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore as ArrayStore
 
-from persistkit import FilePersistenceBackend, to_frame
+from persistkit import FilePersistenceBackend
 
-__all__ = ["AIOFILES", "CONTENDERS", "PERSISTKIT", "YARDSTICK", "Contender", "Operations"]
+__all__ = ["CONTENDERS", "YARDSTICK", "Contender", "Operations"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-YARDSTICK = "bare loop"
-PERSISTKIT = "persistkit"
-AIOFILES = "aiofiles"
+# What a contender offers on one directory, by name, as ``rounds.py`` calls it. Any: some of it is awaited.
+Operations: TypeAlias = dict[str, Callable[..., Any]]
 
+YARDSTICK = "bare loop"
 # As many single operations in flight as persistkit's own default for batches.
 _IN_FLIGHT = 64
 # diskcache puts large values in files beside its database and never syncs those: durable values stay in the database.
 _NO_FILES_BESIDE = 2**31
-
-
-@dataclass(frozen=True, slots=True)
-class Operations:
-    """What one contender offers on one directory; None where it has no such operation."""
-
-    save: Callable[[str, bytes], object] | None = None
-    load: Callable[[str], Any] | None = None
-    await_save: Callable[[str, bytes], Awaitable[object]] | None = None
-    await_load: Callable[[str], Awaitable[Any]] | None = None
-    batch_save: Callable[[dict[str, bytes]], Awaitable[object]] | None = None
-    batch_load: Callable[[list[str]], Awaitable[Sequence[Any]]] | None = None
-    list_keys: Callable[[], Awaitable[Sequence[object]]] | None = None
-    to_frame: Callable[[], Awaitable[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,48 +61,34 @@ async def gathered(work: Callable[[T], Awaitable[R]], arguments: Sequence[T]) ->
     return results
 
 
-def sync_directory(directory: str) -> None:
-    """Make the renames in ``directory`` durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def bare_save(root: str, name: str, value: bytes, *, fsync: bool) -> None:
-    """Make the system calls of one atomic save, and nothing else."""
-    temp = f"{root}/.{name}.tmp"
-    descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    os.write(descriptor, value)
-    if fsync:
-        os.fsync(descriptor)
-    os.close(descriptor)
-    os.replace(temp, f"{root}/{name}")
-
-
-def bare_load(root: str, name: str) -> bytes:
-    """Make the system calls of one load, and nothing else."""
-    descriptor = os.open(f"{root}/{name}", os.O_RDONLY)
-    value = os.read(descriptor, os.fstat(descriptor).st_size)
-    os.close(descriptor)
-    return value
-
-
 @contextmanager
 def open_bare(directory: Path, fsync: bool) -> Iterator[Operations]:
-    """The yardstick: the same system calls one after the other, no checks, no hashed names."""
+    """The yardstick: the system calls of an atomic save and of a load, and nothing else: no checks, no hashed names."""
     root = str(directory)
 
-    def save(key: str, value: bytes) -> None:
-        bare_save(root, key, value, fsync=fsync)
+    def save(name: str, value: bytes) -> None:
+        temp = f"{root}/.{name}.tmp"
+        descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        os.write(descriptor, value)
         if fsync:
-            sync_directory(root)
+            os.fsync(descriptor)
+        os.close(descriptor)
+        os.replace(temp, f"{root}/{name}")
+        if fsync:
+            descriptor = os.open(root, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+
+    def load(name: str) -> bytes:
+        descriptor = os.open(f"{root}/{name}", os.O_RDONLY)
+        value = os.read(descriptor, os.fstat(descriptor).st_size)
+        os.close(descriptor)
+        return value
 
     async def list_keys() -> list[str]:
         return os.listdir(root)
 
-    yield Operations(save=save, load=lambda key: bare_load(root, key), list_keys=list_keys)
+    yield {"save": save, "load": load, "list_keys": list_keys}
 
 
 @contextmanager
@@ -128,48 +97,15 @@ def open_persistkit(directory: Path, fsync: bool) -> Iterator[Operations]:
     backend = FilePersistenceBackend(directory, fsync=fsync)
     engine = backend.engine
 
-    async def listed() -> Any:
-        return to_frame(engine)
-
-    yield Operations(
-        save=engine.save,
-        load=engine.load,
-        await_save=backend.save,
-        await_load=backend.load,
-        batch_save=backend.batch_save,
-        batch_load=backend.batch_load,
-        list_keys=backend.list_keys,
-        to_frame=listed,
-    )
-
-
-@contextmanager
-def open_aiofiles(directory: Path, fsync: bool) -> Iterator[Operations]:
-    """The usual way with aiofiles: every call awaited, each in a thread."""
-    root = str(directory)
-
-    async def save(key: str, value: bytes) -> None:
-        temp = f"{root}/.{key}.tmp"
-        async with aiofiles.open(temp, "xb") as file:
-            await file.write(value)
-            if fsync:
-                await file.flush()
-                await asyncio.to_thread(os.fsync, file.fileno())
-        await aiofiles.os.replace(temp, f"{root}/{key}")
-        if fsync:
-            await asyncio.to_thread(sync_directory, root)
-
-    async def load(key: str) -> bytes:
-        async with aiofiles.open(f"{root}/{key}", "rb") as file:
-            return await file.read()
-
-    yield Operations(
-        await_save=save,
-        await_load=load,
-        batch_save=lambda items: gathered(lambda item: save(*item), list(items.items())),
-        batch_load=lambda keys: gathered(load, keys),
-        list_keys=lambda: aiofiles.os.listdir(root),
-    )
+    yield {
+        "save": engine.save,
+        "load": engine.load,
+        "await save": backend.save,
+        "await load": backend.load,
+        "batch_save": backend.batch_save,
+        "batch_load": backend.batch_load,
+        "list_keys": backend.list_keys,
+    }
 
 
 @contextmanager
@@ -183,15 +119,15 @@ def open_obstore(directory: Path, fsync: bool) -> Iterator[Operations]:  # noqa:
     async def list_keys() -> list[str]:
         return [found["path"] for page in store.list() for found in page]
 
-    yield Operations(
-        save=store.put,
-        load=lambda key: store.get(key).bytes(),
-        await_save=store.put_async,
-        await_load=load,
-        batch_save=lambda items: gathered(lambda item: store.put_async(*item), list(items.items())),
-        batch_load=lambda keys: gathered(load, keys),
-        list_keys=list_keys,
-    )
+    yield {
+        "save": store.put,
+        "load": lambda key: store.get(key).bytes(),
+        "await save": store.put_async,
+        "await load": load,
+        "batch_save": lambda items: gathered(lambda item: store.put_async(*item), list(items.items())),
+        "batch_load": lambda keys: gathered(load, keys),
+        "list_keys": list_keys,
+    }
 
 
 def open_cache(directory: Path, fsync: bool) -> diskcache.Cache:
@@ -218,9 +154,13 @@ def open_diskcache(directory: Path, fsync: bool) -> Iterator[Operations]:
         async def list_keys() -> list[Any]:
             return list(cache.iterkeys())
 
-        yield Operations(
-            save=cache.set, load=cache.get, batch_save=batch_save, batch_load=batch_load, list_keys=list_keys
-        )
+        yield {
+            "save": cache.set,
+            "load": cache.get,
+            "batch_save": batch_save,
+            "batch_load": batch_load,
+            "list_keys": list_keys,
+        }
 
 
 @contextmanager
@@ -239,12 +179,12 @@ def open_key_value(directory: Path, fsync: bool) -> Iterator[Operations]:
         async def batch_load(keys: list[str]) -> list[bytes]:
             return [base64.b64decode(found["data"]) if found else b"" for found in await store.get_many(keys)]
 
-        yield Operations(
-            await_save=lambda key, value: store.put(key, packed(value)),
-            await_load=load,
-            batch_save=lambda items: store.put_many(list(items), [packed(value) for value in items.values()]),
-            batch_load=batch_load,
-        )
+        yield {
+            "await save": lambda key, value: store.put(key, packed(value)),
+            "await load": load,
+            "batch_save": lambda items: store.put_many(list(items), [packed(value) for value in items.values()]),
+            "batch_load": batch_load,
+        }
 
 
 @contextmanager
@@ -264,48 +204,24 @@ def open_zarr(directory: Path, fsync: bool) -> Iterator[Operations]:  # noqa: AR
     async def list_keys() -> list[str]:
         return [key async for key in store.list()]
 
-    yield Operations(
-        save=lambda key, value: store.set_sync(key, buffer.from_bytes(value)),
-        load=load_blocking,
-        await_save=lambda key, value: store.set(key, buffer.from_bytes(value)),
-        await_load=load,
-        batch_save=lambda items: gathered(
+    yield {
+        "save": lambda key, value: store.set_sync(key, buffer.from_bytes(value)),
+        "load": load_blocking,
+        "await save": lambda key, value: store.set(key, buffer.from_bytes(value)),
+        "await load": load,
+        "batch_save": lambda items: gathered(
             lambda item: store.set(item[0], buffer.from_bytes(item[1])), list(items.items())
         ),
-        batch_load=lambda keys: gathered(load, keys),
-        list_keys=list_keys,
-    )
-
-
-@contextmanager
-def open_sqlite(directory: Path, fsync: bool) -> Iterator[Operations]:
-    """The standard sqlite3: batches only, each in one transaction."""
-    with closing(sqlite3.connect(directory / "values.db")) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'OFF'}")
-        connection.execute("CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
-
-        async def batch_save(items: dict[str, bytes]) -> None:
-            with connection:
-                connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", items.items())
-
-        async def batch_load(keys: list[str]) -> list[bytes]:
-            look = "SELECT value FROM entries WHERE key = ?"
-            return [connection.execute(look, (key,)).fetchone()[0] for key in keys]
-
-        async def list_keys() -> list[str]:
-            return [key for (key,) in connection.execute("SELECT key FROM entries ORDER BY key")]
-
-        yield Operations(batch_save=batch_save, batch_load=batch_load, list_keys=list_keys)
+        "batch_load": lambda keys: gathered(load, keys),
+        "list_keys": list_keys,
+    }
 
 
 CONTENDERS = (
     Contender(YARDSTICK, open_bare, syncs=True),
-    Contender(PERSISTKIT, open_persistkit, syncs=True),
-    Contender(AIOFILES, open_aiofiles, syncs=True),
+    Contender("persistkit", open_persistkit, syncs=True),
     Contender("obstore", open_obstore, syncs=False),
     Contender("diskcache", open_diskcache, syncs=True),
     Contender("py-key-value", open_key_value, syncs=True),
     Contender("zarr", open_zarr, syncs=False),
-    Contender("sqlite3", open_sqlite, syncs=True),
 )

@@ -1,4 +1,4 @@
-"""Rounds: every contender in turn, each in a fresh directory, round after round, timed by operation."""
+"""Rounds: every contender in turn, each in a fresh directory, round after round; the medians as tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,23 +17,20 @@ from typing import Any
 from contenders import CONTENDERS, YARDSTICK, Contender, Operations
 from tqdm import tqdm
 
-__all__ = ["OPERATIONS", "Block", "Setting", "fresh_directory", "keys_of_one_template", "main_block", "timed"]
+__all__ = ["Block", "fresh_directory", "keys_of_one_template", "main_block", "table"]
 
-OPERATIONS = (
-    "save", "load", "await save", "await load", "batch_save", "batch_load", "list_keys", "to_frame",
-)  # fmt: skip
-_SHARED = {"await save": "save", "batch_save": "save", "await load": "load", "batch_load": "load"}
+# Each group in a directory of its own, so that no save finds the value already there.
+_GROUPS = (
+    ("save", "load", "list_keys"),
+    ("await save", "await load"),
+    ("batch_save", "batch_load"),
+)
+# The operation of the yardstick that each is compared with.
+_COMPARED = {
+    "save": "save", "load": "load", "await save": "save", "await load": "load", "batch_save": "save",
+    "batch_load": "load",
+}  # fmt: skip
 _WARM_UP_ITEMS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What one block of the table was measured with."""
-
-    where: str
-    size_bytes: int
-    fsync: bool
-    items: int
 
 
 @dataclass(slots=True)
@@ -43,10 +40,8 @@ class Block:
     ``yardstick`` maps an operation to the (contender, operation) that its ratios are taken against.
     """
 
-    kind: str
     title: str
     unit: str = "µs per item"
-    setting: Setting | None = None
     yardstick: dict[str, tuple[str, str]] = field(default_factory=dict)
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
@@ -54,17 +49,27 @@ class Block:
         """Keep one sample."""
         self.samples.setdefault(contender, {}).setdefault(operation, []).append(sample)
 
-    def median(self, contender: str, operation: str) -> float | None:
-        """Return the median of a cell, or None where nothing was measured."""
-        found = self.samples.get(contender, {}).get(operation)
-        return median(found) if found else None
-
-    def ratio(self, contender: str, operation: str) -> float | None:
-        """Return the median of a cell over that of its yardstick, or None where there is none."""
+    def cell(self, contender: str, operation: str) -> str:
+        """Return the median, and its ratio to that of the yardstick; nothing where nothing was measured."""
+        if operation not in self.samples[contender]:
+            return ""
+        found = median(self.samples[contender][operation])
         if operation not in self.yardstick:
-            return None
-        own, reference = self.median(contender, operation), self.median(*self.yardstick[operation])
-        return own / reference if own and reference else None
+            return f"{found:,.1f}"
+        other, compared = self.yardstick[operation]
+        return f"{found:,.1f} ({found / median(self.samples[other][compared]):.2f})"
+
+
+def table(block: Block) -> str:
+    """Return a block as text: one row per contender, one column per operation."""
+    columns = list(dict.fromkeys(operation for measured in block.samples.values() for operation in measured))
+    rows = [["", *columns], *([name, *(block.cell(name, column) for column in columns)] for name in block.samples)]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = [f"{block.title} ({block.unit}; in brackets the ratio to the yardstick)"]
+    for name, *cells in rows:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
+    return "\n".join(lines)
 
 
 @contextmanager
@@ -82,101 +87,62 @@ def keys_of_one_template(count: int) -> list[str]:
     return [f"loop:run-{number // 100:04d}:step:{number % 100}" for number in range(count)]
 
 
-async def timed(work: Callable[[], Awaitable[Any]], count: int) -> tuple[float, Any]:
-    """Return microseconds per item of ``work`` on ``count`` items, garbage collected before, and its result."""
-    gc.collect()
-    start = perf_counter()
-    result = await work()
-    return (perf_counter() - start) * 1e6 / count, result
-
-
-async def main_block(setting: Setting, parent: Path, rounds: int, *, quiet: bool) -> Block:
+async def main_block(where: str, parent: Path, size_bytes: int, count: int, *, fsync: bool, rounds: int) -> Block:
     """Measure every contender on every operation it has."""
-    fsync = "on" if setting.fsync else "off"
-    title = f"{setting.where}, {setting.items:,} values of {setting.size_bytes:,} bytes, fsync {fsync}"
-    block = Block("operations", title, setting=setting)
-    block.yardstick = {operation: (YARDSTICK, _SHARED.get(operation, operation)) for operation in OPERATIONS[:6]}
-    contenders = [contender for contender in CONTENDERS if contender.syncs or not setting.fsync]
-    value = os.urandom(setting.size_bytes)
-    await _measure_once(contenders, dict.fromkeys(keys_of_one_template(_WARM_UP_ITEMS), value), setting, parent)
-    items = dict.fromkeys(keys_of_one_template(setting.items), value)
-    for _ in tqdm(range(rounds), desc=title, unit="round", disable=quiet):
-        for name, operation, sample in await _measure_once(contenders, items, setting, parent):
-            block.add(name, operation, sample)
+    title = f"{where}, {count:,} values of {size_bytes:,} bytes, fsync {'on' if fsync else 'off'}"
+    block = Block(title, yardstick={ours: (YARDSTICK, theirs) for ours, theirs in _COMPARED.items()})
+    contenders = [contender for contender in CONTENDERS if contender.syncs or not fsync]
+    items = dict.fromkeys(keys_of_one_template(count), os.urandom(size_bytes))
+    await _measure_once(Block("warm-up"), contenders, dict(list(items.items())[:_WARM_UP_ITEMS]), parent, fsync)
+    for _ in tqdm(range(rounds), desc=title, unit="round"):
+        await _measure_once(block, contenders, items, parent, fsync)
     return block
 
 
 async def _measure_once(
-    contenders: list[Contender], items: dict[str, bytes], setting: Setting, parent: Path
-) -> list[tuple[str, str, float]]:
-    found = []
+    block: Block, contenders: Sequence[Contender], items: dict[str, bytes], parent: Path, fsync: bool
+) -> None:
     for contender in contenders:
-        for series in (_blocking, _awaited, _batches):
-            with fresh_directory(parent) as directory, contender.open(directory, setting.fsync) as operations:
-                found += [(contender.name, *cell) async for cell in series(operations, items)]
-    return found
+        for group in _GROUPS:
+            with fresh_directory(parent) as directory, contender.open(directory, fsync) as operations:
+                for name in group:
+                    if name in operations:
+                        gc.collect()
+                        work = _all_of(name, operations, items)
+                        began = perf_counter()
+                        result = await work()
+                        block.add(contender.name, name, (perf_counter() - began) * 1e6 / len(items))
+                        _check(contender.name, name, items, result)
 
 
-async def _blocking(operations: Operations, items: dict[str, bytes]) -> AsyncIterator[tuple[str, float]]:
-    save, load = operations.save, operations.load
-    if save is None or load is None:
-        return
+def _all_of(name: str, operations: Operations, items: dict[str, bytes]) -> Callable[[], Awaitable[Any]]:
+    """Return what is timed: the operation on every item."""
+    operation = operations[name]
 
-    async def save_all() -> None:
+    async def save() -> None:
         for key, value in items.items():
-            save(key, value)
+            operation(key, value)
 
-    async def load_all() -> list[Any]:
-        return [load(key) for key in items]
+    async def load() -> list[Any]:
+        return [operation(key) for key in items]
 
-    yield "save", (await timed(save_all, len(items)))[0]
-    sample, values = await timed(load_all, len(items))
-    _check(items, values)
-    yield "load", sample
-
-
-async def _awaited(operations: Operations, items: dict[str, bytes]) -> AsyncIterator[tuple[str, float]]:
-    save, load = operations.await_save, operations.await_load
-    if save is None or load is None:
-        return
-
-    async def save_all() -> None:
+    async def await_save() -> None:
         for key, value in items.items():
-            await save(key, value)
+            await operation(key, value)
 
-    async def load_all() -> list[Any]:
-        return [await load(key) for key in items]
+    async def await_load() -> list[Any]:
+        return [await operation(key) for key in items]
 
-    yield "await save", (await timed(save_all, len(items)))[0]
-    sample, values = await timed(load_all, len(items))
-    _check(items, values)
-    yield "await load", sample
-
-
-async def _batches(operations: Operations, items: dict[str, bytes]) -> AsyncIterator[tuple[str, float]]:
-    save, load, list_keys, to_frame = (
-        operations.batch_save, operations.batch_load, operations.list_keys, operations.to_frame,
-    )  # fmt: skip
-    count = len(items)
-    if save is not None and load is not None:
-        yield "batch_save", (await timed(lambda: save(items), count))[0]
-        sample, values = await timed(lambda: load(list(items)), count)
-        _check(items, values)
-        yield "batch_load", sample
-        del values
-    elif operations.save is not None:
-        for key, value in items.items():
-            operations.save(key, value)
-    for name, listing in (("list_keys", list_keys), ("to_frame", to_frame)):
-        if listing is not None:
-            sample, listed = await timed(listing, count)
-            if len(listed) != count:
-                raise AssertionError(f"{name} shows {len(listed)} of {count} items")
-            yield name, sample
+    loops = {"save": save, "load": load, "await save": await_save, "await load": await_load}
+    loops |= {"batch_save": lambda: operation(items), "batch_load": lambda: operation(list(items))}
+    return loops.get(name, operation)
 
 
-def _check(items: dict[str, bytes], values: list[Any]) -> None:
+def _check(contender: str, name: str, items: dict[str, bytes], result: Any) -> None:
     """See that every value came back whole: a figure for a load that loads nothing would be worthless."""
-    for (key, expected), value in zip(items.items(), values, strict=True):
-        if len(value) != len(expected) or bytes(value) != expected:
-            raise AssertionError(f"load {key!r}: not the bytes that were saved")
+    if name.endswith("load"):
+        right = [bytes(value) for value in result] == list(items.values())
+    else:
+        right = name.endswith("save") or len(result) == len(items)
+    if not right:
+        raise AssertionError(f"{contender}: {name} gives something else than what was saved")
