@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import resource
 import time
 from collections import Counter
@@ -32,155 +33,63 @@ WORDS = [
 ]
 # fmt: on
 TEN = '_/\\:*?"<>|'
-Family = Callable[[random.Random], str]
-
-
-def word(dice: random.Random) -> str:
-    """Return one word."""
-    return dice.choice(WORDS)
-
-
-def snake(dice: random.Random, least: int = 1, most: int = 3) -> str:
-    """Return words joined by underscores."""
-    return "_".join(dice.choices(WORDS, k=dice.randint(least, most)))
-
-
-def digits(dice: random.Random, most: int = 9999) -> str:
-    """Return a number."""
-    return str(dice.randint(0, most))
-
-
-def hexadecimal(dice: random.Random, size: int = 8) -> str:
-    """Return an identifier."""
-    return f"{dice.getrandbits(4 * size):0{size}x}"
-
-
-def url_in_query(dice: random.Random) -> str:
-    """Return a URL with a port, and a URL in its query."""
-    path = "/".join(snake(dice, 1, 2) for _ in range(dice.randint(1, 3)))
-    inner = f"https://{word(dice)}.org/{snake(dice)}"
-    return f"http://{word(dice)}.{word(dice)}.com:{dice.randint(1000, 9999)}/{path}?{snake(dice, 1, 2)}={inner}"
-
-
-def json_fields(dice: random.Random) -> str:
-    """Return JSON with three fields."""
-    space = dice.choice(["", " "])
-    fields = [f'"{snake(dice, 1, 2)}":{space}"{word(dice)}"' for _ in range(2)]
-    return "{" + f",{space}".join([*fields, f'"{word(dice)}":{space}{digits(dice)}']) + "}"
-
-
-def html_tag(dice: random.Random) -> str:
-    """Return an HTML element with attributes."""
-    tag = dice.choice(["a", "div", "span", "p", "img", "li", "td"])
-    attributes = " ".join(f'{dice.choice(["href", "class", "id", "src"])}="/{snake(dice, 1, 2)}"' for _ in range(2))
-    return f"<{tag} {attributes}>{word(dice)} {word(dice)}</{tag}>"
-
-
-def chat(dice: random.Random) -> str:
-    """Return a chat template's text."""
-    role = dice.choice(["user", "assistant", "system"])
-    return f"<|start_header_id|>{role}<|end_header_id|>{word(dice)} {word(dice)} {digits(dice)}<|eot_id|>"
-
-
-def snake_path(dice: random.Random) -> str:
-    """Return a path of snake_case words with ``/ : _ ?``, thirteen to sixteen places."""
-    text = word(dice)
-    for _ in range(dice.randint(13, 16)):
-        text += dice.choices("_/:?", weights=[60, 25, 10, 5])[0] + word(dice)
-    return text
-
-
-def mixture(places: int) -> Family:
-    """Return a family of words between random ones of the ten characters."""
-    return lambda dice: "".join(word(dice) + dice.choice(TEN) for _ in range(places)) + word(dice)
-
-
-def agent(dice: random.Random) -> str:
-    """Return a key of an agent's step."""
-    return (
-        f"agent:{snake(dice)}/run:{digits(dice)}/step:{digits(dice, 99)}/tool:{snake(dice, 2, 3)}?try={digits(dice, 9)}"
-    )
-
-
-def cached(dice: random.Random) -> str:
-    """Return a key of a cached call."""
-    return f"cache/{snake(dice, 2, 3)}:{hexadecimal(dice)}/{word(dice)}={snake(dice, 1, 2)}|{word(dice)}={digits(dice)}"
-
-
-def windows_path(dice: random.Random) -> str:
-    """Return a path of Windows."""
-    return f"C:\\Users\\{snake(dice, 1, 2)}\\" + "\\".join(snake(dice) for _ in range(4)) + f"\\{snake(dice)}.txt"
-
-
-def sql(dice: random.Random) -> str:
-    """Return a statement of SQL."""
-    columns = dice.choice(["*", f"COUNT(*), {snake(dice, 2, 2)}", snake(dice, 2, 2)])
-    operator = dice.choice([">", "<", ">=", "<=", "<>", "="])
-    table, field = snake(dice, 2, 2), snake(dice, 2, 2)
-    return f'SELECT {columns} FROM {table} WHERE {field} {operator} {digits(dice)} AND {word(dice)} = "{snake(dice)}"'  # noqa: S608
-
-
-def glob(dice: random.Random) -> str:
-    """Return a pattern of filenames."""
-    last = dice.choice(["*", "**", "part_*"]) + dice.choice([".csv", ".py"])
-    return f"{word(dice)}/**/{snake(dice, 2, 3)}_*/{snake(dice)}_??/{last}"
-
-
-def cron(dice: random.Random) -> str:
-    """Return a line of a crontab."""
-    times = " ".join(dice.choice(["*", f"*/{digits(dice, 30)}", digits(dice, 23)]) for _ in range(5))
-    return f"{times} /usr/bin/{snake(dice, 1, 2)} /etc/{snake(dice, 1, 2)}.conf > /var/log/{word(dice)}"
-
-
-def markdown(dice: random.Random) -> str:
-    """Return some Markdown."""
-    link = f"[{word(dice)}](https://{word(dice)}.org/{snake(dice, 1, 2)})"
-    return f"# {word(dice)}: **{snake(dice, 1, 2)}** *{word(dice)}* {link} | {word(dice)} |"
-
-
-def timed(dice: random.Random) -> str:
-    """Return a log's key with a time."""
-    day = f"2026-{dice.randint(1, 12):02}-{dice.randint(1, 28):02}"
-    clock = f"{dice.randint(0, 23):02}:{dice.randint(0, 59):02}:{dice.randint(0, 59):02}"
-    return f"log/{snake(dice)}/{day}T{clock}+00:00/{snake(dice, 2, 3)}:{digits(dice)}"
-
-
-def ipv6(dice: random.Random) -> str:
-    """Return an address of IPv6 with a port and a path."""
-    return f"[{':'.join(hexadecimal(dice, 4) for _ in range(8))}]:{digits(dice)}/{snake(dice, 1, 3)}"
-
-
-def deep_path(dice: random.Random) -> str:
-    """Return a deep path of snake_case names."""
-    return "/".join(snake(dice, 1, 4) for _ in range(dice.randint(6, 9)))
-
-
-FAMILIES: dict[str, Family] = {
-    "URL with a port, URL in a query": url_in_query,
-    "JSON with three fields": json_fields,
-    "HTML tag": html_tag,
-    "<|start_header_id|>user<|end_header_id|>...": chat,
-    "snake_case path with / : _ ?, 13 to 16 places": snake_path,
-    **{f"random mixture of the ten characters, {places} places": mixture(places) for places in range(8, 15)},
-    "agents": agent,
-    "caches": cached,
-    "Windows paths": windows_path,
-    "SQL": sql,
-    "globs": glob,
-    "cron": cron,
-    "Markdown": markdown,
-    "times": timed,
-    "IPv6": ipv6,
-    "deep paths": deep_path,
+# What stands for a part of a key in the templates below.
+PARTS: dict[str, Callable[[random.Random], str]] = {
+    "word": lambda dice: dice.choice(WORDS),
+    "some": lambda dice: "_".join(dice.choices(WORDS, k=dice.randint(1, 2))),
+    "name": lambda dice: "_".join(dice.choices(WORDS, k=dice.randint(1, 3))),
+    "long": lambda dice: "_".join(dice.choices(WORDS, k=dice.randint(2, 3))),
+    "number": lambda dice: str(dice.randint(0, 9999)),
+    "digits": lambda dice: f"{dice.randint(10, 59)}",
+    "hex": lambda dice: f"{dice.getrandbits(32):08x}",
+    "group": lambda dice: f"{dice.getrandbits(16):04x}",
+    "mark": lambda dice: dice.choice(TEN),
+    "join": lambda dice: dice.choices("_/:?", weights=[60, 25, 10, 5])[0],
+    "tag": lambda dice: dice.choice(["a", "div", "span", "p", "img", "li", "td"]),
+    "attribute": lambda dice: dice.choice(["href", "class", "id", "src"]),
+    "role": lambda dice: dice.choice(["user", "assistant", "system"]),
+    "pair": lambda dice: "_".join(dice.choices(WORDS, k=2)),
+    "columns": lambda dice: dice.choice(["*", "COUNT(*), team_name", "team_name"]),
+    "compare": lambda dice: dice.choice([">", "<", ">=", "<=", "<>", "="]),
+    "every": lambda dice: dice.choice(["*", f"*/{dice.randint(0, 30)}", str(dice.randint(0, 23))]),
+    "last": lambda dice: dice.choice(["*", "**", "part_*"]) + dice.choice([".csv", ".py"]),
+}
+FAMILIES = {
+    "URL with a port, URL in a query": "http://$word.$word.com:$number/$some/$some?$some=https://$word.org/$name",
+    "JSON with three fields": '{"$some": "$word", "$some": "$word", "$word": $number}',
+    "HTML tag": '<$tag $attribute="/$some" $attribute="/$some">$word $word</$tag>',
+    "<|start_header_id|>user<|end_header_id|>...": (
+        "<|start_header_id|>$role<|end_header_id|>$word $word $number<|eot_id|>"
+    ),
+    "snake_case path with / : _ ?, 14 places": "$word" + "$join$word" * 14,
+    **{
+        f"random mixture of the ten characters, {places} places": "$word" + "$mark$word" * places
+        for places in range(8, 15)
+    },
+    "agents": "agent:$name/run:$number/step:$digits/tool:$long?try=$digits",
+    "caches": "cache/$long:$hex/$word=$some|$word=$number",
+    "Windows paths": r"C:\Users\$some\$name\$name\$name\$name\$name.txt",
+    "SQL": 'SELECT $columns FROM $pair WHERE $pair $compare $number AND $word = "$name"',
+    "globs": "$word/**/${long}_*/${name}_??/$last",
+    "cron": "$every $every $every $every $every /usr/bin/$some /etc/$some.conf > /var/log/$word",
+    "Markdown": "# $word: **$some** *$word* [$word](https://$word.org/$some) | $word |",
+    "times": "log/$name/2026-11-${digits}T$digits:$digits:$digits+00:00/$long:$number",
+    "IPv6": "[$group:$group:$group:$group:$group:$group:$group:$group]:$number/$name",
+    "deep paths": "/".join(["$name"] * 8),
 }
 
 
-def keys_of(family: Family, count: int, seed: int) -> list[str]:
+def key_of(template: str, dice: random.Random) -> str:
+    """Return a key of a family: each ``$part`` of its template becomes something else each time."""
+    return re.sub(r"\$\{?([a-z]+)\}?", lambda found: PARTS[found[1]](dice), template)
+
+
+def keys_of(family: str, count: int, seed: int) -> list[str]:
     """Return different keys of a family whose filenames are not cut."""
     dice = random.Random(seed)
     keys: dict[str, None] = {}
     while len(keys) < count:
-        key = family(dice)
+        key = key_of(FAMILIES[family], dice)
         if len(key.encode()) <= 230:
             keys[key] = None
     return list(keys)
@@ -201,10 +110,10 @@ def outcomes(keys: list[str]) -> Counter[str]:
 
 def show_families(arguments: argparse.Namespace) -> None:
     """Print, for each family, how its names are read in directories of a given size."""
-    for name, family in FAMILIES.items():
+    for name in FAMILIES:
         if arguments.only not in name:
             continue
-        keys = keys_of(family, arguments.count, 1)
+        keys = keys_of(name, arguments.count, 1)
         counted: Counter[str] = Counter()
         before = time.process_time()
         for start in range(0, len(keys), arguments.directory):
@@ -231,7 +140,8 @@ def hostile_names(count: int, places: range, seed: int) -> list[str]:
 
 def show_hostile(arguments: argparse.Namespace) -> None:
     """Print what names cost that no key fits, with a tenth as many honest ones among them."""
-    honest = [key for family in (agent, cached, timed, mixture(9)) for key in keys_of(family, arguments.count // 40, 2)]
+    families = ("agents", "caches", "times", "random mixture of the ten characters, 9 places")
+    honest = [key for family in families for key in keys_of(family, arguments.count // 40, 2)]
     for places in (range(9, 12), range(12, 101)):
         expected = dict.fromkeys(hostile_names(arguments.count, places, 1), "")
         expected |= {filename_for(key): key for key in honest}
@@ -261,9 +171,9 @@ def paths_here(count: int) -> list[str]:
 
 def show_owners(arguments: argparse.Namespace) -> None:
     """Print how many keys of each family need an owner file, and what finding that out costs."""
-    families = {name: family for name, family in FAMILIES.items() if "mixture" not in name}
+    families = [name for name in FAMILIES if "mixture" not in name]
     share = arguments.count // (len(families) + 1)
-    realistic = {name: keys_of(family, share, 3) for name, family in families.items()}
+    realistic = {name: keys_of(name, share, 3) for name in families}
     for name, keys in {**realistic, "paths of this machine": paths_here(share)}.items():
         before = time.process_time()
         owned = sum(map(needs_owner_file, keys))
