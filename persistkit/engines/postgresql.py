@@ -32,8 +32,6 @@ T = TypeVar("T")
 
 _CONNECTIONS: Final = 8
 _INTERVAL_SECONDS: Final = 0.1
-# Any number, the same in every process that makes the tables at the same time.
-_ADVISORY_LOCK: Final = 7_310_579_411_218_433
 
 
 class PostgreSQLEngine(SQLEngine):
@@ -67,6 +65,11 @@ class PostgreSQLEngine(SQLEngine):
 
     mark = "%b"
     locked = " ORDER BY key FOR UPDATE"
+    bytes_type = "BYTEA"
+    is_there = "SELECT to_regclass(quote_ident(%s)) IS NOT NULL"
+    # Two sessions that create one table at the same time fail on each other's catalogue rows. Any number, the same in
+    # every process.
+    making_alone = ("SELECT pg_advisory_xact_lock(7310579411218433)",)
     refusals = (psycopg.Error, OSError)
     max_value_bytes = 1024**3 - 8_192
 
@@ -139,7 +142,7 @@ class PostgreSQLEngine(SQLEngine):
 
     def _failure(
         self, tried: str, error: psycopg.Error | OSError, connection: _Connection | None
-    ) -> tuple[StorageError, bool]:
+    ) -> tuple[StorageError, float]:
         is_late = connection is not None and connection.is_late
         secrets = [value for name, value in self._options.items() if _is_secret(name)]
         number = None
@@ -156,7 +159,7 @@ class PostgreSQLEngine(SQLEngine):
                 number = EHOSTUNREACH
         failure = StorageError(f"{tried} in {self!r}: {reason}", errno=number)
         failure.__cause__ = cause_without(error, secrets)
-        return failure, False
+        return failure, 0.0
 
     def _connect(self) -> _Connection:
         options = {"connect_timeout": max(2, round(self._timeout_seconds)), **self._options}
@@ -169,25 +172,11 @@ class PostgreSQLEngine(SQLEngine):
             connection.execute("SET enable_sort = off")
             if self._read_only:
                 connection.execute("SET default_transaction_read_only = on")
-            if not self._is_seen:
-                self._see_table(connection)
-                self._is_seen = True
+            self._see_table(connection)
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _see_table(self, connection: _Connection) -> None:
-        there = "SELECT to_regclass(%s) IS NOT NULL"
-        if connection.execute(there, (self._versions,)).fetchall() == [(False,)]:
-            if not self._create:
-                self._check_version(None)
-            # Two sessions that create one table at the same time fail on each other's catalogue rows.
-            lock = f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"
-            for statement in (self.begin, lock, *self._making("BYTEA")):
-                connection.execute(statement)
-        ((version,),) = connection.execute(self._select_version).fetchall()
-        self._check_version(version)
 
 
 class _Idle(list[Any]):

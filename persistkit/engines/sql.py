@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat, starmap
-from typing import Any, ClassVar, Final, TypeAlias, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, chunked, key_of
@@ -22,7 +23,10 @@ from persistkit.engines.read_only import refusal
 from persistkit.entry import Entry, sorted_out
 from persistkit.errors import BatchError, StorageError
 
-__all__ = ["SQLEngine", "moment", "pauses"]
+if TYPE_CHECKING:
+    from persistkit.engines.sqlite_read_only import ReadOnlyDatabase
+
+__all__ = ["SQLEngine", "moment"]
 
 T = TypeVar("T")
 Connection: TypeAlias = Any  # the connections of both drivers are much alike, and have no type in common
@@ -38,7 +42,7 @@ _LATEST: Final = 2**63 // 1000 - 1  # the last microsecond that pandas can show
 
 
 class SQLEngine(Engine):
-    """Values in one table of a database.
+    """Values in one table of a database, and the connections to it.
 
     Promises, beyond ``Engine``:
 
@@ -60,6 +64,10 @@ class SQLEngine(Engine):
         size_column: its size, found without reading it.
         modified_column: the time as a number, or NULL.
         locked: what ends a SELECT in a transaction so that nobody changes its rows before the COMMIT.
+        bytes_type: of the columns of keys and values.
+        is_there: the statement that tells whether there is a table of a name.
+        making_alone: the statement, if one is needed, that keeps others from making the tables at the same time.
+        is_closed_at_fork: the connections are closed before a fork, which waits for those in use.
     """
 
     batch_is_transaction = True
@@ -71,6 +79,10 @@ class SQLEngine(Engine):
     size_column: ClassVar[str] = "length(value)"
     modified_column: ClassVar[str] = "modified"
     locked: ClassVar[str] = ""
+    bytes_type: ClassVar[str]
+    is_there: ClassVar[str]
+    making_alone: ClassVar[tuple[str, ...]] = ()
+    is_closed_at_fork: ClassVar[bool] = False
 
     def __init__(self, table: str, *, create: bool, read_only: bool, timeout_seconds: float) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
@@ -86,7 +98,6 @@ class SQLEngine(Engine):
         self._timeout_seconds = timeout_seconds
         self._versions = f'"{table}_version"'
         self._columns = f"key, {self.size_column}, {self.modified_column}"
-        self._select_version = f"SELECT max(version) FROM {self._versions}"
         mark, row = self.mark, f'"{table}" WHERE key = {self.mark}'
         self._insert = f'INSERT INTO "{table}" (key, size, modified, value) VALUES ({mark}, {mark}, {mark}, {mark}) '
         self._upsert = self._insert + (
@@ -99,14 +110,13 @@ class SQLEngine(Engine):
 
     def _forget(self) -> None:
         """Begin without connections: those of a parent process are not ours to use or to close."""
-        self._is_seen = False
         self._idle: list[Connection] = []
         self._turn = self._new_turn()
-        self._read_by: Callable[[Any], Any] | None = None
+        self._reader: ReadOnlyDatabase | None = None
         _engines.add(self)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_idle": None, "_turn": None, "_read_by": None}
+        return {**self.__dict__, "_idle": None, "_turn": None, "_reader": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         # Nothing is looked for here: an error while a worker unpickles leaves a pool waiting for ever.
@@ -115,12 +125,29 @@ class SQLEngine(Engine):
 
     def close(self) -> None:
         """Close the connections that are not in use; the next operation opens one anew."""
+        if self._reader is not None:
+            self._reader.close()
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()
 
-    def _check_version(self, version: int | None) -> None:
-        """Refuse a table that is not there, or that a later persistkit made."""
+    def _see_table(self, connection: Connection) -> None:
+        """Refuse a table that is not there, unless it is to be made, and one that a later persistkit made."""
+        version = self._version(connection)
+        if version is None and self._create:
+            # The value comes last: SQLite reads a row from its start, and a listing stops before the value's pages.
+            columns = "key {0} NOT NULL, size BIGINT NOT NULL, modified BIGINT NOT NULL, value {0} NOT NULL"
+            for statement in (
+                self.begin,
+                *self.making_alone,
+                f'CREATE TABLE IF NOT EXISTS "{self.table}" ({columns.format(self.bytes_type)}, PRIMARY KEY (key))',
+                f"CREATE TABLE IF NOT EXISTS {self._versions} (version INTEGER NOT NULL, PRIMARY KEY (version))",
+                f"INSERT INTO {self._versions} SELECT {_SCHEMA_VERSION} "
+                f"WHERE NOT EXISTS (SELECT * FROM {self._versions})",
+                "COMMIT",
+            ):
+                connection.execute(statement)
+            version = self._version(connection)
         if version is None:
             advice = "" if self._read_only else "; pass create=True to make it"
             raise StorageError(f"there is no table {self.table!r}{advice}")
@@ -130,16 +157,13 @@ class SQLEngine(Engine):
                 "install a newer persistkit"
             )
 
-    def _making(self, bytes_type: str) -> list[str]:
-        """Return the statements of a transaction that makes the tables where they are missing."""
-        # The value comes last: SQLite reads a row from its start, and a listing stops before the value's pages.
-        values = f"size BIGINT NOT NULL, modified BIGINT NOT NULL, value {bytes_type} NOT NULL"
-        return [
-            f'CREATE TABLE IF NOT EXISTS "{self.table}" (key {bytes_type} NOT NULL, {values}, PRIMARY KEY (key))',
-            f"CREATE TABLE IF NOT EXISTS {self._versions} (version INTEGER NOT NULL, PRIMARY KEY (version))",
-            f"INSERT INTO {self._versions} SELECT {_SCHEMA_VERSION} WHERE NOT EXISTS (SELECT * FROM {self._versions})",
-            "COMMIT",
-        ]
+    def _version(self, connection: Connection) -> int | None:
+        ((is_there,),) = connection.execute(self.is_there, (f"{self.table}_version",)).fetchall()
+        if not is_there:
+            return None
+        ((version,),) = connection.execute(f"SELECT max(version) FROM {self._versions}").fetchall()
+        found: int | None = version
+        return found
 
     @abstractmethod
     def _new_turn(self) -> AbstractContextManager[object]:
@@ -150,18 +174,17 @@ class SQLEngine(Engine):
         """Open a connection, and see that the table is there."""
 
     @abstractmethod
-    def _failure(self, tried: str, error: Any, connection: Connection | None) -> tuple[StorageError, bool]:
-        """Return the error to raise for one of the driver, and whether what caused it passes."""
+    def _failure(self, tried: str, error: Any, connection: Connection | None) -> tuple[StorageError, float]:
+        """Return the error to raise for one of the driver, and for how many seconds to try again before."""
 
     def _run(self, tried: str, work: Callable[[Connection], T]) -> T:
         """Return what ``work`` makes of a connection; an error says what was ``tried``."""
-        waits, deadline = None, 0.0
+        waits, began = None, 0.0
         while True:
             connection = None
             try:
-                if self._read_by is not None:
-                    found: T = self._read_by(work)
-                    return found
+                if self._reader is not None:
+                    return self._reader.run(work)
                 with self._turn:
                     try:
                         connection = self._idle.pop()
@@ -175,10 +198,10 @@ class SQLEngine(Engine):
                         else:
                             self._idle.append(connection)
             except self.refusals as error:
-                failure, passes = self._failure(tried, error, connection)
+                failure, seconds = self._failure(tried, error, connection)
             if waits is None:
-                waits, deadline = pauses(), time.monotonic() + self._timeout_seconds
-            if not passes or time.monotonic() > deadline:
+                waits, began = _pauses(), time.monotonic()
+            if time.monotonic() - began >= seconds:
                 raise failure  # outside of the except block: the driver's error is its cause only if it may be
             # The driver's own waiting would not end by Ctrl-C, and would keep other threads from reading.
             time.sleep(next(waits))
@@ -352,7 +375,7 @@ def _keys(page: list[tuple[bytes]]) -> list[str]:
     return [key for (raw,) in page if (key := key_of(raw)) is not None]
 
 
-def pauses() -> Iterator[float]:
+def _pauses() -> Iterator[float]:
     """Return how long to wait, in seconds, before each further try."""
     return chain((0.0005, 0.001, 0.002, 0.005, 0.01), repeat(0.02))
 
@@ -365,12 +388,31 @@ def moment(microseconds: object) -> datetime | None:
 
 
 _engines: Final[WeakSet[SQLEngine]] = WeakSet()
+_closed_at_fork: Final[list[SQLEngine]] = []
+_forking: Final = Lock()
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    _forking.acquire()
+    for engine in list(_engines):
+        if engine.is_closed_at_fork and engine._reader is None:
+            engine._turn.__enter__()
+            _closed_at_fork.append(engine)
+            engine.close()
+
+
+def _after_in_parent() -> None:
+    while _closed_at_fork:
+        _closed_at_fork.pop()._turn.__exit__(None, None, None)
+    _forking.release()
+
+
+def _after_in_child() -> None:
+    _closed_at_fork.clear()
     for engine in list(_engines):
         engine._forget()
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -4,25 +4,28 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, suppress
 from errno import ENOENT, ETIMEDOUT
 from pathlib import Path
 from threading import Lock
-from typing import Final, TypeVar
-from weakref import WeakSet
+from typing import Final
 
 from persistkit.engines.sql import SQLEngine, moment
-from persistkit.engines.sqlite_read_only import BUSY, ReadOnlyDatabase, connect
+from persistkit.engines.sqlite_read_only import ReadOnlyDatabase, connect
 from persistkit.entry import Entry
 from persistkit.errors import StorageError
 from persistkit.locking import HAVE_LOCKS, KeyLocks
 
 __all__ = ["SQLiteEngine"]
 
-T = TypeVar("T")
+# Somebody else is writing, or starting: it passes.
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+# What a reader meets while a writer opens or closes the file, and what stays where the file cannot be read.
+_STARTING: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR})
+_STARTING_SECONDS: Final = 0.1
+_HOT_JOURNAL: Final = 776  # SQLITE_READONLY_ROLLBACK
 
 
 class SQLiteEngine(SQLEngine):
@@ -64,6 +67,11 @@ class SQLiteEngine(SQLEngine):
     value_column = "CAST(value AS BLOB)"
     size_column = "iif(typeof(value) = 'blob', length(value), length(CAST(value AS BLOB)))"
     modified_column = "iif(typeof(modified) = 'integer', modified, NULL)"
+    bytes_type = "BLOB"
+    is_there = "SELECT EXISTS (SELECT * FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE)"
+    # A child that opens the same file takes over what the parent's memory says of its locks, does not ask for any, and
+    # the log can be deleted under its commits.
+    is_closed_at_fork = True
     concurrency = 1
     max_value_bytes = 1_000_000_000 - 8_192
 
@@ -83,14 +91,15 @@ class SQLiteEngine(SQLEngine):
             raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
         self._path = Path(path).expanduser().absolute()
         super().__init__(table, create=create, read_only=read_only, timeout_seconds=timeout_seconds)
-        self._see_file()
+        try:
+            self._see_file()
+        except OSError as error:
+            raise self._failure("open", error)[0] from error
 
     def _forget(self) -> None:
         super()._forget()
-        self._reader = ReadOnlyDatabase(self._path, timeout_seconds=self._timeout_seconds)
         if self._read_only:
-            self._read_by = self._read_unchanged
-        _engines.add(self)
+            self._reader = ReadOnlyDatabase(self._path, self._see_table)
 
     def _new_turn(self) -> AbstractContextManager[object]:
         return Lock()
@@ -98,17 +107,9 @@ class SQLiteEngine(SQLEngine):
     def __repr__(self) -> str:
         return f"SQLiteEngine({f'sqlite:///{self._path}'!r})"
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "_reader": None, "_opened": None}
-
     def __del__(self) -> None:
         with suppress(AttributeError):  # the arguments were refused
             self.close()
-
-    def close(self) -> None:
-        """Close the connection; the next operation opens one anew."""
-        self._reader.close()
-        super().close()
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         yield from super()._entries(prefix)
@@ -156,92 +157,54 @@ class SQLiteEngine(SQLEngine):
         def look(connection: sqlite3.Connection) -> object:
             # Commits of other connections, and rows changed by this one; both counts are this connection's.
             statement = "SELECT data_version, total_changes() FROM pragma_data_version"
-            return self._opened, *connection.execute(statement).fetchone()
+            return connection, *connection.execute(statement).fetchone()
 
-        return self._reader.change_token() if self._read_only else self._run("look for changes", look)
+        return self._run("look for changes", look) if self._reader is None else self._reader.change_token()
 
-    def _read_unchanged(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Return what ``work`` returns of the file as it is; the first time look for the table."""
-        if not self._is_seen:
-            self._check_version(self._reader.run(self._version))
-            self._is_seen = True
-        return self._reader.run(work)
-
-    def _failure(self, tried: str, error: sqlite3.Error | OSError, *_: object) -> tuple[StorageError, bool]:
-        reason, number = str(error), getattr(error, "errno", None)
-        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        if code in BUSY:
-            reason, number = f"another process kept it locked for {self._timeout_seconds:g} s", ETIMEDOUT
-        elif code == sqlite3.SQLITE_NOTADB:
+    def _failure(
+        self, tried: str, error: sqlite3.Error | OSError, connection: object = None
+    ) -> tuple[StorageError, float]:
+        reason, number, seconds = str(error), getattr(error, "errno", None), 0.0
+        code: int = getattr(error, "sqlite_errorcode", None) or 0
+        kind = code & 0xFF
+        if kind in _BUSY:
+            seconds = self._timeout_seconds
+            reason, number = f"another process kept it locked, or changed it, for {seconds:g} s", ETIMEDOUT
+        elif code == _HOT_JOURNAL:
+            reason = (
+                "its writer ended within a transaction; let it, or the sqlite3 program, open the file and finish the "
+                "rollback"
+            )
+        elif kind in _STARTING and connection is None:
+            seconds = _STARTING_SECONDS
+        if kind == sqlite3.SQLITE_NOTADB:
             reason += "; name another"
-        elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and not self._read_only:
+        elif kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and not self._read_only:
             reason += "; to write, file and folder must be writable; to read, open it with read_only=True"
         failure = StorageError(f"{tried} in {self!r}: {reason}", errno=number)
         failure.__cause__ = error
-        return failure, code in BUSY
+        return failure, seconds
 
     def _connect(self) -> sqlite3.Connection:
         self._see_file()
         if not self._create:
-            self._read_unchanged(self._version)
+            with closing(ReadOnlyDatabase(self._path, self._see_table)) as unchanged:
+                unchanged.run(lambda _: None)
         connection = connect(str(self._path), "mode=rwc" if self._create else "mode=rw")
         try:
-            version = self._version(connection)
-            if version is not None:
-                self._check_version(version)
+            self._see_table(connection)
             if connection.execute("PRAGMA journal_mode=WAL").fetchone() != ("wal",):
                 raise StorageError("SQLite keeps no write-ahead log here; put the file on a local disk")
             connection.execute("PRAGMA synchronous=FULL")
-            if version is None:
-                for statement in (self.begin, *self._making("BLOB")):
-                    connection.execute(statement)
         except BaseException:
             connection.close()
             raise
-        self._opened = object()
         return connection
 
     def _see_file(self) -> None:
-        try:
-            if self._path.is_dir():
-                raise StorageError(f"open {self!r}: this is a directory; name a file in it, or open the path as it is")
-            if not self._create and not self._path.exists():
-                raise StorageError(f"open {self!r}: there is no such file; pass create=True to make it", errno=ENOENT)
-            if not self._path.parent.is_dir():
-                raise StorageError(f"open {self!r}: there is no directory {str(self._path.parent)!r}; make it first")
-        except StorageError:
-            raise
-        except OSError as error:
-            raise self._failure("look for the file", error)[0] from error
-
-    def _version(self, connection: sqlite3.Connection) -> int | None:
-        there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE"
-        if connection.execute(there, (self._versions.strip('"'),)).fetchone() is None:
-            return None
-        version: int | None = connection.execute(self._select_version).fetchone()[0]
-        return version
-
-
-# SQLite must not be used, nor closed, on both sides of a fork: a child that opens the same file takes over what the
-# parent's memory says of its locks, does not ask for any, and the log can be deleted under its commits.
-_engines: Final[WeakSet[SQLiteEngine]] = WeakSet()
-_at_fork: Final[list[AbstractContextManager[object]]] = []
-_forking: Final = Lock()
-
-
-def _before_fork() -> None:
-    _forking.acquire()
-    for engine in list(_engines):
-        turn = engine._turn
-        turn.__enter__()
-        _at_fork.append(turn)
-        SQLEngine.close(engine)  # what reads only holds no locks
-
-
-def _after_fork() -> None:
-    while _at_fork:
-        _at_fork.pop().__exit__(None, None, None)
-    _forking.release()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+        if self._path.is_dir():
+            raise StorageError("this is a directory; name a file in it, or open the path as it is")
+        if not self._create and not self._path.exists():
+            raise StorageError("there is no such file; pass create=True to make it", errno=ENOENT)
+        if not self._path.parent.is_dir():
+            raise StorageError(f"there is no directory {str(self._path.parent)!r}; make it first")

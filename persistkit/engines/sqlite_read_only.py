@@ -7,26 +7,19 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from errno import ENOENT, ETIMEDOUT
+from errno import ENOENT
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Final, NamedTuple, TypeVar
 
-from persistkit.engines.sql import pauses
-from persistkit.errors import StorageError
-
-__all__ = ["BUSY", "ReadOnlyDatabase", "connect"]
+__all__ = ["ReadOnlyDatabase", "connect"]
 
 T = TypeVar("T")
 
-# Somebody else is writing, or starting: it passes.
-BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
-# What a reader meets while a writer opens or closes the file, and what stays where the file cannot be read.
-_STARTING: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR})
-_MOST_FAILURES: Final = 5
-_HOT_JOURNAL: Final = 776  # SQLITE_READONLY_ROLLBACK
 # Two changes within one tick of the kernel's clock (10 ms at most) leave the same time.
 _TICK_NANOSECONDS: Final = 20_000_000
+_text: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
 class _State(NamedTuple):
@@ -60,8 +53,8 @@ class ReadOnlyDatabase:
     * ``-wal`` alone: without locks, the log's index in memory; never beside a live writer, it would read torn pages.
     * in rollback mode: with ``mode=ro`` and its locks.
 
-    What is read without locks counts only if nothing was changed meanwhile, and is read again otherwise. A connection
-    that could hold up the end of a writer is closed after each read. Safe for threads, and after a fork.
+    What is read without locks counts only if nothing was changed meanwhile. A connection that could hold up the end of
+    a writer is closed after each read. Safe for threads.
 
     Two changes cannot be excluded: when the last writer closes between the look at its files and the opening, SQLite
     may make an empty ``-wal``; and beside a writer of the same process it uses that writer's ``-shm``, and notes a
@@ -69,63 +62,46 @@ class ReadOnlyDatabase:
 
     Args:
         path: of the file. The programs that write it may come and go.
-        timeout_seconds: how long to wait for a moment in which the file can be read.
+        check: is called with each new connection; what it raises is raised by ``run``.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, timeout_seconds: float = 30.0) -> None:
-        self.path = os.path.abspath(path)  # noqa: PTH100 - a link stays a link
-        self._timeout_seconds = timeout_seconds
-        self._forget()
+    def __init__(self, path: Path, check: Callable[[sqlite3.Connection], object]) -> None:
+        self._path = str(path)
+        self._check = check
+        self._lock = Lock()
+        self._kept: tuple[_State, _Opened] | None = None
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Return what ``work`` returns of a connection; it is called again when the file was changed meanwhile.
+        """Return what ``work`` returns of a connection.
 
         Raises:
-            StorageError: there is no file; its last writer must finish its rollback first; or there was no moment in
-                which it could be read (``ETIMEDOUT``).
-            sqlite3.Error: a statement fails, or the file is not a database.
+            FileNotFoundError: there is no file.
+            sqlite3.Error: it cannot be read; with the code ``SQLITE_BUSY`` where that passes, because it is locked or
+                was changed meanwhile.
         """
-        if self._process != os.getpid():  # what is kept holds no lock and no log: the child may close it
-            self._forget()
-        deadline = time.monotonic() + self._timeout_seconds
-        failures = 0
-        for pause in pauses():
-            before = self._look()
-            try:
-                with self._lock:
-                    opened = self._open(before)
-                    try:
-                        answer = work(opened.connection)
-                    except BaseException:
-                        self._close()  # a transaction may be open
-                        raise
-                    finally:
-                        if not opened.is_kept:
-                            opened.connection.close()
-                if opened.is_locking or (not before.is_young() and self._look() == before):
-                    return answer
-            except sqlite3.Error as error:
-                code: int = getattr(error, "sqlite_errorcode", None) or 0
-                if code == _HOT_JOURNAL:
-                    raise StorageError(
-                        f"read {self.path!r}: its writer ended within a transaction; let it, or the sqlite3 program, "
-                        "open the file and finish the rollback"
-                    ) from error
-                if code & 0xFF not in BUSY:
-                    failures += 1
-                    is_passing = code & 0xFF in _STARTING or self._look() != before
-                    if not is_passing or failures == _MOST_FAILURES:
-                        raise
-            if time.monotonic() > deadline:
-                raise StorageError(
-                    f"read {self.path!r}: it was locked or changed all the time, for {self._timeout_seconds:g} s",
-                    errno=ETIMEDOUT,
-                )
-            time.sleep(pause)
-        raise AssertionError("pauses have no end")
+        before = self._look()
+        try:
+            with self._lock:
+                opened = self._open(before)
+                try:
+                    answer = work(opened.connection)
+                except BaseException:
+                    self._close()  # a transaction may be open
+                    raise
+                finally:
+                    if not opened.is_kept:
+                        opened.connection.close()
+            if opened.is_locking or (not before.is_young() and self._look() == before):
+                return answer
+        except Exception:
+            if self._look() == before:
+                raise
+        changed = sqlite3.OperationalError("it was changed")
+        changed.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise changed
 
     def change_token(self) -> object:
-        """Return what moves with every commit of any program; raises as ``run``."""
+        """Return what moves with every commit of any program."""
         state = self._look()
         return (state._replace(shm=None), time.monotonic_ns() if state.is_young() else None)
 
@@ -134,18 +110,13 @@ class ReadOnlyDatabase:
         with self._lock:
             self._close()
 
-    def _forget(self) -> None:
-        self._process = os.getpid()
-        self._lock = Lock()
-        self._kept: tuple[_State, _Opened] | None = None
-
     def _look(self) -> _State:
-        path = self.path
+        path = self._path
         if os.path.islink(path):  # noqa: PTH114 - the other files lie beside what the link leads to
             path = os.path.realpath(path)
         file, *others = (_identity(path + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
         if file is None:
-            raise StorageError(f"read {self.path!r}: there is no such file", errno=ENOENT)
+            raise FileNotFoundError(ENOENT, "there is no such file")
         return _State(path, file, *others)
 
     def _open(self, state: _State) -> _Opened:
@@ -153,6 +124,11 @@ class ReadOnlyDatabase:
             return self._kept[1]
         self._close()
         opened = _open(state)
+        try:
+            self._check(opened.connection)
+        except BaseException:
+            opened.connection.close()
+            raise
         if opened.is_kept:
             self._kept = state, opened
         return opened
@@ -164,9 +140,14 @@ class ReadOnlyDatabase:
 
 
 def connect(path: str, options: str) -> sqlite3.Connection:
-    """Connect to a file, with options of SQLite's URIs; in autocommit, and a lock that is held is an error at once."""
+    """Connect to a file, with options of SQLite's URIs; in autocommit, and a lock that is held is an error at once.
+
+    Text comes as it is: what other programs call so need not be UTF-8.
+    """
     address = f"{Path(path).as_uri()}?{options}"
-    return sqlite3.connect(address, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(address, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+    connection.text_factory = _text
+    return connection
 
 
 def _open(state: _State) -> _Opened:

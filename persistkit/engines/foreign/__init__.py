@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from typing import Any, Final
 
-from persistkit.arguments import check_timeout
 from persistkit.engines.foreign import langgraph, openai_agents
-from persistkit.engines.foreign.rows import Table
+from persistkit.engines.foreign.rows import RowsEngine, Source, Table
 from persistkit.engines.foreign.sqlite import SQLiteSource
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import StorageError
 
 __all__ = ["postgresql_of_another", "sqlite_of_another"]
 
-_SQLITE: Final = (
-    (langgraph.LangGraphEngine, langgraph.sqlite_tables),
-    (openai_agents.OpenAIAgentsEngine, openai_agents.sqlite_tables),
-)
+_LANGGRAPH: Final = (langgraph.LangGraphEngine, langgraph.tables_of)
+_OPENAI_AGENTS: Final = (openai_agents.OpenAIAgentsEngine, openai_agents.tables_of)
 _OURS: Final = "persistkit"
+_TIMEOUT_SECONDS: Final = 30.0
 # A server that does not answer is the first operation's to tell.
 _LOOK_SECONDS: Final = 5.0
 
@@ -36,9 +35,10 @@ def sqlite_of_another(path: str, *, create: bool, must: bool, options: dict[str,
         StorageError: ``create`` is asked for; or the file ``must`` be known and is not, or cannot be read.
         TypeError: there is an option that the engine does not take.
     """
-    source = SQLiteSource(path, _timeout(options))
+    address = f"sqlite:///{path}"
+    source = SQLiteSource(address, read_only=True, timeout_seconds=options.get("timeout_seconds", _TIMEOUT_SECONDS))
     try:
-        found = source.tables()
+        found = _tables_in(source)
     except StorageError as error:
         if must:
             advice = "it is damaged, or cannot be read now"
@@ -50,18 +50,17 @@ def sqlite_of_another(path: str, *, create: bool, must: bool, options: dict[str,
         source.close()
     if _is_ours(found, options):
         return None
-    for engine, tables_of in _SQLITE:
+    for engine, tables_of in (_LANGGRAPH, _OPENAI_AGENTS):
         tables = tables_of(found)
         if _is_meant(tables, options):
             if create:
                 raise StorageError(f"open {path!r}: a file of another program, which is only read; drop create=True")
-            _check_options(engine, options)
-            return ReadOnlyEngine(engine(source, tables, f"sqlite:///{path}"))
+            return _opened(engine(source, tables, address), options)
     if must:
         there = f"its tables are {', '.join(map(repr, sorted(found)))}" if found else "it has no tables"
         raise StorageError(
             f"open {path!r}: it is neither a SQLite file of persistkit's, nor of LangGraph's, nor of the OpenAI Agents "
-            f"SDK's: {there}; to keep values in it too, write 'sqlite:///{path}' and create=True"
+            f"SDK's: {there}; to keep values in it too, write {address!r} and create=True"
         )
     return None
 
@@ -77,30 +76,30 @@ def postgresql_of_another(address: str, place: str, options: dict[str, Any]) -> 
     Raises:
         TypeError: there is an option that the engine does not take.
     """
-    from persistkit.engines.foreign.postgresql import PostgreSQLSource, postgresql_tables
+    from persistkit.engines.foreign.postgresql import PostgreSQLSource
 
-    timeout_seconds = _timeout(options)
-    look = PostgreSQLSource(address, min(timeout_seconds, _LOOK_SECONDS))
+    timeout_seconds = options.get("timeout_seconds", _TIMEOUT_SECONDS)
+    source = PostgreSQLSource(address, read_only=True, timeout_seconds=timeout_seconds)
     try:
-        found = look.tables()
+        with PostgreSQLSource(address, read_only=True, timeout_seconds=min(timeout_seconds, _LOOK_SECONDS)) as look:
+            found = _tables_in(look)
     except StorageError:
         return None
-    finally:
-        look.close()
-    tables = postgresql_tables(found)
+    tables = langgraph.tables_of(found)
     if _is_ours(found, options) or not _is_meant(tables, options):
         return None
-    _check_options(langgraph.LangGraphEngine, options)
-    return ReadOnlyEngine(langgraph.LangGraphEngine(PostgreSQLSource(address, timeout_seconds), tables, place))
+    return _opened(langgraph.LangGraphEngine(source, tables, place), options)
 
 
-def _timeout(options: dict[str, Any]) -> float:
-    timeout_seconds: float = options.get("timeout_seconds", 30.0)
-    check_timeout(timeout_seconds)
-    return timeout_seconds
+def _tables_in(source: Source) -> dict[str, set[str]]:
+    """Return the names of the tables, each with those of its columns; views are none."""
+    found: dict[str, set[str]] = {}
+    for table, column in source._read("look for tables", source.all_columns):
+        found.setdefault(table, set()).add(column)
+    return found
 
 
-def _is_ours(found: dict[str, set[str]], options: dict[str, Any]) -> bool:
+def _is_ours(found: Mapping[str, set[str]], options: dict[str, Any]) -> bool:
     return f"{options.get('table', _OURS)}_version".lower() in map(str.lower, found)
 
 
@@ -108,6 +107,7 @@ def _is_meant(tables: list[Table], options: dict[str, Any]) -> bool:
     return bool(tables) and options.get("table", _OURS) in (_OURS, *(table.name for table in tables))
 
 
-def _check_options(engine: type[object], options: dict[str, Any]) -> None:
+def _opened(engine: RowsEngine, options: dict[str, Any]) -> ReadOnlyEngine:
     for name in options.keys() - {"table", "timeout_seconds"}:
-        raise TypeError(f"{engine.__name__} takes no option {name!r}; it takes read_only, table, timeout_seconds")
+        raise TypeError(f"{type(engine).__name__} takes no option {name!r}; it takes read_only, table, timeout_seconds")
+    return ReadOnlyEngine(engine)

@@ -6,20 +6,51 @@ Tables of ``langgraph-checkpoint-sqlite`` and ``langgraph-checkpoint-postgres``,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from persistkit.engines.foreign.rows import Payload, Row, RowsEngine, Table, moment_of
+from persistkit.engines.foreign.rows import PartSize, Payload, Row, RowsEngine, Table, present
 from persistkit.rows import Part, row_head
 
-__all__ = ["CHECKPOINT", "LangGraphEngine", "sqlite_tables", "time_of_checkpoint"]
+__all__ = ["LangGraphEngine", "tables_of", "time_of_checkpoint"]
 
-CHECKPOINT: Final = ("thread_id", "checkpoint_ns", "checkpoint_id")
 _STORE: Final = "store"
 _UUID6: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-6([0-9a-f]{3})-[0-9a-f]{4}-[0-9a-f]{12}")
 _UUID_EPOCH: Final = datetime(1582, 10, 15, tzinfo=UTC)
+
+_STATE: Final = Payload("checkpoint", path=("checkpoint",))
+_METADATA: Final = Payload("metadata", path=("metadata",))
+_VALUE: Final = Payload("value", path=("value",))
+_CHECKPOINTS: Final = Table(
+    "checkpoints",
+    "checkpoints",
+    ("thread_id", "checkpoint_ns", "checkpoint_id"),
+    columns=("parent_checkpoint_id",),
+    payloads=(replace(_STATE, kind="type"), _METADATA),
+)
+_WRITES: Final = Table(
+    "writes",
+    "writes",
+    (*_CHECKPOINTS.identity, "task_id", "idx"),
+    has_number=True,
+    columns=("task_path", "channel"),
+    payloads=(replace(_VALUE, kind="type"),),
+)
+_ITEMS: Final = Table(
+    "store", "store", ("prefix", "key"), columns=("updated_at", "created_at"), payloads=(_VALUE,), below=_STORE
+)
+# In PostgreSQL a checkpoint's channels, but for small ones, are rows of another table, as old as their last change.
+_CHANNELS: Final = """(
+    SELECT array_agg(ARRAY[convert_to(b.channel, 'UTF8'), convert_to(b.type, 'UTF8'), {data}] ORDER BY b.channel)
+    FROM jsonb_each_text(t.checkpoint -> 'channel_versions') AS v JOIN checkpoint_blobs AS b
+    ON (b.thread_id, b.checkpoint_ns, b.channel, b.version) = (t.thread_id, t.checkpoint_ns, v.key, v.value)
+    WHERE b.type <> 'empty')"""
+_OF_POSTGRESQL: Final = (
+    replace(_CHECKPOINTS, payloads=(_STATE, _METADATA), more=_CHANNELS),
+    replace(_WRITES, name="checkpoint_writes", payloads=(replace(_VALUE, data="blob", kind="type"),)),
+)
 
 
 class LangGraphEngine(RowsEngine):
@@ -36,8 +67,8 @@ class LangGraphEngine(RowsEngine):
     def threads(self) -> list[str]:
         """Return the names of the threads that have a checkpoint, in the order of their keys."""
         table = self._tables[0]
-        select = f"SELECT DISTINCT thread_id FROM {table.name} WHERE {self._source.is_key(table)}"  # noqa: S608
-        return sorted((name for (name,) in self._source.read("list threads", select)), key=self.prefix_of)
+        select = f"SELECT DISTINCT thread_id FROM {table.name} WHERE {self._source.is_text.format('thread_id')}"  # noqa: S608
+        return sorted((name for (name,) in self._source._read("list threads", select)), key=self.prefix_of)
 
     def rows_of(self, threads: Sequence[str]) -> Iterator[tuple[str, dict[str, Any], list[Part]]]:
         """Yield key, columns and payloads of every checkpoint and write of threads, but no checkpoint's state."""
@@ -45,26 +76,15 @@ class LangGraphEngine(RowsEngine):
         for table in (table for table in self._tables if not table.below):
             payloads = tuple(payload for payload in table.payloads if payload.path != ("checkpoint",))
             table = replace(table, payloads=payloads, more="")
-            for row in self._source.find("read threads", self._select(table, sizes=False), table, identities):
+            for row in self._find("read threads", table, identities):
                 parts = [(list(path), kind, bytes(data)) for path, kind, data in self._payloads(table, row)]
                 yield self._key(table, row), {"table": table.label, **self._columns(table, row)}, parts
 
-    def _value(self, table: Table, row: Row) -> bytes:
-        payloads = [(path, kind, bytes(data)) for path, kind, data in self._payloads(table, row)]
-        head = self._head(table, row, [(path, kind, len(data)) for path, kind, data in payloads])
-        return b"".join([head, *(data for _, _, data in payloads)])
-
-    def _size(self, table: Table, row: Row) -> int:
-        sizes = [(path, kind, int(size)) for path, kind, size in self._payloads(table, row)]
-        return len(self._head(table, row, sizes)) + sum(size for _, _, size in sizes)
-
-    def _head(self, table: Table, row: Row, parts: Iterable[tuple[Sequence[str], str | None, int]]) -> bytes:
+    def _head(self, table: Table, row: Row, parts: Sequence[PartSize]) -> bytes:
         return row_head({"table": table.label, **self._columns(table, row)}, parts)
 
     def _modified(self, table: Table, row: Row) -> datetime | None:
-        if table.label == "checkpoints":
-            return time_of_checkpoint(row[2])
-        return moment_of(row[3]) if table.label == "store" else None
+        return time_of_checkpoint(row[2]) if table.label == "checkpoints" else super()._modified(table, row)
 
 
 def time_of_checkpoint(checkpoint_id: str) -> datetime | None:
@@ -75,40 +95,12 @@ def time_of_checkpoint(checkpoint_id: str) -> datetime | None:
     return _UUID_EPOCH + timedelta(microseconds=int(found[1] + found[2] + found[3], 16) // 10)
 
 
-def sqlite_tables(found: Mapping[str, set[str]]) -> list[Table]:
-    """Return LangGraph's tables among those of a SQLite file; none where it is no file of LangGraph's.
+def tables_of(found: Mapping[str, set[str]]) -> list[Table]:
+    """Return LangGraph's tables among those of a database; none where it has none.
 
     Args:
         found: the names of the tables, each with those of its columns.
     """
-    checkpoints = Table(
-        "checkpoints",
-        "checkpoints",
-        CHECKPOINT,
-        columns=(("parent_checkpoint_id", "parent_checkpoint_id"),),
-        payloads=(Payload(("checkpoint",), "checkpoint", "type"), Payload(("metadata",), "metadata")),
-    )
-    writes = Table(
-        "writes",
-        "writes",
-        (*CHECKPOINT, "task_id", "idx"),
-        has_number=True,
-        columns=tuple((name, name) for name in ("task_path", "channel") if name in found.get("writes", ())),
-        payloads=(Payload(("value",), "value", "type"),),
-    )
-    items = Table(
-        "store",
-        "store",
-        ("prefix", "key"),
-        columns=(("updated_at", "updated_at"), ("created_at", "created_at")),
-        payloads=(Payload(("value",), "value"),),
-        below=_STORE,
-    )
-    tables = [table for table in (checkpoints, writes) if _is_there(table, found)]
+    tables = present(_OF_POSTGRESQL if "checkpoint_blobs" in found else (_CHECKPOINTS, _WRITES), found)
     tables = tables if len(tables) == 2 else []
-    return [*tables, items] if _is_there(items, found) and (tables or "store_migrations" in found) else tables
-
-
-def _is_there(table: Table, found: Mapping[str, set[str]]) -> bool:
-    wanted = {*table.identity, *(name for name, _ in table.columns), *(payload.data for payload in table.payloads)}
-    return wanted <= found.get(table.name, set())
+    return tables + (present([_ITEMS], found) if tables or "store_migrations" in found else [])

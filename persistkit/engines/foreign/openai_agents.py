@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from persistkit.engines.foreign.rows import Payload, Row, RowsEngine, Table, moment_of
+from persistkit.engines.foreign.rows import PartSize, Payload, Row, RowsEngine, Table, present
 
-__all__ = ["BELOW", "OpenAIAgentsEngine", "sqlite_tables"]
+__all__ = ["BELOW", "OpenAIAgentsEngine", "tables_of"]
 
 BELOW: Final = ("sessions", "structure", "usage")
-_ITEM: Final = Payload((), "message_data")
 _TIMES: Final = ("created_at", "updated_at")
 _TURN: Final = ("branch_id", "user_turn_number")
 _COUNTS: Final = ("requests", "input_tokens", "output_tokens", "total_tokens")
 _DETAILS: Final = ("input_tokens_details", "output_tokens_details")
 _PLACE: Final = ("message_id", "message_type", "sequence_number", "branch_turn_number", "tool_name")
+_ITEM: Final = ("session_id", "id")
+_TABLES: Final = (
+    Table("agent_messages", "agent_messages", _ITEM, True, _TIMES, (Payload("message_data"),)),
+    Table("agent_sessions", "agent_sessions", ("session_id",), False, _TIMES, below="sessions"),
+    Table("turn_usage", "turn_usage", _ITEM, True, (*_TURN, *_COUNTS, *_DETAILS, *_TIMES), below="usage"),
+    Table("message_structure", "message_structure", _ITEM, True, (*_TURN, *_PLACE, *_TIMES), below="structure"),
+)
 
 
 class OpenAIAgentsEngine(RowsEngine):
@@ -31,40 +36,15 @@ class OpenAIAgentsEngine(RowsEngine):
     digits = 9
     below = BELOW
 
-    def _value(self, table: Table, row: Row) -> bytes:
-        if table.payloads:
-            return bytes(next((data for _, _, data in self._payloads(table, row)), b""))
-        return json.dumps(self._columns(table, row)).encode()
-
-    def _size(self, table: Table, row: Row) -> int:
-        if table.payloads:
-            return next((size for _, _, size in self._payloads(table, row)), 0)
-        return len(json.dumps(self._columns(table, row)))
-
-    def _modified(self, table: Table, row: Row) -> datetime | None:
-        columns = self._columns(table, row)
-        return moment_of(columns.get("updated_at") or columns.get("created_at"))
+    def _head(self, table: Table, row: Row, parts: Sequence[PartSize]) -> bytes:  # noqa: ARG002
+        return b"" if table.payloads else json.dumps(self._columns(table, row)).encode()
 
 
-def sqlite_tables(found: Mapping[str, set[str]]) -> list[Table]:
+def tables_of(found: Mapping[str, set[str]]) -> list[Table]:
     """Return the SDK's tables among those of a SQLite file; none where it is no file of the SDK's.
 
     Args:
         found: the names of the tables, each with those of its columns.
     """
-
-    def table(name: str, identity: tuple[str, ...], columns: tuple[str, ...], below: str = "") -> Table:
-        there = tuple((column, column) for column in columns if column in found.get(name, ()))
-        payloads = () if below else (_ITEM,)
-        return Table(name, name, identity, identity[-1] == "id", there, payloads, below=below)
-
-    tables = [
-        table("agent_messages", ("session_id", "id"), _TIMES),
-        table("agent_sessions", ("session_id",), _TIMES, "sessions"),
-        table("turn_usage", ("session_id", "id"), (*_TURN, *_COUNTS, *_DETAILS, *_TIMES), "usage"),
-        table("message_structure", ("session_id", "id"), (*_TURN, *_PLACE, *_TIMES), "structure"),
-    ]
-    tables = [
-        one for one in tables if {*one.identity, *(part.data for part in one.payloads)} <= found.get(one.name, set())
-    ]
-    return tables if [one.name for one in tables[:2]] == ["agent_messages", "agent_sessions"] else []
+    tables = present(_TABLES, found)
+    return tables if [table.name for table in tables[:2]] == ["agent_messages", "agent_sessions"] else []

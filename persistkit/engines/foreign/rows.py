@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, ClassVar, Final, Never, Protocol, TypeAlias
@@ -20,6 +20,7 @@ from persistkit.errors import BatchError, StorageError
 
 __all__ = [
     "Identity",
+    "PartSize",
     "Payload",
     "Row",
     "RowsEngine",
@@ -27,13 +28,16 @@ __all__ = [
     "Table",
     "escaped",
     "moment_of",
+    "present",
     "text_of",
 ]
 
 Identity: TypeAlias = tuple[Any, ...]  # the values of the key columns. Any: text as UTF-8, or a number
 Row: TypeAlias = Sequence[Any]  # Any: what the driver reads; what is no UTF-8 in text as lone surrogates
+PartSize: TypeAlias = tuple[tuple[str, ...], str | None, int]  # path, type and size of a payload
 
 _PAGE_ROWS: Final = 20_000
+_MOST_AT_ONCE: Final = 1_000
 # Control characters would break lines, `/` parts, and what is not UTF-8 becomes lone surrogates.
 _SPECIAL: Final = re.compile("[%/\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 _ESCAPED: Final = re.compile(b"%([0-9A-F]{2})")
@@ -47,14 +51,14 @@ class Payload:
     """A column whose bytes are a part of the value.
 
     Attributes:
+        data: the column.
+        kind: the column with its type, if it has one; it is JSON otherwise.
         path: to its place in the value.
-        data: the SQL expression of its bytes.
-        kind: the SQL expression of its type.
     """
 
-    path: tuple[str, ...]
     data: str
-    kind: str = "'json'"
+    kind: str = ""
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Table:
         name: its name in the database.
         identity: the key columns, in the order of the primary key.
         has_number: the last key column is a number.
-        columns: of few bytes each, name -> SQL expression.
+        columns: of few bytes each; those that are there.
         payloads: the others.
         more: the SQL expression of an array of further payloads (name, type, ``{data}``), which belong to the first.
         below: the first part of the keys, where that is no column.
@@ -76,35 +80,37 @@ class Table:
     name: str
     identity: tuple[str, ...]
     has_number: bool = False
-    columns: tuple[tuple[str, str], ...] = ()
+    columns: tuple[str, ...] = ()
     payloads: tuple[Payload, ...] = ()
     more: str = ""
     below: str = ""
 
 
+def present(tables: Iterable[Table], found: Mapping[str, set[str]]) -> list[Table]:
+    """Return the tables that are ``found`` (name -> columns), without the columns that another version has not."""
+    return [
+        replace(table, columns=tuple(name for name in table.columns if name in found[table.name]))
+        for table in tables
+        if {*table.identity, *(payload.data for payload in table.payloads)} <= found.get(table.name, set())
+    ]
+
+
 class Source(Protocol):
-    """The database: what differs between SQLite and PostgreSQL."""
+    """The database: an engine of ours without its table, and the SQL that differs; ``{0}`` stands for a column."""
 
-    def read(self, tried: str, statement: str, parameters: Identity = ()) -> list[Row]:
-        """Return all rows of a statement."""
+    all_columns: str  # the statement for every table's name with each of its columns' names
+    text_mark: str  # the placeholder for text, which is given in UTF-8
+    mark: ClassVar[str]  # that for a number
+    is_text: str  # the condition that a key column holds what it should
+    is_number: str  # the same of a number
+    json: str  # JSON, as the next two take it
+    as_bytes: str
+    size: str  # how many these are
+    takes_any_text: bool  # also what is not UTF-8, or holds NUL
 
-    def find(self, tried: str, select: str, table: Table, wanted: Sequence[Identity]) -> Iterable[Row]:
-        """Return the rows that ``select`` selects with these identities (text as UTF-8), or their first parts."""
+    def _read(self, tried: str, statement: str, parameters: Identity = ()) -> list[Any]: ...
 
-    def marks(self, table: Table) -> list[str]:
-        """Return the placeholders of the key columns."""
-
-    def bytes_of(self, data: str) -> str:
-        """Return the SQL expression of ``data`` as bytes."""
-
-    def size_of(self, data: str) -> str:
-        """Return the SQL expression of how many bytes these are."""
-
-    def is_key(self, table: Table) -> str:
-        """Return the SQL condition that the key columns hold what they should."""
-
-    def change_token(self) -> object:
-        """Return what moves with every commit."""
+    def _change_token(self) -> object: ...
 
     def close(self) -> None:
         """Close the connections."""
@@ -146,14 +152,22 @@ class RowsEngine(Engine):
         self._source.close()
 
     @abstractmethod
-    def _value(self, table: Table, row: Row) -> bytes: ...
+    def _head(self, table: Table, row: Row, parts: Sequence[PartSize]) -> bytes:
+        """Return what stands before the payloads of a row, of which path, type and size are given."""
 
-    @abstractmethod
+    def _value(self, table: Table, row: Row) -> bytes:
+        payloads = list(self._payloads(table, row))
+        parts = [(path, kind, len(data)) for path, kind, data in payloads]
+        return b"".join([self._head(table, row, parts), *(data for _, _, data in payloads)])
+
     def _size(self, table: Table, row: Row) -> int:
         """Return the size of the value, of a row that has the sizes of its payloads in their places."""
+        parts = [(path, kind, int(size)) for path, kind, size in self._payloads(table, row)]
+        return len(self._head(table, row, parts)) + sum(size for _, _, size in parts)
 
-    @abstractmethod
-    def _modified(self, table: Table, row: Row) -> datetime | None: ...
+    def _modified(self, table: Table, row: Row) -> datetime | None:
+        columns = self._columns(table, row)
+        return moment_of(columns.get("updated_at") or columns.get("created_at"))
 
     def _save(self, key: str, value: BytesLike) -> Never:  # noqa: ARG002
         raise refusal(f"save {key!r}", repr(self))
@@ -172,22 +186,32 @@ class RowsEngine(Engine):
         return [loaded.get(key) for key in keys]
 
     def _loaded(self, tried: str, keys: list[str]) -> dict[str, bytes]:
-        wanted: dict[Table, list[Identity]] = {}
-        if any(_SHORTENED in key for key in keys):
-            whole = {key: (table, row) for table, key, row in self._rows("", sizes=None) if _SHORTENED in key}
-            for key in keys:
-                if key in whole:
-                    table, row = whole[key]
-                    wanted.setdefault(table, []).append(_encoded(row))
+        wanted: dict[Table, list[Identity]] = {table: [] for table in self._tables}
         for key in keys:
             for table in self._tables:
                 if (identity := self._identity(table, key)) is not None:
-                    wanted.setdefault(table, []).append(identity)
+                    wanted[table].append(identity)
+        if shortened := {key for key in keys if _SHORTENED in key}:
+            for table, key, row in self._rows("", sizes=None):
+                if key in shortened:
+                    wanted[table].append(_encoded(row))
         return {
             self._key(table, row): self._value(table, row)
             for table, identities in wanted.items()
-            for row in self._source.find(tried, self._select(table, sizes=False), table, identities)
+            for row in self._find(tried, table, identities)
         }
+
+    def _find(self, tried: str, table: Table, wanted: Iterable[Identity]) -> Iterator[Row]:
+        """Yield the rows with these identities, or their first parts."""
+        able = [identity for identity in wanted if self._can_be(identity)]
+        for start in range(0, len(able), _MOST_AT_ONCE):
+            some = able[start : start + _MOST_AT_ONCE]
+            count = len(some[0])
+            names = ", ".join(table.identity[:count])
+            values = ", ".join([f"({', '.join(self._marks(table)[:count])})"] * len(some))
+            given = ", ".join(f"column{number}" for number in range(1, count + 1))
+            statement = self._select(table, f"JOIN (VALUES {values}) AS wanted ON ({names}) = ({given})", sizes=False)
+            yield from self._source._read(tried, statement, tuple(part for identity in some for part in identity))
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         for table, key, row in self._rows(prefix, sizes=True):
@@ -200,22 +224,22 @@ class RowsEngine(Engine):
         return sum(1 for _ in self._rows("", sizes=None))
 
     def _change_token(self) -> object:
-        return self._source.change_token()
+        return self._source._change_token()
 
     def _rows(self, prefix: str, *, sizes: bool | None) -> Iterator[tuple[Table, str, Row]]:
         """Yield table, key and row of what starts with a prefix; no page is a snapshot of the next one."""
         for table in self._tables:
             fixed = self._fixed(table, prefix)
-            if fixed is None:
+            if fixed is None or not self._can_be(fixed):
                 continue
-            names, marks = ", ".join(table.identity), self._source.marks(table)
+            names, marks = ", ".join(table.identity), self._marks(table)
             conditions = [f"{name} = {mark}" for name, mark in zip(table.identity, marks, strict=True)][: len(fixed)]
             select = " AND ".join([self._select(table, sizes=sizes), *conditions])
             after: Identity = ()
             while True:
                 later = f"AND ({names}) > ({', '.join(marks)})" if after else ""
                 statement = f"{select} {later} ORDER BY {names} LIMIT {_PAGE_ROWS}"
-                page = self._source.read(f"list keys starting with {prefix!r}", statement, (*fixed, *after))
+                page = self._source._read(f"list keys starting with {prefix!r}", statement, (*fixed, *after))
                 for row in page:
                     if (key := self._key(table, row)).startswith(prefix):
                         yield table, key, row
@@ -223,24 +247,39 @@ class RowsEngine(Engine):
                     break
                 after = _encoded(page[-1][: len(table.identity)])
 
-    def _select(self, table: Table, *, sizes: bool | None) -> str:
+    def _select(self, table: Table, joined: str = "", *, sizes: bool | None) -> str:
         """Return the statement for identity, columns, and payloads or their sizes; None for the identity alone."""
-        wanted = list(table.identity)
+        source, wanted = self._source, list(table.identity)
         if sizes is not None:
-            wanted += [expression for _, expression in table.columns]
+            wanted += table.columns
+            read = source.size if sizes else source.as_bytes
             for payload in table.payloads:
-                expression = self._source.size_of if sizes else self._source.bytes_of
-                wanted += [payload.kind, expression(payload.data)]
+                wanted += [
+                    payload.kind or "'json'",
+                    read.format(payload.data if payload.kind else source.json.format(payload.data)),
+                ]
             if table.more:
-                size = f"convert_to(({self._source.size_of('b.blob')})::text, 'UTF8')"
-                wanted.append(table.more.format(data=size if sizes else "b.blob"))
-        return f"SELECT {', '.join(wanted)} FROM {table.name} AS t WHERE {self._source.is_key(table)}"
+                data = f"convert_to(({source.size.format('b.blob')})::text, 'UTF8')" if sizes else "b.blob"
+                wanted.append(table.more.format(data=data))
+        kinds = self._each(table, source.is_text, source.is_number)
+        are_there = " AND ".join(kind.format(name) for name, kind in zip(table.identity, kinds, strict=True))
+        return f"SELECT {', '.join(wanted)} FROM {table.name} AS t {joined} WHERE {are_there}"
+
+    def _each(self, table: Table, text: str, number: str) -> list[str]:
+        """Return SQL for each key column, by what it holds."""
+        return [text] * (len(table.identity) - table.has_number) + [number] * table.has_number
+
+    def _marks(self, table: Table) -> list[str]:
+        return self._each(table, self._source.text_mark, self._source.mark)
+
+    def _can_be(self, identity: Identity) -> bool:
+        """Tell whether the database can hold this."""
+        text = b"/".join(part for part in identity if isinstance(part, bytes))
+        is_plain = b"\0" not in text and text.decode(errors="ignore").encode() == text
+        return is_plain or self._source.takes_any_text
 
     def _columns(self, table: Table, row: Row) -> dict[str, Any]:
-        columns: dict[str, Any] = dict(zip(table.identity, row, strict=False))
-        for place, (name, _) in enumerate(table.columns, len(table.identity)):
-            columns[name] = text_of(row[place])
-        return columns
+        return dict(zip((*table.identity, *table.columns), map(text_of, row), strict=False))
 
     def _payloads(self, table: Table, row: Row) -> Iterator[tuple[tuple[str, ...], str | None, Any]]:
         """Yield path, type, and bytes or size of each payload of a row."""
@@ -260,7 +299,7 @@ class RowsEngine(Engine):
             "%" in plain
             or plain.count("/") != count - 1
             or not (plain.isascii() and plain.isprintable())
-            or (len(plain) > _MAX_PART_BYTES)
+            or len(plain) > _MAX_PART_BYTES
         ):
             parts = [escaped(part) for part in parts]
         if table.below:
@@ -288,9 +327,9 @@ class RowsEngine(Engine):
         if table.below and not (table.below == parts[0] if len(parts) > 1 else table.below.startswith(prefix)):
             return None
         whole = parts[1:-1] if table.below else parts[:-1]
-        if len(whole) >= len(table.identity) or _SHORTENED in prefix:
-            return None if len(whole) >= len(table.identity) else ()
-        return tuple(map(_unescaped, whole))
+        if len(whole) >= len(table.identity):
+            return None
+        return () if _SHORTENED in prefix else tuple(map(_unescaped, whole))
 
 
 def _encoded(identity: Row) -> Identity:
@@ -298,7 +337,9 @@ def _encoded(identity: Row) -> Identity:
 
 
 def text_of(value: Any) -> Any:
-    """Return bytes of the driver as text, what is not UTF-8 in it as lone surrogates, and anything else as it is."""
+    """Return bytes and times of the driver as text, what is not UTF-8 as lone surrogates, anything else as it is."""
+    if isinstance(value, datetime):
+        return str(value.astimezone(UTC))
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
 
 
