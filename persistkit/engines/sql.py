@@ -57,32 +57,22 @@ class SQLEngine(Engine):
 
     Attributes:
         table: the name of the table; ``<table>_version`` keeps the version of its schema.
-        mark: the driver's placeholder for bytes and numbers.
-        refusals: the errors it raises.
-        begin: the statement that begins a transaction that writes.
-        value_column: the value as bytes, however another program stored it.
-        size_column: its size, found without reading it.
-        modified_column: the time as a number, or NULL.
-        locked: what ends a SELECT in a transaction so that nobody changes its rows before the COMMIT.
-        bytes_type: of the columns of keys and values.
-        is_there: the statement that tells whether there is a table of a name.
-        making_alone: the statement, if one is needed, that keeps others from making the tables at the same time.
-        is_closed_at_fork: the connections are closed before a fork, which waits for those in use.
     """
 
     batch_is_transaction = True
     keeps_times = True
-    mark: ClassVar[str]
-    refusals: ClassVar[tuple[type[Exception], ...]]
-    begin: ClassVar[str] = "BEGIN"
-    value_column: ClassVar[str] = "value"
-    size_column: ClassVar[str] = "length(value)"
-    modified_column: ClassVar[str] = "modified"
-    locked: ClassVar[str] = ""
-    bytes_type: ClassVar[str]
-    is_there: ClassVar[str]
-    making_alone: ClassVar[tuple[str, ...]] = ()
-    is_closed_at_fork: ClassVar[bool] = False
+    is_closed_at_fork: ClassVar[bool] = False  # before a fork, which waits for connections in use
+    refusals: ClassVar[tuple[type[Exception], ...]]  # the errors of the driver
+    # What differs in SQL.
+    mark: ClassVar[str]  # the placeholder for bytes and numbers
+    begin: ClassVar[str] = "BEGIN"  # a transaction that writes
+    value_column: ClassVar[str] = "value"  # as bytes, however another program stored it
+    size_column: ClassVar[str] = "length(value)"  # found without reading the value
+    modified_column: ClassVar[str] = "modified"  # as a number, or NULL
+    locked: ClassVar[str] = ""  # ends a SELECT in a transaction: nobody changes its rows before the COMMIT
+    bytes_type: ClassVar[str]  # of the columns of keys and values
+    is_there: ClassVar[str]  # the statement that tells whether there is a table of a name
+    making_alone: ClassVar[tuple[str, ...]] = ()  # keeps others from making the tables at the same time
 
     def __init__(self, table: str, *, create: bool, read_only: bool, timeout_seconds: float) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
@@ -96,7 +86,6 @@ class SQLEngine(Engine):
         self._create = create
         self._read_only = read_only
         self._timeout_seconds = timeout_seconds
-        self._versions = f'"{table}_version"'
         self._columns = f"key, {self.size_column}, {self.modified_column}"
         mark, row = self.mark, f'"{table}" WHERE key = {self.mark}'
         self._insert = f'INSERT INTO "{table}" (key, size, modified, value) VALUES ({mark}, {mark}, {mark}, {mark}) '
@@ -133,37 +122,29 @@ class SQLEngine(Engine):
 
     def _see_table(self, connection: Connection) -> None:
         """Refuse a table that is not there, unless it is to be made, and one that a later persistkit made."""
-        version = self._version(connection)
-        if version is None and self._create:
+        versions = f'"{self.table}_version"'
+        ((is_there,),) = connection.execute(self.is_there, (f"{self.table}_version",)).fetchall()
+        if not is_there:
+            if not self._create:
+                advice = "" if self._read_only else "; pass create=True to make it"
+                raise StorageError(f"there is no table {self.table!r}{advice}")
             # The value comes last: SQLite reads a row from its start, and a listing stops before the value's pages.
             columns = "key {0} NOT NULL, size BIGINT NOT NULL, modified BIGINT NOT NULL, value {0} NOT NULL"
             for statement in (
                 self.begin,
                 *self.making_alone,
                 f'CREATE TABLE IF NOT EXISTS "{self.table}" ({columns.format(self.bytes_type)}, PRIMARY KEY (key))',
-                f"CREATE TABLE IF NOT EXISTS {self._versions} (version INTEGER NOT NULL, PRIMARY KEY (version))",
-                f"INSERT INTO {self._versions} SELECT {_SCHEMA_VERSION} "
-                f"WHERE NOT EXISTS (SELECT * FROM {self._versions})",
+                f"CREATE TABLE IF NOT EXISTS {versions} (version INTEGER NOT NULL, PRIMARY KEY (version))",
+                f"INSERT INTO {versions} SELECT {_SCHEMA_VERSION} WHERE NOT EXISTS (SELECT * FROM {versions})",
                 "COMMIT",
             ):
                 connection.execute(statement)
-            version = self._version(connection)
-        if version is None:
-            advice = "" if self._read_only else "; pass create=True to make it"
-            raise StorageError(f"there is no table {self.table!r}{advice}")
+        ((version,),) = connection.execute(f"SELECT max(version) FROM {versions}").fetchall()
         if version != _SCHEMA_VERSION:
             raise StorageError(
                 f"the table {self.table!r} has version {version}, and this persistkit knows {_SCHEMA_VERSION}; "
                 "install a newer persistkit"
             )
-
-    def _version(self, connection: Connection) -> int | None:
-        ((is_there,),) = connection.execute(self.is_there, (f"{self.table}_version",)).fetchall()
-        if not is_there:
-            return None
-        ((version,),) = connection.execute(f"SELECT max(version) FROM {self._versions}").fetchall()
-        found: int | None = version
-        return found
 
     @abstractmethod
     def _new_turn(self) -> AbstractContextManager[object]:
