@@ -20,12 +20,14 @@ __all__ = [
     "attempt_chunks",
     "attempt_each",
     "failures_of",
+    "grouped",
     "paged",
     "raise_failures",
     "repeat_until_done",
 ]
 
 Chunk = TypeVar("Chunk", bound=Collection[str])
+Item = TypeVar("Item")
 
 # A StorageError with one of these means that the server did not answer: the next key would wait as long.
 UNANSWERED: Final = frozenset({EHOSTUNREACH, ETIMEDOUT})
@@ -165,11 +167,25 @@ class Batch:
         raise_failures(self._operation, self._attempted, self.failures)
 
 
-def paged(keys: Iterable[str], most: int) -> Iterator[list[str]]:
-    """Split keys into lists of at most ``most``."""
-    pending = iter(keys)
+def paged(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    """Split items into lists of at most ``most``."""
+    pending = iter(items)
     while page := list(islice(pending, most)):
         yield page
+
+
+def grouped(items: Iterable[Item], size_of: Callable[[Item], int], most: int, most_size: int) -> Iterator[list[Item]]:
+    """Split items into lists of at most ``most``, each ended by the item with which it is above ``most_size``."""
+    group: list[Item] = []
+    size = 0
+    for item in items:
+        group.append(item)
+        size += size_of(item)
+        if len(group) == most or size > most_size:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def raise_failures(operation: str, attempted: int, failures: dict[str, Exception]) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from persistkit.batches import paged
 from persistkit.engine import Engine
 from persistkit.entry import Entry, known_size, known_time
 from persistkit.progress import Progress
@@ -32,12 +33,7 @@ _STEP_SECONDS: Final = 0.02
 
 
 class Rules:
-    """What is to go: what falls under each rule that is given.
-
-    Raises:
-        TypeError: ``older_than`` is something else than an age or a moment.
-        ValueError: no rule is given, or one that cannot be.
-    """
+    """What is to go: what falls under each rule that is given."""
 
     def __init__(self, older_than: Age | None, keep_last: int | None, max_bytes: float | None) -> None:
         self.began = datetime.now(UTC)
@@ -77,30 +73,23 @@ def prune(engine: Engine, selection: Selection, rules: Rules, *, dry_run: bool, 
     listed = list(selection.entries(engine))
     going = list(rules.going(listed))
     rows = [_Row(entry, "stays", reason) for entry in listed if (reason := _why_it_stays(entry))]
-    why = str(rules)
-    if dry_run:
-        return _table(rows + [_Row(entry, "goes", why) for entry in going])
-    kept = dict.fromkeys((entry.key for entry in going if _time(entry) > rules.began), "was saved just now")
-    kept |= _deleted(engine, [entry for entry in going if entry.key not in kept], progress)
+    kept: dict[str | None, str] = {}
+    if not dry_run:
+        kept |= dict.fromkeys((entry.key for entry in going if _time(entry) > rules.began), "was saved just now")
+        old = [entry for entry in going if entry.key not in kept]
+        with Progress(len(old), "pruning", shown=progress) as bar:
+            for batch in paged(old, _BATCH):
+                kept.update(engine.delete_unchanged(batch))
+                bar.done(len(batch))
     rows += [_Row(entry, "stays", kept[entry.key]) for entry in going if entry.key in kept]
-    return _table(rows + [_Row(entry, "gone", why) for entry in going if entry.key not in kept])
+    outcome, why = "goes" if dry_run else "gone", str(rules)
+    return _table(rows + [_Row(entry, outcome, why) for entry in going if entry.key not in kept])
 
 
 class _Row(NamedTuple):
     entry: Entry
     outcome: str
     why: str
-
-
-def _deleted(engine: Engine, entries: list[Entry], progress: bool) -> dict[str | None, str]:
-    """Remove the values, batch by batch; return why some of them were kept."""
-    kept: dict[str | None, str] = {}
-    with Progress(len(entries), "pruning", shown=progress) as bar:
-        for start in range(0, len(entries), _BATCH):
-            batch = entries[start : start + _BATCH]
-            kept.update(engine.delete_unchanged(batch))
-            bar.done(len(batch))
-    return kept
 
 
 def _table(rows: list[_Row]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
+from persistkit.batches import grouped
 from persistkit.engine import Engine
 from persistkit.errors import FormatError
 from persistkit.formats import decode, decode_text
@@ -37,19 +38,9 @@ _ARRAY, _TABLE, _TAG = b"\x93NUMPY", b"PAR1", b"$py"
 
 
 class Pattern:
-    """What is searched for.
+    """What is searched for; an expression takes time in proportion to what it is matched with."""
 
-    Args:
-        text: a text, or an expression.
-        regex: whether it is an expression, of RE2: it takes time in proportion to what it is matched with.
-        case: whether case counts; None where an upper-case letter is in it.
-
-    Raises:
-        TypeError: ``text`` is none.
-        ValueError: ``text`` is empty, or no expression of RE2.
-    """
-
-    def __init__(self, text: str, *, regex: bool = False, case: bool | None = None) -> None:
+    def __init__(self, text: str, *, regex: bool, case: bool | None) -> None:
         if not isinstance(text, str):
             raise TypeError(f"search takes a text, not {type(text).__name__}; numbers as they are stored: '0.25'")
         if not text:
@@ -123,7 +114,7 @@ class _Search:
 
     def places(self, loaded: Iterable[tuple[str, bytes | None]]) -> Iterator[_Place]:
         """Yield where it is found, with an excerpt for the text."""
-        for some in _together(self._texts(loaded)):
+        for some in grouped(self._texts(loaded), lambda place: len(place.text), _TEXTS, _CHARACTERS):
             for place, at in zip(some, self._pattern.find([place.text for place in some]), strict=True):
                 if at >= 0:
                     yield place._replace(where=_cut(place.where), text=_excerpt(place.text, at))
@@ -211,20 +202,6 @@ def _cells_of(where: str, name: object, cells: Iterable[object]) -> Iterator[tup
     for row, cell in enumerate(cells):
         if not isinstance(cell, (bytes, bytearray)):
             yield f"{where}, row {row}", str(cell)
-
-
-def _together(places: Iterable[_Place]) -> Iterator[list[_Place]]:
-    """Group texts so that a group is quickly looked through, and fits into memory."""
-    group: list[_Place] = []
-    characters = 0
-    for place in places:
-        group.append(place)
-        characters += len(place.text)
-        if len(group) == _TEXTS or characters > _CHARACTERS:
-            yield group
-            group, characters = [], 0
-    if group:
-        yield group
 
 
 def _is_text(data: bytes) -> bool:

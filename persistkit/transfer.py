@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from persistkit.background import engine_of
+from persistkit.batches import grouped
 from persistkit.engine import Engine
 from persistkit.engines.read_only import ReadOnlyEngine, refusal
 from persistkit.entry import Entry, known_size, known_time
@@ -27,6 +28,9 @@ __all__ = ["CopyReport", "Overwrite", "Place", "compare", "copy"]
 
 Overwrite: TypeAlias = Literal["error", "skip", "replace"]
 Place: TypeAlias = "Engine | Store | PersistenceBackend"  # what background.engine_of takes
+
+R = TypeVar("R")
+V = TypeVar("V")
 
 _STREAM_BYTES: Final = 8 * 1024 * 1024
 
@@ -167,18 +171,15 @@ def compare(
     left, right = engine_of(left, "compare"), engine_of(right, "compare")
     chosen = Selection(keys, prefix, glob)
     ours, theirs = ({_identity(entry): entry.size for entry in chosen.entries(side)} for side in (left, right))
-    status: dict[tuple[bool, str], str] = {}
+    status = dict.fromkeys(ours.keys() - theirs.keys(), "only left")
+    status |= dict.fromkeys(theirs.keys() - ours.keys(), "only right")
     alike: list[Entry] = []
-    for identity in ours.keys() | theirs.keys():
-        unknown, name = identity
-        if identity not in theirs:
-            status[identity] = "only left"
-        elif identity not in ours:
-            status[identity] = "only right"
-        elif ours[identity] != theirs[identity]:
-            status[identity] = "different"
+    for unknown, name in ours.keys() & theirs.keys():
+        size = ours[unknown, name]
+        if size != theirs[unknown, name]:
+            status[unknown, name] = "different"
         elif not unknown:
-            alike.append(Entry(name, ours[identity], None))
+            alike.append(Entry(name, size, None))
     for batch in _batches(alike):
         for key in _different(left, right, batch):
             status[False, key] = "different"
@@ -200,32 +201,22 @@ class _Copy:
     def carry(self, batch: list[Entry]) -> None:
         """Copy one batch of entries."""
         self.report.unknown += [entry.filename for entry in batch if entry.key is None]
-        self.report.ambiguous += [entry.key for entry in batch if entry.key is not None and entry.ambiguous]
-        keys = self._wanted([entry.key for entry in batch if entry.key is not None])
-        large = {entry.key for entry in batch if entry.key in keys and _is_large(entry)}
-        moments = {entry.key or "": known_time(entry.modified) for entry in batch if entry.key in keys}
-        times = {key: moment for key, moment in moments.items() if moment is not None}
-        self._carry_together([key for key in keys if key not in large], times)
-        for key in filter(large.__contains__, keys):
+        wanted = {entry.key: entry for entry in batch if entry.key is not None}
+        self.report.ambiguous += [key for key, entry in wanted.items() if entry.ambiguous]
+        self._leave_what_is_there(wanted)
+        times = {key: time for key, entry in wanted.items() if (time := known_time(entry.modified)) is not None}
+        large = [key for key, entry in wanted.items() if _is_large(entry)]
+        self._carry_together(dict.fromkeys(key for key in wanted if key not in large), times)
+        for key in large:
             try:
                 self._stream(key, times.get(key))
             except Exception as error:
                 self.report.failures[key] = error
 
-    def _wanted(self, keys: list[str]) -> dict[str, None]:
-        """Return the keys to copy; the others are there already."""
-        wanted = dict.fromkeys(keys)
+    def _leave_what_is_there(self, wanted: dict[str, Entry]) -> None:
         if self._overwrite == "replace":
-            return wanted
-        try:
-            there = self._target.existing(wanted)
-        except BatchError as error:
-            self._fail(error.failures, wanted)
-            return self._wanted(list(wanted)) if wanted else wanted  # what is left is asked for once more
-        except Exception as error:
-            self._fail(dict.fromkeys(wanted, error), wanted)
-            return wanted
-        for key in there:
+            return
+        for key in self._attempt(self._target.existing, wanted) or ():
             del wanted[key]
             if self._overwrite == "skip":
                 self.report.skipped += 1
@@ -233,16 +224,10 @@ class _Copy:
                 self.report.failures[key] = PersistenceError(
                     f"copy {key!r}: {self._target!r} has it already; write overwrite='skip' or overwrite='replace'"
                 )
-        return wanted
 
-    def _carry_together(self, keys: list[str], times: dict[str, datetime]) -> None:
-        values = self._load(self._source, dict.fromkeys(keys))
-        try:
-            self._target.batch_save(values, times=times)
-        except BatchError as error:
-            self._fail(error.failures, values)
-        except Exception as error:
-            self._fail(dict.fromkeys(values, error), values)
+    def _carry_together(self, keys: dict[str, None], times: dict[str, datetime]) -> None:
+        values = self._load(self._source, keys)
+        self._attempt(lambda left: self._target.batch_save(left, times=times), values)
         if self._verify:
             stored = self._load(self._target, dict.fromkeys(values))
             for key in [key for key in values if stored.get(key) != values[key]]:
@@ -250,21 +235,27 @@ class _Copy:
                 self.report.failures.setdefault(key, self._unequal(key))
         self._count(len(values), sum(map(len, values.values())), sum(key in times for key in values))
 
-    def _load(self, engine: Engine, pending: dict[str, None]) -> dict[str, bytes]:
-        """Return the values of the keys; those that failed, or are gone, are in the report."""
-        try:
-            loaded = engine.batch_load(pending)
-        except BatchError as error:
-            self._fail(error.failures, pending)
-            # One key may make the whole batch fail: what is left is asked for once more.
-            return self._load(engine, pending) if pending else {}
-        except Exception as error:
-            self._fail(dict.fromkeys(pending, error), pending)
-            return {}
-        found = {key: value for key, value in zip(pending, loaded, strict=True) if value is not None}
-        for key in pending.keys() - found.keys():
+    def _load(self, engine: Engine, keys: dict[str, None]) -> dict[str, bytes]:
+        loaded = zip(keys, self._attempt(engine.batch_load, keys) or (), strict=True)
+        found = {key: value for key, value in loaded if value is not None}
+        for key in keys.keys() - found.keys():
             self.report.failures[key] = StorageError(f"copy {key!r}: it was deleted in {engine!r} meanwhile")
         return found
+
+    def _attempt(self, work: Callable[[dict[str, V]], R], pending: dict[str, V]) -> R | None:
+        """Return what comes of the keys that are ``pending``; those that fail are reported and taken out of them."""
+        while pending:
+            try:
+                return work(pending)
+            except BatchError as error:
+                # One key may make the whole batch fail: the others are tried once more.
+                failures = error.failures or dict.fromkeys(pending, error)
+            except Exception as error:
+                failures = dict.fromkeys(pending, error)
+            self.report.failures |= failures
+            for key in failures:
+                pending.pop(key, None)
+        return None
 
     def _stream(self, key: str, time: datetime | None) -> None:
         digest, size = hashlib.sha256(), 0
@@ -285,23 +276,17 @@ class _Copy:
         self.report.size_bytes += size_bytes
         self.report.undated += copied - dated if self._target.keeps_times else copied
 
-    def _fail(self, failures: dict[str, Exception], pending: dict[str, Any]) -> None:
-        self.report.failures |= failures
-        for key in failures:
-            pending.pop(key, None)
-
     def _unequal(self, key: str) -> StorageError:
         return StorageError(f"copy {key!r}: {self._target!r} gives back other bytes than were stored; copy it again")
 
 
 def _different(left: Engine, right: Engine, batch: list[Entry]) -> Iterator[str]:
-    keys = [(entry.key or "", _is_large(entry)) for entry in batch]
-    small = [key for key, large in keys if not large]
+    small = [entry.key or "" for entry in batch if not _is_large(entry)]
     for key, one, other in zip(small, left.batch_load(small), right.batch_load(small), strict=True):
         if one != other:
             yield key
-    for key, large in keys:
-        if large and _digest(left, key) != _digest(right, key):
+    for key in [entry.key or "" for entry in batch if _is_large(entry)]:
+        if _digest(left, key) != _digest(right, key):
             yield key
 
 
@@ -318,16 +303,7 @@ def _digest(engine: Engine, key: str) -> bytes | None:
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Group entries so that the values of a group fit into memory; one large value is streamed and counts little."""
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        batch.append(entry)
-        size += 0 if _is_large(entry) else known_size(entry.size)
-        if len(batch) == BATCH_KEYS or size > BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    return grouped(entries, lambda entry: 0 if _is_large(entry) else known_size(entry.size), BATCH_KEYS, BATCH_BYTES)
 
 
 def _is_large(entry: Entry) -> bool:
