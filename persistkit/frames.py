@@ -7,10 +7,9 @@ missing text is None.
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ from persistkit.progress import load_in_batches
 from persistkit.selection import Selection
 
 if TYPE_CHECKING:
+    from persistkit.engines.files import Finding
     from persistkit.transfer import Place
     from persistkit.views import Errors
 
@@ -42,23 +42,6 @@ _CELLS_A_VALUE: Final = 64
 _MOST_NAME: Final = 1_000
 # As the Rust runtime names them: a session, cut to its first steps.
 _SNAPSHOT: Final = re.compile(r"(session:.+):step:[0-9]+")
-
-
-class Finding(Protocol):
-    """One problem of one file, as an engine's ``check`` reports it."""
-
-    @property
-    def problem(self) -> str: ...
-    @property
-    def filename(self) -> str: ...
-    @property
-    def key(self) -> str | None: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def modified(self) -> datetime: ...
-    @property
-    def repaired(self) -> bool: ...
 
 
 def to_frame(
@@ -103,12 +86,11 @@ def entries_frame(entries: Iterable[Entry]) -> pd.DataFrame:
     names: list[str] = []
     ambiguous: list[bool] = []
     for entry in entries:
-        key, size, modified, stored_as, guessed = entry
-        keys.append(key)
-        sizes.append(size)
-        times.append(modified)
-        names.append(entry.filename if stored_as is None else stored_as)
-        ambiguous.append(guessed)
+        keys.append(entry.key)
+        sizes.append(known_size(entry.size))
+        times.append(known_time(entry.modified))
+        names.append(entry.filename)
+        ambiguous.append(entry.ambiguous)
     known = [row for row, key in enumerate(keys) if key is not None]
     unknown = [row for row, key in enumerate(keys) if key is None]
     order = sorted(known, key=lambda row: keys[row] or "") + sorted(unknown, key=names.__getitem__)
@@ -116,29 +98,14 @@ def entries_frame(entries: Iterable[Entry]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "key": text_column([keys[row] for row in order]),
-            "size": _sizes(sizes)[order],
-            "modified": _times([times[row] for row in order]),
+            "size": np.array(sizes, dtype="int64")[order],
+            "modified": pd.DatetimeIndex([times[row] for row in order], dtype=_TIME),
             "filename": text_column(names),
             "hash": text_column([name[_HASH] for name in names]),
             "ambiguous": np.array(ambiguous, dtype="bool")[order],
         },
         copy=False,
     )
-
-
-def _sizes(sizes: list[int]) -> Any:
-    try:
-        column = array("q", sizes)  # strict, where NumPy would read text as a number
-    except (OverflowError, TypeError):
-        column = array("q", map(known_size, sizes))
-    return np.maximum(np.array(column, dtype="int64"), 0)
-
-
-def _times(times: list[datetime | None]) -> pd.DatetimeIndex:
-    try:
-        return pd.DatetimeIndex(times, dtype=_TIME)
-    except (OverflowError, TypeError, ValueError):
-        return pd.DatetimeIndex([known_time(time) for time in times], dtype=_TIME)
 
 
 def text_column(values: Sequence[str | None]) -> pd.api.extensions.ExtensionArray:
@@ -200,23 +167,11 @@ def _row(key: str, data: bytes, errors: Errors) -> dict[str, Any]:
     raise FormatError(f"no JSON object, but {found}{f' ({type(value).__name__})' if found == 'json' else ''}")
 
 
-def usage_frame(entries: Iterable[Entry], *, depth: int = 1, separators: str = ":/") -> pd.DataFrame:
-    """Return columns ``prefix``, ``keys`` and ``size`` (bytes): sums of ``entries`` by the first parts of the key.
-
-    The largest come first. A prefix ends with its separator; a key of fewer parts stands for itself; unknown keys
-    have a missing prefix.
-
-    Args:
-        entries: what to sum.
-        depth: how many parts make a prefix.
-        separators: the characters that end a part.
-
-    Raises:
-        ValueError: ``depth`` is below 1, or there is no separator.
-    """
-    if depth < 1 or not separators:
-        raise ValueError(f"usage takes a depth of at least 1 and some separators, not {depth!r} and {separators!r}")
-    start = re.compile(f"(?:[^{re.escape(separators)}]*[{re.escape(separators)}]){{{depth}}}")
+def usage_frame(entries: Iterable[Entry], *, depth: int = 1) -> pd.DataFrame:
+    """Return the sums of ``entries`` by the first parts of their keys: see ``Store.usage``."""
+    if depth < 1:
+        raise ValueError(f"usage takes a depth of at least 1, not {depth!r}")
+    start = re.compile(f"(?:[^:/]*[:/]){{{depth}}}")
     sums: dict[str | None, list[int]] = {}
     for entry in entries:
         found = None if entry.key is None else start.match(entry.key)
@@ -228,7 +183,7 @@ def usage_frame(entries: Iterable[Entry], *, depth: int = 1, separators: str = "
         {
             "prefix": text_column([prefix for prefix, _ in rows]),
             "keys": np.array([total[0] for _, total in rows], dtype="int64"),
-            "size": _sizes([total[1] for _, total in rows]),
+            "size": np.array([known_size(total[1]) for _, total in rows], dtype="int64"),
         }
     )
 
@@ -244,8 +199,8 @@ def findings_frame(findings: Iterable[Finding]) -> pd.DataFrame:
             "problem": text_column([row.problem for row in rows]),
             "filename": text_column([row.filename for row in rows]),
             "key": text_column([row.key for row in rows]),
-            "size": _sizes([row.size for row in rows]),
-            "modified": _times([row.modified for row in rows]),
+            "size": np.array([row.size for row in rows], dtype="int64"),
+            "modified": pd.DatetimeIndex([row.modified for row in rows], dtype=_TIME),
             "repaired": np.array([row.repaired for row in rows], dtype="bool"),
         }
     )

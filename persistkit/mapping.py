@@ -7,17 +7,21 @@ import time
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
 from copy import deepcopy
 from functools import partial
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from persistkit import views
 from persistkit.arguments import BytesLike
 from persistkit.engine import Engine
-from persistkit.engines.read_only import refusal
+from persistkit.engines.prefix import PrefixEngine
+from persistkit.engines.read_only import ReadOnlyEngine, refusal
 from persistkit.errors import FormatError, MissingKeyError
-from persistkit.formats import format_of
+from persistkit.formats import decode, encode, format_of
 from persistkit.selection import Selection
 from persistkit.suggestions import Suggestions
 from persistkit.views import Errors, T
+
+if TYPE_CHECKING:
+    from persistkit.transfer import Place
 
 __all__ = ["StoreMapping"]
 
@@ -25,21 +29,34 @@ _NOTHING: Final[Any] = object()  # Any: stands where a value may stand
 
 
 class StoreMapping(MutableMapping[str, T]):
-    """The part of a store that is a dict: typed values under text keys.
+    """The part of a store that is a dict: typed values under text keys."""
 
-    Attributes:
-        engine: where the bytes are.
-        read_only: whether every write is refused.
-        address: the name of the place.
-    """
+    def __init__(
+        self,
+        engine: Place,
+        *,
+        read_only: bool = False,
+        address: str | None = None,
+        type: Any = None,  # noqa: A002
+    ) -> None:
+        if not isinstance(engine, Engine):
+            from persistkit.background import engine_of  # here, because few bring a backend
 
-    engine: Engine
-    read_only: bool
-    address: str
-    _encode: Callable[[Any, str], BytesLike]
-    _decode: Callable[..., Any]
-    _type: Any
-    _suggestions: Suggestions
+            engine = engine_of(engine, self.__class__.__name__)
+        self._inner = engine.engine if isinstance(engine, ReadOnlyEngine) else engine
+        self.read_only = read_only or self._inner is not engine
+        self.engine: Engine = ReadOnlyEngine(self._inner) if self.read_only else engine
+        self.address = address or repr(self._inner)
+        self._prefix = self._inner.prefix if isinstance(self._inner, PrefixEngine) else ""
+        self._type = type
+        self._encode: Callable[[Any, str], BytesLike] = encode
+        self._decode: Callable[..., Any] = decode
+        if type is not None:
+            from persistkit.shapes import Shape  # here, because few have types of their own
+
+            shape = Shape(type)
+            self._encode, self._decode = shape.encode, shape.decode
+        self._suggestions = Suggestions(self.engine)
 
     def __getitem__(self, key: str) -> T:
         value: T = self.load(key)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from persistkit.engine import Engine
-from persistkit.engines.read_only import ReadOnlyEngine
-from persistkit.errors import MissingKeyError, PersistenceError
+from persistkit.errors import PersistenceError
 from persistkit.formats import format_of
 from persistkit.keys import alternatives
+from persistkit.mapping import StoreMapping
 from persistkit.progress import load_in_batches
 from persistkit.selection import Selection
-from persistkit.views import Errors, check_errors, value_or_bytes
+from persistkit.views import Errors, T, check_errors, value_or_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,20 +25,8 @@ __all__ = ["Reports"]
 _CARD_ROWS: Final = 8
 
 
-class Reports:
-    """The part of a store that overlooks all of it.
-
-    Attributes:
-        engine: where the bytes are.
-        read_only: whether every write is refused.
-        address: the name of the place.
-    """
-
-    engine: Engine
-    read_only: bool
-    address: str
-    _prefix: str
-    _missing: Callable[[str], MissingKeyError]
+class Reports(StoreMapping[T]):
+    """The part of a store that overlooks all of it."""
 
     def to_frame(
         self,
@@ -152,21 +139,20 @@ class Reports:
         return search(self.engine, Selection(keys, prefix, glob), pattern, limit=limit, progress=progress)
 
     def usage(
-        self,
-        depth: int = 1,
-        separators: str = ":/",
-        *,
-        keys: Iterable[str] | None = None,
-        prefix: str = "",
-        glob: str | None = None,
+        self, depth: int = 1, *, keys: Iterable[str] | None = None, prefix: str = "", glob: str | None = None
     ) -> pd.DataFrame:
-        """Return keys and bytes under each prefix of ``depth`` parts, ended by ``separators``, the largest first.
+        """Return columns ``prefix``, ``keys`` and ``size`` (bytes): sums by the first ``depth`` parts of the key.
 
         Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
+        The largest come first. A part ends with ``:`` or ``/``, which belongs to it; a key of fewer parts stands for
+        itself; unknown keys have a missing prefix.
+
+        Raises:
+            ValueError: ``depth`` is below 1.
         """
         from persistkit.frames import usage_frame
 
-        return usage_frame(Selection(keys, prefix, glob).entries(self.engine), depth=depth, separators=separators)
+        return usage_frame(Selection(keys, prefix, glob).entries(self.engine), depth=depth)
 
     def copy_to(
         self,
@@ -188,8 +174,8 @@ class Reports:
         """
         from persistkit.transfer import copy
 
-        which: dict[str, Any] = {"keys": keys, "prefix": prefix, "glob": glob}
-        return copy(self.engine, other, **which, overwrite=overwrite, verify=verify, progress=progress)
+        options: dict[str, Any] = {"overwrite": overwrite, "verify": verify, "progress": progress}
+        return copy(self.engine, other, keys=keys, prefix=prefix, glob=glob, **options)
 
     def compare(
         self, other: Place, *, keys: Iterable[str] | None = None, prefix: str = "", glob: str | None = None
@@ -226,12 +212,7 @@ class Reports:
         return diff_values(self._side(left), self._side(right), names=(names[0], names[1]))
 
     def _side(self, side: Any) -> Any:
-        if not isinstance(side, str):
-            return side
-        data = self.engine.load_buffer(side)
-        if data is None:
-            raise self._missing(side)
-        return value_or_bytes(side, data)
+        return value_or_bytes(side, self.get_bytes(side)) if isinstance(side, str) else side
 
     def browse(
         self,
@@ -268,9 +249,8 @@ class Reports:
     def _repr_html_(self) -> str:
         from persistkit.card import card, card_of_error
 
-        inner = self.engine.engine if isinstance(self.engine, ReadOnlyEngine) else self.engine
         try:
-            return card(self.address, self.engine.entries(), _CARD_ROWS, folder=getattr(inner, "base_dir", None))
+            return card(self.address, self.engine.entries(), _CARD_ROWS, folder=getattr(self._inner, "base_dir", None))
         except PersistenceError as error:  # a notebook would print its whole traceback
             return card_of_error(self.address, error)
 

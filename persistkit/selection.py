@@ -14,17 +14,9 @@ __all__ = ["Selection"]
 
 
 class Selection:
-    """The keys that are in ``keys``, start with ``prefix`` and match ``glob``; what is not given holds for every key.
+    """The keys that are in ``keys``, start with ``prefix`` and match ``glob``: see ``Store.keys``.
 
-    Args:
-        keys: whole keys, in a list or another iterable; an empty one selects nothing.
-        prefix: literal text.
-        glob: a pattern for the whole key: ``*`` is any text, ``/`` and ``:`` included, ``?`` any character, ``[ab]``
-            and ``[!ab]`` one that is, or is not, among them. Letter case counts.
-
-    Raises:
-        InvalidKeyError: one of ``keys`` cannot be a key.
-        TypeError: ``keys`` is one text, or nothing that holds keys; ``prefix`` or ``glob`` is not text.
+    What is not given holds for every key; empty ``keys`` select nothing.
 
     Example:
         >>> from persistkit.engines.memory import MemoryEngine

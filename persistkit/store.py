@@ -8,21 +8,16 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Never, Self, Unpack, overload
 
 from persistkit import views
-from persistkit.arguments import BytesLike
-from persistkit.engine import Engine
 from persistkit.engines import open_engine, shown_address
 from persistkit.engines.addresses import Options
 from persistkit.engines.prefix import PrefixEngine
-from persistkit.engines.read_only import ReadOnlyEngine
-from persistkit.formats import decode, encode
-from persistkit.mapping import StoreMapping
 from persistkit.moving import move, rename
 from persistkit.progress import Progress
 from persistkit.pruning import Age, Rules, prune
 from persistkit.reports import Reports
 from persistkit.selection import Selection
 from persistkit.staging import store_all
-from persistkit.suggestions import Suggestions, spelling_of
+from persistkit.suggestions import spelling_of
 from persistkit.views import Errors, T, V
 
 if TYPE_CHECKING:
@@ -30,7 +25,6 @@ if TYPE_CHECKING:
 
     from persistkit.aio import AsyncStore
     from persistkit.caching import CachedFunction, P, R
-    from persistkit.transfer import Place
 
 __all__ = ["Store", "open"]
 
@@ -53,7 +47,7 @@ def open(  # noqa: A001 - persistkit.open is its name; nobody imports it bare
     return Store(engine, address=shown_address(address))
 
 
-class Store(Reports, StoreMapping[T]):
+class Store(Reports[T]):
     """Typed values under text keys: a mapping over an engine.
 
     What goes in comes back equal or is refused with a ``FormatError`` (see ``persistkit.formats``). Iteration and
@@ -78,34 +72,6 @@ class Store(Reports, StoreMapping[T]):
         read_only: whether every write is refused.
         address: the name of the place.
     """
-
-    def __init__(
-        self,
-        engine: Place,
-        *,
-        read_only: bool = False,
-        address: str | None = None,
-        type: Any = None,  # noqa: A002
-    ) -> None:
-        if not isinstance(engine, Engine):
-            from persistkit.background import engine_of  # here, because few bring a backend
-
-            engine = engine_of(engine, self.__class__.__name__)
-        already = isinstance(engine, ReadOnlyEngine)
-        self.read_only = read_only or already
-        self.engine: Engine = ReadOnlyEngine(engine) if read_only and not already else engine
-        inner = engine.engine if isinstance(engine, ReadOnlyEngine) else engine
-        self.address = address or repr(inner)
-        self._prefix = inner.prefix if isinstance(inner, PrefixEngine) else ""
-        self._type = type
-        self._encode: Callable[[Any, str], BytesLike] = encode
-        self._decode: Callable[..., Any] = decode
-        if type is not None:
-            from persistkit.shapes import Shape  # here, because few have types of their own
-
-            shape = Shape(type)
-            self._encode, self._decode = shape.encode, shape.decode
-        self._suggestions = Suggestions(self.engine)
 
     def __repr__(self) -> str:
         return f"Store({self.address!r}{', read_only=True' if self.read_only else ''})"
@@ -151,7 +117,7 @@ class Store(Reports, StoreMapping[T]):
             prefix: literal text.
             keys: whole keys.
             glob: a pattern for the whole key: ``*`` is any text, ``/`` and ``:`` included, ``?`` any character,
-                ``[ab]`` and ``[!ab]`` one that is, or is not, among them.
+                ``[ab]`` and ``[!ab]`` one that is, or is not, among them. Letter case counts.
 
         Raises:
             TypeError: ``keys`` is one text, or ``prefix`` or ``glob`` is not text.
@@ -183,8 +149,7 @@ class Store(Reports, StoreMapping[T]):
             >>> dict(store.view("run/"))
             {'1': {'loss': 0.25}}
         """
-        inner = self.engine.engine if isinstance(self.engine, ReadOnlyEngine) else self.engine
-        engine = PrefixEngine(inner, prefix)
+        engine = PrefixEngine(self._inner, prefix)
         address = f"{self.address}, below {prefix!r}"
         return Store(engine, read_only=self.read_only, address=address, type=type or self._type)
 
