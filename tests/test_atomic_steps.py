@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import persistkit
-from persistkit.errors import MissingKeyError, ReadOnlyError
+from persistkit.errors import MissingKeyError
 
 PROCESSES = 3
 TIMES = 40
@@ -99,12 +99,3 @@ def test_modify_begins_again_when_somebody_was_faster() -> None:
 
     assert store.modify("count", raised) == store["count"] == 11
     assert seen == [1, 10]
-
-
-def test_what_is_opened_read_only_takes_no_step(tmp_path: Path) -> None:
-    """Neither add nor modify nor setdefault of a new key writes, and the function is not called."""
-    store = persistkit.open(tmp_path, read_only=True)
-    for step in (lambda: store.add("a", 1), lambda: store.setdefault("a", 1), lambda: store.modify("a", print, 1)):
-        with pytest.raises(ReadOnlyError):
-            step()
-    assert list(tmp_path.iterdir()) == []

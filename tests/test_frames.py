@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from dict_engine import Listing
 
 import persistkit
-from persistkit import Engine, Entry, Store, to_frame
-from persistkit.arguments import BytesLike
+from persistkit import Entry, Store, to_frame
 from persistkit.engines.memory import MemoryEngine
 from persistkit.errors import FormatError
 from persistkit.frames import entries_frame, findings_frame
@@ -29,25 +28,6 @@ DTYPES = {
     "ambiguous": "bool",
 }
 MOMENT = datetime(2026, 3, 18, 10, 2, 4, 462001, tzinfo=UTC)
-
-
-class Listing(Engine):
-    """A user's own engine; its listing is what it was given."""
-
-    def __init__(self, *entries: Entry) -> None:
-        self._given = entries
-
-    def _save(self, key: str, value: BytesLike) -> None:
-        raise NotImplementedError
-
-    def _load(self, key: str) -> bytes | None:
-        raise NotImplementedError
-
-    def _delete(self, key: str) -> None:
-        raise NotImplementedError
-
-    def _entries(self, prefix: str) -> Iterator[Entry]:  # noqa: ARG002
-        return iter(self._given)
 
 
 @pytest.fixture
@@ -71,39 +51,16 @@ def test_one_row_per_stored_value_sorted_by_key() -> None:
     assert to_frame(persistkit.EngineBackend(engine)).equals(frame)
 
 
-def test_prefix_is_literal_text() -> None:
-    """A prefix selects the keys that start with it and is no pattern; another type is refused."""
-    engine = MemoryEngine()
-    engine.batch_save({"a*b": b"", "axb": b"", "a*": b""})
-    assert to_frame(engine, "a*")["key"].tolist() == ["a*", "a*b"]
-    with pytest.raises(TypeError, match="prefix must be text"):
-        to_frame(engine, 3)  # type: ignore[arg-type]
-
-
-def test_dtypes_are_pinned_also_when_empty() -> None:
-    """An empty table has the columns and dtypes of a full one, so that code on it never branches."""
-    full = MemoryEngine()
-    full.save("k", b"v")
-    for engine in (MemoryEngine(), full):
-        assert to_frame(engine).dtypes.astype(str).to_dict() == DTYPES
-
-
-def test_unknown_keys_are_missing_and_come_last() -> None:
-    """An entry whose key cannot be known is a row with a missing key after all known ones."""
+def test_what_is_not_known_is_missing() -> None:
+    """A missing key, after all known ones, or time changes no dtype, and neither does it when there is no row."""
     named = Entry("z", 1, MOMENT, "z-000000000002b61f.bin")
-    unknown = Entry(None, 7, MOMENT, "_-00000000000000ff.bin")
+    unknown = Entry(None, 7, None, "_-00000000000000ff.bin")
     frame = to_frame(Listing(unknown, named))
-    assert frame["key"].isna().tolist() == [False, True]
+    assert frame["key"].isna().tolist() == frame["modified"].isna().tolist() == [False, True]
     assert frame["hash"].tolist() == ["000000000002b61f", "00000000000000ff"]
-    assert frame["modified"].tolist() == [pd.Timestamp(MOMENT)] * 2
-    assert frame.dtypes.astype(str).to_dict() == DTYPES
-
-
-def test_engines_without_times_give_nat() -> None:
-    """Where the engine keeps no time the column keeps its dtype and holds NaT."""
-    frame = to_frame(Listing(Entry("k", 1, None)))
-    assert frame["modified"].isna().all()
-    assert frame.dtypes.astype(str).to_dict() == DTYPES
+    assert frame["modified"][0] == pd.Timestamp(MOMENT)
+    for entries in ([], [named], [unknown, named]):
+        assert to_frame(Listing(*entries)).dtypes.astype(str).to_dict() == DTYPES
 
 
 ODD_SIZES = [(-1, 0), (2**63, 2**63 - 1), (10**400, 2**63 - 1), (None, 0), ("12", 0), (float("nan"), 0)]

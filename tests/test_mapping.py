@@ -13,8 +13,7 @@ import pytest
 
 import persistkit
 from persistkit import errors
-from persistkit.engine import Engine
-from persistkit.errors import FormatError, InvalidKeyError, PersistenceError, ReadOnlyError
+from persistkit.errors import FormatError, InvalidKeyError, PersistenceError
 from persistkit.store import Store
 
 mapping_tests = pytest.importorskip("test.mapping_tests", reason="this Python comes without its tests")
@@ -112,20 +111,6 @@ def test_an_iterator_is_stored_batch_by_batch() -> None:
     assert 1_000 < len(store) < 2_000
 
 
-def test_no_bar_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """``progress=False`` keeps update and load_many silent, and is no key; another value for it is refused."""
-    monkeypatch.setattr("persistkit.progress.SHOWN_AFTER_SECONDS", 0.0)
-    store = persistkit.open("memory:")
-    values = {f"run/{n:04}": n for n in range(700)}
-    store.update(values, progress=False)
-    assert store.load_many(values, progress=False) == values
-    assert capsys.readouterr().err == ""
-    store.update(values)
-    assert "storing:" in capsys.readouterr().err
-    with pytest.raises(TypeError, match=r"under that key: \{'progress': 0.5\}"):
-        store.update(progress=0.5)  # type: ignore[arg-type]
-
-
 def test_stores_and_dicts_are_joined_by_a_bar() -> None:
     """``|`` makes a dict, the right side winning; ``|=`` stores."""
     store = persistkit.open("memory:")
@@ -137,9 +122,6 @@ def test_stores_and_dicts_are_joined_by_a_bar() -> None:
     assert store["a"] == 5
     with pytest.raises(TypeError):
         store | 3  # type: ignore[operator]
-    read_only = Store(store, read_only=True)
-    with pytest.raises(ReadOnlyError):
-        read_only |= {"a": 6}
 
 
 def test_pop_takes_its_default_by_name_too() -> None:
@@ -148,16 +130,6 @@ def test_pop_takes_its_default_by_name_too() -> None:
     assert (store.pop("a", default=3), store.pop("a", None), store.pop("a", 4)) == (3, None, 4)
     with pytest.raises(KeyError):
         store.pop("a")
-
-
-def test_methods_of_other_libraries_are_spelled_out() -> None:
-    """Whoever tries delete or exists is told how a dict spells it."""
-    store: Any = persistkit.open("memory:")
-    for name, spelling in (("delete", "del store[key]"), ("exists", "key in store")):
-        with pytest.raises(AttributeError) as caught:
-            getattr(store, name)
-        assert spelling in str(caught.value)
-        assert hasattr(Engine, name)
 
 
 def test_the_package_tells_its_version_and_errors(project: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import persistkit
 from persistkit import Store
-from persistkit.errors import InvalidKeyError, KeyCollisionError, MissingKeyError, PersistenceError, ReadOnlyError
+from persistkit.errors import InvalidKeyError, KeyCollisionError, MissingKeyError, PersistenceError
 from persistkit.testing.sharing import run_threads
 
 
@@ -111,21 +111,6 @@ def test_a_shared_filename_refuses(tmp_path: Path) -> None:
     with pytest.raises(KeyCollisionError, match="choose another key"):
         store.rename("b", "a>_")
     assert dict(store) == {"a?>": 1, "b": 2}
-
-
-def test_nothing_moves_read_only() -> None:
-    """Both are refused on what was opened read only."""
-    store = persistkit.open("memory:")
-    store["a"] = 1
-    closed = Store(store, read_only=True)
-    for change in (
-        lambda: closed.rename("a", "b"),
-        lambda: closed.move("a", "b"),
-        lambda: closed.engine.rename("a", "b"),
-    ):
-        with pytest.raises(ReadOnlyError, match=r"rename|move"):
-            change()
-    assert list(store) == ["a"]
 
 
 @pytest.mark.parametrize("place", ["files", "sqlite", "postgresql", "valkey"], indirect=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from dict_engine import DictEngine
 
 import persistkit
 from persistkit import Engine, Entry, Store
@@ -23,31 +24,13 @@ from persistkit.engines.memory import MemoryEngine
 from persistkit.errors import MissingKeyError, ReadOnlyError, StorageError, TransferError
 from persistkit.transfer import CopyReport, compare, copy
 
+SAVED = datetime(2021, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
 LARGE = 20 * 1024 * 1024
 ITEMS = {f"run:{number % 5}/step {number}": b"%d" % number * (number % 90) for number in range(1200)} | {
     "large": b"x" * LARGE,
     "": b"",
     "a>_": b"owned",
 }
-
-
-class DictEngine(Engine):
-    """A user's own engine of four methods."""
-
-    def __init__(self) -> None:
-        self.stored: dict[str, bytes] = {}
-
-    def _save(self, key: str, value: BytesLike) -> None:
-        self.stored[key] = bytes(value)
-
-    def _load(self, key: str) -> bytes | None:
-        return self.stored.get(key)
-
-    def _delete(self, key: str) -> None:
-        self.stored.pop(key, None)
-
-    def _entries(self, prefix: str) -> Iterator[Entry]:
-        return (Entry(key, len(value), None) for key, value in self.stored.items() if key.startswith(prefix))
 
 
 def flipped(value: BytesLike) -> bytes:
@@ -94,18 +77,23 @@ def filled() -> MemoryEngine:
     return engine
 
 
-def test_a_copy_is_identical_on_every_engine_and_back(tmp_path: Path) -> None:
-    """Memory to a directory to SQLite to memory: every value arrives byte for byte, and nothing differs."""
-    source, back = filled(), MemoryEngine()
-    directory = FileEngine(tmp_path / "there", create=True, fsync=False)
-    with persistkit.open_engine(f"sqlite:///{tmp_path}/state.db", create=True) as database:
-        for one, other in ((source, directory), (directory, database), (database, back)):
-            report = copy(one, other)
-            assert report.complete
-            assert (report.copied, report.size_bytes) == (len(ITEMS), sum(map(len, ITEMS.values())))
-            assert (report.skipped, report.ambiguous, report.unknown) == (0, [], [])
-            assert compare(one, other).empty
+def test_a_copy_is_identical_on_every_engine_and_back(store_anywhere: Store) -> None:
+    """Every value arrives, and comes back, with its time; where a place keeps no times the report says so."""
+    source, there, back = MemoryEngine(), store_anywhere.view("below/").engine, MemoryEngine()
+    items = {"run/1": b"{}", "a>_": b"\0\xff", "": b"", "large": b"x" * 9_000_000}
+    times = {key: SAVED + number * timedelta(microseconds=12_345_679) for number, key in enumerate(items)}
+    source.batch_save(items, times=times)
+    for one, other in ((source, there), (there, back)):
+        report = copy(one, other, progress=False)
+        assert report.complete
+        assert (report.copied, report.skipped, report.size_bytes) == (len(items), 0, sum(map(len, items.values())))
+        assert compare(one, other).empty
+        if one is source:
+            assert report.undated == (0 if there.keeps_times else len(items))
+            assert ("time of the copy" in str(report)) == (report.undated > 0)
+    assert copy(source, there, overwrite="skip", progress=False).skipped == len(items)
     assert digests(back) == digests(source)
+    assert (times_of(there) == times_of(back) == times) == there.keeps_times
 
 
 def test_a_value_that_arrives_changed_is_reported_and_one_that_fails_stops_nothing() -> None:
@@ -320,32 +308,13 @@ def test_a_target_that_does_not_answer_is_waited_for_once_a_batch() -> None:
     assert set(report.failures) == set(source.list_keys())
 
 
-def test_a_copy_keeps_the_times(tmp_path: Path) -> None:
-    """From memory to a directory to SQLite and back: each value, a streamed one too, says when it was saved first."""
-    source, back = filled(), MemoryEngine()
-    long_ago = datetime(2021, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
-    times = {key: long_ago + number * timedelta(microseconds=12_345_679) for number, key in enumerate(ITEMS)}
-    source.batch_save(ITEMS, times=times)
-    directory = FileEngine(tmp_path / "there", create=True)
-    with persistkit.open_engine(f"sqlite:///{tmp_path}/state.db", create=True) as database:
-        below = Store(database).view("below/").engine
-        for one, other in ((source, directory), (directory, database), (database, below), (below, back)):
-            report = copy(one, other, glob="*" if one is not database else "[!b]*", progress=False)
-            assert report.undated == 0
-            assert times_of(other) == {key: times[key] for key in other.list_keys()}
-    modified_ns = directory.path_for("large").stat().st_mtime_ns
-    assert modified_ns == round(times["large"].timestamp() * 1e6) * 1000
-
-
-def test_where_times_are_not_kept_the_report_says_so() -> None:
-    """An engine that keeps no times, or a source that tells none, is a sentence of the report, and no failure."""
-    report = copy(filled(), DictEngine(), progress=False)
-    assert (report.undated, report.complete) == (len(ITEMS), True)
-    assert f"{len(ITEMS):,} with the time of the copy" in str(report)
+def test_a_source_that_tells_no_times_is_no_failure() -> None:
+    """The values have the time of the copy, and the report says so."""
     untimed = DictEngine()
     untimed.batch_save(ITEMS)
-    assert copy(untimed, MemoryEngine(), progress=False).undated == len(ITEMS)
-    assert "time of the copy" not in str(copy(filled(), MemoryEngine(), progress=False))
+    report = copy(untimed, MemoryEngine(), progress=False)
+    assert (report.undated, report.complete) == (len(ITEMS), True)
+    assert f"{len(ITEMS):,} with the time of the copy" in str(report)
 
 
 def test_keys_prefix_and_glob_select_what_is_copied_and_compared() -> None:
