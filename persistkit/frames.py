@@ -65,14 +65,6 @@ def to_frame(
         TypeError: ``place`` is no engine, store or backend; the message never shows it.
         ListingNotSupportedError: a backend that cannot list.
         StorageError: the storage refused, is gone or did not answer.
-
-    Example:
-        >>> from persistkit.engines.memory import MemoryEngine
-        >>> engine = MemoryEngine()
-        >>> engine.save("a/b", b"12345")
-        >>> to_frame(engine)[["key", "size", "hash"]]
-           key  size              hash
-        0  a/b     5  000000000b8855f7
     """
     return entries_frame(Selection(keys, prefix, glob).entries(engine_of(place, "to_frame")))
 

@@ -121,11 +121,6 @@ class StoreMapping(MutableMapping[str, T]):
 
         Raises:
             KeyError: nothing is stored under ``key``, and there is no ``default``.
-
-        Example:
-            >>> import persistkit
-            >>> persistkit.open("memory:").modify("count", lambda count: count + 1, default=0)
-            1
         """
         self._check_writable("modify", key)
         tries = 0

@@ -17,15 +17,6 @@ class Selection:
     """The keys that are in ``keys``, start with ``prefix`` and match ``glob``: see ``Store.keys``.
 
     What is not given holds for every key; empty ``keys`` select nothing.
-
-    Example:
-        >>> from persistkit.engines.memory import MemoryEngine
-        >>> engine = MemoryEngine()
-        >>> engine.batch_save({"run/1": b"", "run/2": b"", "run/10": b""})
-        >>> Selection(glob="run/?").list_keys(engine)
-        ['run/1', 'run/2']
-        >>> Selection(["run/10", "run/2", "run/3"], prefix="run/").list_keys(engine)
-        ['run/10', 'run/2']
     """
 
     def __init__(self, keys: Iterable[str] | None = None, prefix: str = "", glob: str | None = None) -> None:

@@ -17,12 +17,7 @@ _HIDDEN: Final = re.compile(
 
 
 def human_size(size_bytes: int) -> str:
-    """Return a size as people read it.
-
-    Example:
-        >>> human_size(1536)
-        '1.5 KiB'
-    """
+    """Return a size as people read it."""
     size, unit = float(size_bytes), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if size < 1024:
@@ -37,12 +32,7 @@ def human_time(moment: datetime | None) -> str:
 
 
 def keys_and_size(keys: int, size_bytes: int) -> str:
-    """Return how many keys there are, and the size of their values.
-
-    Example:
-        >>> keys_and_size(1, 2048)
-        '1 key, 2.0 KiB'
-    """
+    """Return how many keys there are, and the size of their values."""
     return f"{keys:,} {'key' if keys == 1 else 'keys'}, {human_size(size_bytes)}"
 
 

@@ -116,13 +116,6 @@ def copy(
         TransferError: some keys failed, or one of ``keys`` is not there; ``report`` says which, and all else is done.
         ListingNotSupportedError: the source cannot list.
         StorageError: the source's listing broke off.
-
-    Example:
-        >>> import persistkit
-        >>> source, target = persistkit.open("memory:"), persistkit.open("memory:")
-        >>> source.put_bytes("run:1", b"done")
-        >>> print(copy(source, target))
-        1 copied (4 bytes), 0 skipped
     """
     source, target = engine_of(source, "copy"), engine_of(target, "copy")
     if source is target:
