@@ -13,7 +13,7 @@ from time import monotonic
 
 from persistkit.entry import Entry, known_size, known_time
 from persistkit.keys import is_filename
-from persistkit.text import human_size, human_time, keys_and_size, visible
+from persistkit.text import human_size, human_time, keys_and_size, label_of, visible
 
 __all__ = ["card", "card_of_error"]
 
@@ -130,7 +130,7 @@ def _moment(moment: datetime | None) -> str:
 
 
 def _shown(entry: Entry) -> str:
-    text = f"{entry.filename} (key not known)" if entry.key is None else entry.key
-    text = text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
-    shown = escape(visible(text)) or "<em>(empty key)</em>"
+    shown = escape(label_of(entry, _SHOWN_CHARACTERS)) or "<em>(empty key)</em>"
+    if entry.key is None:
+        return f"{shown} (key not known)"
     return f'{shown} <strong title="another key has the same filename">?</strong>' if entry.ambiguous else shown

@@ -23,8 +23,7 @@ def rename(engine: Engine, old: str, new: str, missing: Callable[[str], Exceptio
 
 def move(engine: Engine, old: str, new: str, *, progress: bool = True) -> int:
     """Move all values below one prefix to another: see ``Store.move``."""
-    for prefix in (old, new):
-        check_prefix(prefix)
+    check_prefix(new)
     listed = engine.list_keys(old)
     # What is where it is to go stays: so "a/" to "a/b/" can be done again after an interrupt.
     targets = {key: new + key.removeprefix(old) for key in listed if not (new.startswith(old) and key.startswith(new))}
