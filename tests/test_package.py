@@ -25,8 +25,9 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 LAYERS = [
     {"agents"},
     {"store"},
-    {"aio", "caching", "mapping", "pruning", "reports", "shapes", "staging"},
-    {"browser", "card", "moving", "suggestions", "testing", "transfer"},
+    {"reports"},
+    {"aio", "caching", "mapping", "pruning", "staging"},
+    {"browser", "card", "moving", "shapes", "suggestions", "testing", "transfer"},
     {"diff", "search"},
     {"differences", "frames", "side_by_side", "views"},
     {"alignment"},
