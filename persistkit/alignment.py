@@ -10,6 +10,7 @@ from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from hashlib import blake2b
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from persistkit.errors import FormatError
@@ -19,6 +20,7 @@ __all__ = ["Alignment", "members_of"]
 
 Pair: TypeAlias = tuple[int | None, int | None]
 Gap: TypeAlias = tuple[int, int, int, int]
+Chain: TypeAlias = "tuple[tuple[int, int], Chain] | None"  # pairs of places, linked
 
 # Comparisons of two items: about a second for a whole alignment. Likeness costs more than equality.
 _WORK: Final = 4_000_000
@@ -98,7 +100,9 @@ class Alignment:
         ours, theirs = [self.number(item) for item in left], [self.number(item) for item in right]
         for gap in _between_unique(ours, theirs):
             for part in self._between_equal(ours, theirs, gap):
-                yield from self._pairs(left, right, part)
+                for i, j in self._pairs(left, right, part):
+                    if i is None or j is None or ours[i] != theirs[j]:
+                        yield i, j
 
     def _content(self, node: Any, inside: list[Any]) -> Any:
         found, simple = self._of_containers, self._simple
@@ -132,15 +136,13 @@ class Alignment:
         work = (end - start) * (other_end - other_start)
         if work > self._work:
             self.by_position = True
-            yield from _runs(ours, theirs, gap)
-        elif not work:
             yield gap
-        else:
-            self._work -= work
-            matcher = SequenceMatcher(None, ours[start:end], theirs[other_start:other_end], autojunk=False)
-            for tag, i, j, k, m in matcher.get_opcodes():
-                if tag != "equal":
-                    yield start + i, start + j, other_start + k, other_start + m
+            return
+        self._work -= work
+        matcher = SequenceMatcher(None, ours[start:end], theirs[other_start:other_end], autojunk=False)
+        for tag, i, j, k, m in matcher.get_opcodes():
+            if tag != "equal":
+                yield start + i, start + j, other_start + k, other_start + m
 
     def _pairs(self, left: Sequence[Any], right: Sequence[Any], gap: Gap) -> Iterator[Pair]:
         """Pair what is alike, then what lies between by position."""
@@ -157,31 +159,23 @@ class Alignment:
     def _alike(self, left: Sequence[Any], right: Sequence[Any], gap: Gap) -> list[tuple[int, int]]:
         """Return the pairs, in order, whose likeness comes to the most; all of them more than half alike."""
         start, end, other_start, other_end = gap
-        rows, columns = end - start, other_end - other_start
-        work = rows * columns * _LIKENESS_WORK
-        if not 1 < rows * columns <= _LIKENESS_PAIRS or work > self._work:
+        pairs = (end - start) * (other_end - other_start)
+        if not 1 < pairs <= _LIKENESS_PAIRS or pairs * _LIKENESS_WORK > self._work:
             return []
-        self._work -= work
-        ours = [self._features(left[place]) for place in range(start, end)]
-        theirs = [self._features(right[place]) for place in range(other_start, other_end)]
-        if not any(features for _, features in ours) or not any(features for _, features in theirs):
-            return []
-        likeness = [[_likeness(one, other) for other in theirs] for one in ours]
-        best = [[0.0] * (columns + 1) for _ in range(rows + 1)]
-        for i in reversed(range(rows)):
-            for j in reversed(range(columns)):
-                paired = likeness[i][j] + best[i + 1][j + 1] if likeness[i][j] > _ALIKE else 0.0
-                best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
-        pairs, i, j = [], 0, 0
-        while i < rows and j < columns:
-            if best[i][j] == best[i + 1][j]:
-                i += 1
-            elif best[i][j] == best[i][j + 1]:
-                j += 1
-            else:
-                pairs.append((start + i, other_start + j))
-                i, j = i + 1, j + 1
-        return pairs
+        self._work -= pairs * _LIKENESS_WORK
+        theirs = [self._features(item) for item in right[other_start:other_end]]
+        # The best of what follows a place in both lists: its likeness, and the chain of its pairs.
+        best: list[tuple[float, Chain]] = [(0.0, None)] * (len(theirs) + 1)
+        for i in reversed(range(start, end)):
+            one, below = self._features(left[i]), best
+            best = [(0.0, None)] * (len(theirs) + 1)
+            for j in reversed(range(len(theirs))):
+                ways, likeness = [below[j], best[j + 1]], _likeness(one, theirs[j])
+                if likeness > _ALIKE:
+                    rest, chain = below[j + 1]
+                    ways.append((likeness + rest, ((i, other_start + j), chain)))
+                best[j] = max(ways, key=itemgetter(0))
+        return list(_links(best[0][1]))
 
     def _features(self, value: Any) -> tuple[type, frozenset[Any]]:
         parts: Any = ()
@@ -220,28 +214,16 @@ def _between_unique(ours: list[int], theirs: list[int]) -> Iterator[Gap]:
 
 def _longest_rising(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the longest part of ``pairs`` whose second numbers rise."""
-    lowest: list[int] = []
-    last: list[int] = []
-    before: list[int | None] = []
-    for place, (_, other) in enumerate(pairs):
-        length = bisect_left(lowest, other)
-        lowest[length : length + 1] = [other]
-        last[length : length + 1] = [place]
-        before.append(last[length - 1] if length else None)
-    found: list[tuple[int, int]] = []
-    at = last[-1] if last else None
-    while at is not None:
-        found.append(pairs[at])
-        at = before[at]
-    return found[::-1]
+    lowest: list[int] = []  # the lowest number with which a chain of each length ends
+    chains: list[Chain] = []
+    for pair in pairs:
+        length = bisect_left(lowest, pair[1])
+        lowest[length : length + 1] = [pair[1]]
+        chains[length : length + 1] = [(pair, chains[length - 1] if length else None)]
+    return [*_links(chains[-1] if chains else None)][::-1]
 
 
-def _runs(ours: list[int], theirs: list[int], gap: Gap) -> Iterator[Gap]:
-    """Yield the runs of places at which two lists differ."""
-    start, end, other, other_end = gap
-    both = min(end - start, other_end - other)
-    for step in range(both):
-        if ours[start + step] != theirs[other + step]:
-            yield start + step, start + step + 1, other + step, other + step + 1
-    if end - start != other_end - other:
-        yield start + both, end, other + both, other_end
+def _links(chain: Chain) -> Iterator[tuple[int, int]]:
+    while chain is not None:
+        pair, chain = chain
+        yield pair

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -67,72 +67,58 @@ class Comparison:
             return
         if left is ABSENT or right is ABSENT:
             yield Row(path, left, right, "added" if left is ABSENT else "removed")
-            return
-        if type(left) is not type(right):
+        elif type(left) is not type(right):
             yield Row(path, left, right, f"type {type(left).__name__}, {type(right).__name__}")
-            return
-        compare = self._way(left)
-        if compare is not None:
+        elif (compare := self._way(left)) is not None:
             yield from compare(path, left, right)
         elif not _equal(left, right):
             yield Row(path, left, right)
 
     def _way(self, value: Any) -> Callable[[str, Any, Any], _Found] | None:
-        if isinstance(value, str):
-            return self._texts
-        if isinstance(value, (bytes, bytearray)):
-            return _bytes
-        if isinstance(value, (list, tuple)):
-            return self._lists
-        if isinstance(value, (set, frozenset)):
-            return self._sets
-        if isinstance(value, np.ndarray):
-            return self._arrays
-        if isinstance(value, pd.DataFrame):
-            return self._tables
-        if isinstance(value, pd.Series):
-            return self._series
+        ways: list[tuple[Any, Callable[[str, Any, Any], _Found]]] = [
+            (str, self._texts),
+            ((list, tuple), self._lists),
+            ((set, frozenset), self._sets),
+            ((bytes, bytearray), _bytes),
+            (np.ndarray, self._arrays),
+            (pd.DataFrame, self._tables),
+            (pd.Series, self._series),
+        ]
+        for kinds, way in ways:
+            if isinstance(value, kinds):
+                return way
         return None if members_of(value) is None else self._members
 
     def _members(self, path: str, left: Any, right: Any) -> _Found:
-        number = self.alignment.number
-        if number(left) == number(right):
-            return
-        ours, theirs = (
-            {number(key): (key, item) for key, item in (members_of(one) or {}).items()} for one in (left, right)
-        )
-        for key in [*ours, *(key for key in theirs if key not in ours)]:
-            name = ours.get(key, theirs.get(key, ("", None)))[0]
-            yield _Pair(f"{path}{path_step(name)}", ours.get(key, _NOTHING)[1], theirs.get(key, _NOTHING)[1])
-
-    def _lists(self, path: str, left: Any, right: Any) -> _Found:
-        if self.alignment.number(left) == self.alignment.number(right):
-            return
-        for i, j in self.alignment.differing(left, right):
-            place = j if i is None else i
-            yield _Pair(f"{path}[{place}]", ABSENT if i is None else left[i], ABSENT if j is None else right[j])
-
-    def _texts(self, path: str, left: str, right: str) -> _Found:
-        if left == right:
-            return
-        if "\n" not in left and "\n" not in right:
-            yield Row(path, left, right)
-            return
-        ours, theirs = left.split("\n"), right.split("\n")
-        for i, j in self.alignment.differing(ours, theirs):
-            line = j if i is None else i
-            one, other = ABSENT if i is None else ours[i], ABSENT if j is None else theirs[j]
-            yield Row(f"{path} line {(line or 0) + 1}", one, other, _change(one, other))
+        if self.alignment.number(left) != self.alignment.number(right):
+            yield from self._by_key(path, members_of(left) or {}, members_of(right) or {}, path_step)
 
     def _sets(self, path: str, left: Any, right: Any) -> _Found:
+        ours, theirs = ({item: item for item in one} for one in (left, right))
+        yield from self._by_key(path, ours, theirs, lambda item: f" item {item!r}")
+
+    def _by_key(
+        self, path: str, left: dict[Any, Any], right: dict[Any, Any], step: Callable[[object], str]
+    ) -> Iterator[_Pair]:
         number = self.alignment.number
-        ours, theirs = ({number(item): item for item in one} for one in (left, right))
-        for key, item in ours.items():
-            if key not in theirs:
-                yield Row(f"{path} item {item!r}", item, ABSENT, "removed")
-        for key, item in theirs.items():
-            if key not in ours:
-                yield Row(f"{path} item {item!r}", ABSENT, item, "added")
+        ours, theirs = ({number(key): (key, item) for key, item in one.items()} for one in (left, right))
+        for key, (name, _) in (ours | theirs).items():
+            yield _Pair(f"{path}{step(name)}", ours.get(key, _NOTHING)[1], theirs.get(key, _NOTHING)[1])
+
+    def _lists(self, path: str, left: Any, right: Any) -> _Found:
+        if self.alignment.number(left) != self.alignment.number(right):
+            yield from self._aligned(left, right, lambda place: f"{path}[{place}]")
+
+    def _texts(self, path: str, left: str, right: str) -> _Found:
+        if "\n" in left or "\n" in right:
+            yield from self._aligned(left.split("\n"), right.split("\n"), lambda place: f"{path} line {place + 1}")
+        elif left != right:
+            yield Row(path, left, right)
+
+    def _aligned(self, left: Sequence[Any], right: Sequence[Any], path: Callable[[int], str]) -> Iterator[_Pair]:
+        for i, j in self.alignment.differing(left, right):
+            ours, theirs = ABSENT if i is None else left[i], ABSENT if j is None else right[j]
+            yield _Pair(path((j or 0) if i is None else i), ours, theirs)
 
     def _arrays(self, path: str, left: Any, right: Any) -> _Found:
         if left.dtype != right.dtype:
@@ -149,51 +135,41 @@ class Comparison:
         yield from self._cells(path, "elements", ours, theirs, places, step)
 
     def _tables(self, path: str, left: pd.DataFrame, right: pd.DataFrame) -> _Found:
-        names, others = _labels(left.columns), _labels(right.columns)
-        common = [label for label in names if label in others]
-        for label in names:
-            if label not in others:
-                yield Row(f"{path}{path_step(label[0])}", left.iloc[:, names[label]].tolist(), ABSENT, "removed")
-        for label in others:
-            if label not in names:
-                yield Row(f"{path}{path_step(label[0])}", ABSENT, right.iloc[:, others[label]].tolist(), "added")
-        if common != [label for label in others if label in names]:
-            yield Row(f"{path} columns", list(left.columns), list(right.columns), "order")
-        rows, other_rows = yield from self._rows_of(path, left, right)
-        for label in common:
-            ours, theirs = left.iloc[:, names[label]], right.iloc[:, others[label]]
-            yield from self._column(f"{path}{path_step(label[0])}", ours, theirs, rows, other_rows)
+        columns = yield from self._common(path, 1, left, right)
+        rows = yield from self._common(path, 0, left, right)
+        for ours, theirs in zip(*columns, strict=True):
+            name = path_step(left.columns[ours])
+            yield from self._column(f"{path}{name}", left.iloc[:, ours], right.iloc[:, theirs], *rows)
 
     def _series(self, path: str, left: pd.Series[Any], right: pd.Series[Any]) -> _Found:
         yield _Pair(f"{path} name", left.name, right.name)
-        rows, other_rows = yield from self._rows_of(path, left, right)
-        yield from self._column(path, left, right, rows, other_rows)
+        rows = yield from self._common(path, 0, left, right)
+        yield from self._column(path, left, right, *rows)
 
-    def _rows_of(self, path: str, left: Any, right: Any) -> Any:
-        """Yield the rows that only one table has; return the positions of those that both have."""
-        index, other = left.index, right.index
-        if (kinds := _index_kind(index)) != (other_kinds := _index_kind(other)):
+    def _common(self, path: str, axis: int, left: Any, right: Any) -> Any:
+        """Yield the rows (of axis 1, the columns) that only one table has; return the positions of the common ones."""
+        what, index, other = ("rows", "columns")[axis], left.axes[axis], right.axes[axis]
+        if not axis and (kinds := _index_kind(index)) != (other_kinds := _index_kind(other)):
             yield Row(f"{path} index", kinds, other_kinds)
         places = np.arange(len(index))
         if index.equals(other):
             return places, places
         try:
-            if not other.is_unique or not index.is_unique:
-                raise pd.errors.InvalidIndexError
             places, others = other.get_indexer(index), index.get_indexer(other)
         except (pd.errors.InvalidIndexError, TypeError, ValueError):
-            self.notes.append(f"{path}: rows were compared by position: not every row has a label of its own.")
+            label = "name" if axis else "label"
+            self.notes.append(f"{path}: {what} were compared by position: not each has a {label} of its own.")
             both = min(len(index), len(other))
             places = np.where(places < both, places, -1)
             others = np.where(np.arange(len(other)) < both, 0, -1)
         for place in np.flatnonzero(places < 0).tolist():
-            yield Row(f"{path}[{_label(index, place)}]", _row(left, place), ABSENT, "removed")
+            yield _Pair(f"{path}{_step(axis, index, place)}", _part(axis, left, place), ABSENT)
         for place in np.flatnonzero(others < 0).tolist():
-            yield Row(f"{path}[{_label(other, place)}]", ABSENT, _row(right, place), "added")
-        rows, other_rows = np.flatnonzero(places >= 0), places[places >= 0]
-        if (np.diff(other_rows) < 0).any():
-            yield Row(f"{path} rows", list(index[rows]), list(other[np.sort(other_rows)]), "order")
-        return rows, other_rows
+            yield _Pair(f"{path}{_step(axis, other, place)}", ABSENT, _part(axis, right, place))
+        common, other_common = np.flatnonzero(places >= 0), places[places >= 0]
+        if (np.diff(other_common) < 0).any():
+            yield Row(f"{path} {what}", list(index[common]), list(other[np.sort(other_common)]), "order")
+        return common, other_common
 
     def _column(self, path: str, left: pd.Series[Any], right: pd.Series[Any], rows: Any, other_rows: Any) -> _Found:
         index, same_type = left.index, left.dtype == right.dtype
@@ -207,7 +183,7 @@ class Comparison:
         places = np.flatnonzero(self._unequal_cells(ours, theirs, same_type=same_type))
 
         def step(place: int) -> str:
-            return f"[{_label(index, rows[place])}]"
+            return _step(0, index, rows[place])
 
         yield from self._cells(path, "cells", ours, theirs, places, step)
 
@@ -255,8 +231,9 @@ def _bytes(path: str, left: bytes, right: bytes) -> _Found:
     start = _equal_start(ours[:both], theirs[:both])
     end = _equal_start(ours[start:][::-1][: both - start], theirs[start:][::-1][: both - start])
     one, other = left[start : len(left) - end], right[start : len(right) - end]
+    kind = Row if one and other else _Pair
     if one or other:
-        yield Row(f"{path}[{start}:{len(left) - end}]", one or ABSENT, other or ABSENT, _change(one, other))
+        yield kind(f"{path}[{start}:{len(left) - end}]", one or ABSENT, other or ABSENT)
 
 
 def _equal_start(left: Any, right: Any) -> int:
@@ -267,27 +244,13 @@ def _equal_start(left: Any, right: Any) -> int:
 def _largest(left: Any, right: Any, step: Callable[[int], str]) -> str:
     """Return how far numbers differ at most, and where, as a part of a sentence; nothing for what are no numbers."""
     one, other = np.asarray(left), np.asarray(right)
-    kinds = {one.dtype.kind, other.dtype.kind}
-    if not kinds <= set("iuf"):
+    if not {one.dtype.kind, other.dtype.kind} <= set("iuf"):
         return ""
     with np.errstate(all="ignore"):
-        if kinds <= {"i"} or kinds <= {"u"}:  # what overflows is right again without its sign
-            distance = (np.maximum(one, other) - np.minimum(one, other)).astype(np.uint64)
-        else:
-            distance = np.nan_to_num(np.abs(one.astype(float) - other.astype(float)), nan=-1.0, posinf=np.inf)
+        distance = np.nan_to_num(np.abs(one.astype(float) - other.astype(float)), nan=-1.0, posinf=np.inf)
     at = int(np.argmax(distance))
     where = f" at {step(at)}" if step(at) else ""
     return f", the largest difference is {distance[at]:.6g}{where}" if distance[at] > 0 else ""
-
-
-def _labels(columns: Any) -> dict[tuple[Any, type, int], int]:
-    """Return the position of each column; of several with one label, each has a number."""
-    found: dict[tuple[Any, type, int], int] = {}
-    counts: dict[tuple[Any, type], int] = {}
-    for place, label in enumerate(columns):
-        count = counts[label, type(label)] = counts.get((label, type(label)), -1) + 1
-        found[label, type(label), count] = place
-    return found
 
 
 def _index_kind(index: Any) -> str:
@@ -297,11 +260,15 @@ def _index_kind(index: Any) -> str:
     )
 
 
-def _label(index: Any, place: int) -> str:
-    return repr(_cell(index[place]))
+def _step(axis: int, index: Any, place: int) -> str:
+    label = _cell(index[place])
+    return path_step(label) if axis else f"[{label!r}]"
 
 
-def _row(table: Any, place: int) -> Any:
+def _part(axis: int, table: Any, place: int) -> Any:
+    """Return the values of a row or of a column."""
+    if axis:
+        return table.iloc[:, place].tolist()
     if isinstance(table, pd.Series):
         return _cell(table.iat[place])
     return {name: _cell(table.iat[place, column]) for column, name in enumerate(table.columns)}
@@ -311,12 +278,6 @@ def _cell(value: Any) -> Any:
     if type(value) is tuple:  # a label of several levels
         return tuple(map(_cell, value))
     return value.item() if isinstance(value, np.generic) and value.dtype.kind in _EXACT_KINDS else value
-
-
-def _change(left: Any, right: Any) -> str:
-    if left is ABSENT or left == b"":
-        return "added"
-    return "removed" if right is ABSENT or right == b"" else "changed"
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from html import escape
 from itertools import islice
 from reprlib import Repr
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import pandas as pd
 
@@ -21,7 +21,6 @@ __all__ = ["ShownRow", "shown_rows", "side_by_side"]
 _SHOWN_ROWS: Final = 200
 _SHOWN: Final = 400
 _AROUND: Final = 40
-_MATCHED: Final = 10_000
 _LEAST_LIKE: Final = 0.3
 _WORD: Final = re.compile(r"\w+|\s+|.")
 
@@ -36,8 +35,11 @@ _repr.maxlevel, _repr.maxdict, _repr.maxlist, _repr.maxtuple = 4, 12, 12, 12
 _repr.maxstring = _repr.maxother = _repr.maxlong = _SHOWN
 
 
+Parts: TypeAlias = list[tuple[str, bool]]  # of a text, each with whether the other side lacks it
+
+
 class ShownRow(NamedTuple):
-    """One difference as people read it; a side is its parts, each with whether the other side lacks it, or None.
+    """One difference as people read it; a side that has nothing is None.
 
     Attributes:
         path: where.
@@ -48,13 +50,17 @@ class ShownRow(NamedTuple):
 
     path: str
     change: str
-    left: list[tuple[str, bool]] | None
-    right: list[tuple[str, bool]] | None
+    left: Parts | None
+    right: Parts | None
 
 
 def shown_rows(diff: Diff) -> tuple[list[ShownRow], list[str]]:
     """Return the first rows as people read them, and the notes below, which say how many are left out."""
-    rows = [_shown(*row) for row in islice(diff.itertuples(index=False, name=None), _SHOWN_ROWS)]
+    rows = []
+    for path, left, right, change in islice(diff.itertuples(index=False, name=None), _SHOWN_ROWS):
+        ours, theirs = _marked(*_texts(left, right))
+        sides = (None if change == "added" else ours, None if change == "removed" else theirs)
+        rows.append(ShownRow(visible(path), "" if change == "changed" else change, *sides))
     notes = [visible(note) for note in diff.notes]
     if len(diff) > _SHOWN_ROWS:
         notes.append(f"Shown are the first {_SHOWN_ROWS:,} of {len(diff):,} rows; the frame has them all.")
@@ -80,7 +86,7 @@ def side_by_side(diff: Diff) -> str:
     )
 
 
-def _side(tag: str, parts: list[tuple[str, bool]] | None) -> str:
+def _side(tag: str, parts: Parts | None) -> str:
     if parts is None:
         return f'<td style="{_CELL}"></td>'
     mark = f"color:inherit;text-decoration:none;border-radius:2px;{_TINT.format(_COLORS[tag], 40)}"
@@ -90,22 +96,13 @@ def _side(tag: str, parts: list[tuple[str, bool]] | None) -> str:
     return f'<td style="{_CODE};{_TINT.format(_COLORS[tag], 14)}">{text}</td>'
 
 
-def _shown(path: str, left: Any, right: Any, change: str) -> ShownRow:
-    one, other = _texts(left, right)
-    sides = [
-        None if value is pd.NA and change in ("added", "removed") else _marked(text, counterpart)
-        for value, text, counterpart in ((left, one, other), (right, other, one))
-    ]
-    return ShownRow(visible(path), "" if change == "changed" else change, *sides)
-
-
 def _texts(left: Any, right: Any) -> tuple[str, str]:
     """Return both sides as text, from shortly before the first difference on."""
     sides = [value for value in (left, right) if value is not pd.NA]
     as_written = all(isinstance(value, str) for value in sides)
     one, other = ("" if value is pd.NA else value if as_written else _repr.repr(value) for value in (left, right))
     start = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    start = max(0, start - _AROUND) if one and other else 0
+    start = max(0, start - _AROUND)
     return _cut(one, start), _cut(other, start)
 
 
@@ -114,20 +111,15 @@ def _cut(text: str, start: int) -> str:
     return f"{'…' if start and cut else ''}{visible(cut, lines=True)}{'…' if start + _SHOWN < len(text) else ''}"
 
 
-def _marked(text: str, other: str) -> list[tuple[str, bool]]:
-    """Return the parts of ``text``, and whether each of them is not in ``other``; nothing is marked beside nothing."""
-    if not text or not other:
-        return [(text, False)]
-    ours, theirs = _WORD.findall(text), _WORD.findall(other)
-    start = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-    end = 0
-    while end < min(len(ours), len(theirs)) - start and ours[-1 - end] == theirs[-1 - end]:
-        end += 1
-    middle, counterpart = ours[start : len(ours) - end], theirs[start : len(theirs) - end]
-    parts = [(middle, True)]
-    if len(middle) * len(counterpart) <= _MATCHED:
-        matcher = SequenceMatcher(None, middle, counterpart, autojunk=False)
-        if matcher.ratio() >= _LEAST_LIKE:
-            parts = [(middle[i:j], tag != "equal") for tag, i, j, _, _ in matcher.get_opcodes()]
-    parts = [(ours[:start], False), *parts, (ours[len(ours) - end :], False)]
-    return [("".join(words), marked) for words, marked in parts if words]
+def _marked(left: str, right: str) -> tuple[Parts, Parts]:
+    """Return the parts of both texts, and whether each is not in the other; nothing is marked beside nothing."""
+    ours, theirs = _WORD.findall(left), _WORD.findall(right)
+    matcher = SequenceMatcher(None, ours, theirs)
+    if matcher.quick_ratio() < _LEAST_LIKE or matcher.ratio() < _LEAST_LIKE:
+        both = bool(left and right)
+        return [(left, both)], [(right, both)]
+    changes = matcher.get_opcodes()
+    return (
+        [("".join(ours[i:j]), tag != "equal") for tag, i, j, _, _ in changes if i < j],
+        [("".join(theirs[k:m]), tag != "equal") for tag, _, _, k, m in changes if k < m],
+    )

@@ -184,7 +184,7 @@ def test_tables_say_columns_dtypes_rows_and_nested_cells() -> None:
     assert rows_of(diff_values(left, right)) == [
         ("$.old", [1, 2, 3], ABSENT, "removed"),
         ("$.new", ABSENT, [1, 2, 3], "added"),
-        ("$ columns", ["k", "s", "o", "old"], ["s", "k", "o", "new"], "order"),
+        ("$ columns", ["k", "s", "o"], ["s", "k", "o"], "order"),
         ("$.k dtype", "int64", "float64", "changed"),
         ("$.k[2]", 3, 4.0, "changed"),
         ("$.o[2].q", 1, 2, "changed"),
@@ -193,7 +193,7 @@ def test_tables_say_columns_dtypes_rows_and_nested_cells() -> None:
     twice = pd.DataFrame({"k": [1, 2]}, index=["a", "a"])
     diff = diff_values(twice, twice.iloc[:1])
     assert rows_of(diff) == [("$['a']", {"k": 2}, ABSENT, "removed")]
-    assert diff.notes == ["$: rows were compared by position: not every row has a label of its own."]
+    assert diff.notes == ["$: rows were compared by position: not each has a label of its own."]
     nullable = pd.Series([1, None], dtype="Int64", name="n")
     assert rows_of(diff_values(nullable, nullable.fillna(5).rename("m"))) == [
         ("$ name", "n", "m", "changed"),
