@@ -33,27 +33,21 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "diff_sessions": "comparing",
-    "Timeline": "widget",
-    "messages_frame": "tables",
-    "plot_time": "plots",
-    "plot_tokens": "plots",
-    "plot_tools": "plots",
-    "redundant_keys": "rust",
-    "runtime_of": "readers",
-    "sessions_frame": "tables",
-    "state_of": "readers",
-    "steps_frame": "tables",
-    "timeline": "widget",
-    "unfinished_frame": "tables",
+    "comparing": ("diff_sessions",),
+    "plots": ("plot_time", "plot_tokens", "plot_tools"),
+    "readers": ("runtime_of", "state_of"),
+    "rust": ("redundant_keys",),
+    "tables": ("messages_frame", "sessions_frame", "steps_frame", "unfinished_frame"),
+    "widget": ("Timeline", "timeline"),
 }
 
 
 def __getattr__(name: str) -> object:  # opening a store imports this package, and must not load pandas
     if name not in __all__:
         raise AttributeError(f"module 'persistkit.agents' has no attribute {name!r}; it offers {', '.join(__all__)}")
-    home = import_module(f"persistkit.agents.{_HOMES.get(name, name)}")
-    return getattr(home, name) if name in _HOMES else home
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    module = import_module(f"persistkit.agents.{home or name}")
+    return module if home is None else getattr(module, name)
 
 
 def __dir__() -> list[str]:  # Tab is to show what is not loaded yet

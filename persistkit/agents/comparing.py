@@ -6,13 +6,11 @@ import re
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
-from persistkit.agents.readers import read_sessions, store_of
+from persistkit.agents.readers import read_session, store_of
 from persistkit.agents.records import Message, Session, Step
 from persistkit.diff import Action, Diff, diff_values, parting
-from persistkit.text import visible
 
 if TYPE_CHECKING:
-    from persistkit.store import Store
     from persistkit.transfer import Place
 
 __all__ = ["diff_sessions"]
@@ -36,12 +34,13 @@ def diff_sessions(place: Place, left: str, right: str) -> Diff:
 
     Raises:
         KeyError: there is no session of that id.
+        FormatError: a session is damaged.
         TypeError: ``place`` is no engine, store or backend; the message never shows it.
         ValueError: what is stored is of no runtime that is known.
         StorageError: the storage refused, is gone or did not answer.
     """
     store = store_of(place, "diff_sessions")
-    one, other = _session(store, left), _session(store, right)
+    one, other = read_session(store, left), read_session(store, right)
     diff = diff_values(_plain(one), _plain(other), names=(left, right))
     diff["path"] = [
         _by_step(path, change, one, other) for path, change in zip(diff["path"], diff["change"], strict=True)
@@ -50,15 +49,6 @@ def diff_sessions(place: Place, left: str, right: str) -> Diff:
     step, sentence = parting([_action(step) for step in one.steps], [_action(step) for step in other.steps], numbers)
     diff.attrs |= {"step": step, "notes": [sentence or "The runs never part.", *diff.notes]}
     return diff
-
-
-def _session(store: Store, session: str) -> Session:
-    skipped: dict[str, str] = {}
-    found = next(read_sessions(store, skipped, session), None)
-    if found is None:
-        why = next((f"; {key!r} cannot be read: {reason}" for key, reason in skipped.items()), "")
-        raise KeyError(f"no session {visible(session)!r} in {store.address}; sessions_frame(store) lists them{why}")
-    return found
 
 
 def _plain(session: Session) -> dict[str, Any]:

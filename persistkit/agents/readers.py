@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from persistkit.agents.records import Session
 from persistkit.background import engine_of
+from persistkit.errors import FormatError
 from persistkit.store import Store
+from persistkit.text import human_time, visible
 
 if TYPE_CHECKING:
     from persistkit.transfer import Place
 
-__all__ = ["read_sessions", "runtime_of", "state_of", "store_of"]
+__all__ = ["read_session", "read_sessions", "runtime_of", "state_of", "store_of"]
 
 # Rust last: its keys are any that begin with `session:`.
 _READERS: Final = ("langgraph", "openai", "rust")
@@ -54,6 +56,27 @@ def read_sessions(store: Store, skipped: dict[str, str], session: str | None = N
             f"{store.address} holds nothing of an agent runtime that is known ({', '.join(_READERS)}); "
             "store.browse() shows what it holds"
         )
+
+
+def read_session(store: Store, session: str | None) -> Session:
+    """Return the session of that id, or the one that ended last.
+
+    Raises:
+        KeyError: there is none.
+        FormatError: it is damaged.
+        ValueError: values are stored, and none of a runtime that is known.
+        StorageError: the storage refused, is gone or did not answer.
+    """
+    skipped: dict[str, str] = {}
+    sessions = read_sessions(store, skipped, session)
+    found = max(sessions, key=lambda one: (human_time(one.ended), one.id), default=None)
+    if found is not None:
+        return found
+    if skipped:
+        raise FormatError("; ".join(f"{key}: {reason}" for key, reason in skipped.items())[:500])
+    if session is None:
+        raise KeyError(f"no session is stored in {store.address}")
+    raise KeyError(f"no session {visible(session)!r} in {store.address}; sessions_frame(store) lists the sessions")
 
 
 def state_of(place: Place, key: str) -> Any:

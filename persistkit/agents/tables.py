@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pandas as pd
 
@@ -50,8 +50,7 @@ def sessions_frame(place: Place) -> pd.DataFrame:
            agent    status  steps  duration_ms answer
         0  coder  finished      1         12.0     42
     """
-    frame = _frame(store_of(place, "sessions_frame"), _SESSIONS, lambda session: [_Row(session)])
-    return _by_end(frame)
+    return _by_end(_frame(store_of(place, "sessions_frame"), _session_rows))
 
 
 def messages_frame(place: Place) -> pd.DataFrame:
@@ -65,11 +64,7 @@ def messages_frame(place: Place) -> pd.DataFrame:
 
     ``.attrs["skipped"]`` and what is raised are those of ``sessions_frame``.
     """
-    return _frame(
-        store_of(place, "messages_frame"),
-        _MESSAGES,
-        lambda session: (_Row(session, message=message, position=n) for n, message in enumerate(session.messages, 1)),
-    )
+    return _frame(store_of(place, "messages_frame"), _message_rows)
 
 
 def steps_frame(place: Place) -> pd.DataFrame:
@@ -85,8 +80,7 @@ def steps_frame(place: Place) -> pd.DataFrame:
 
     ``.attrs["skipped"]`` and what is raised are those of ``sessions_frame``.
     """
-    store = store_of(place, "steps_frame")
-    return _frame(store, _STEPS, lambda session: (row for step in session.steps for row in _rows_of(session, step)))
+    return _frame(store_of(place, "steps_frame"), _step_rows)
 
 
 def unfinished_frame(place: Place) -> pd.DataFrame:
@@ -98,178 +92,134 @@ def unfinished_frame(place: Place) -> pd.DataFrame:
 
     ``.attrs["skipped"]`` and what is raised are those of ``sessions_frame``.
     """
-    frame = _frame(
-        store_of(place, "unfinished_frame"),
-        _UNFINISHED,
-        lambda session: [] if session.status == "finished" else [_Row(session, _last(session.steps))],
-    )
-    return _by_end(frame)
+    return _by_end(_frame(store_of(place, "unfinished_frame"), _unfinished_rows))
 
 
-class _Row(NamedTuple):
-    """What one row is made of."""
+_Rows: TypeAlias = Iterator[dict[str, Any]]  # Any: what a column holds
 
-    session: Session
-    step: Step | None = None
-    message: Message | None = None
-    position: int = 0  # of the message in its session, or of the row in its step
-
-
-_Cell = Callable[[_Row], Any]  # Any: what a column holds
+_CALL: Final = ("tool", "arguments", "result", "ok", "error", "error_kind")
+_TOKENS: Final = ("input_tokens", "output_tokens")
 _TIME: Final = "datetime64[us, UTC]"
+_DTYPES: Final = {  # of the columns that are no text
+    **dict.fromkeys(("started", "ended", "time"), _TIME),
+    **dict.fromkeys(("steps", "messages", "tool_calls", "errors", "position", "step"), "int64"),
+    **dict.fromkeys((*_TOKENS, "last_step"), "Int64"),
+    **dict.fromkeys(("arguments", "result", "details", "data"), "object"),
+    "duration_ms": "float64",
+    "ok": "boolean",
+}
+# A table without rows has the columns of this one's.
+_ANY: Final = Session(runtime="", id="", status="unfinished", messages=(Message(role=""),), steps=(Step(number=0),))
 
 
-def _rows_of(session: Session, step: Step) -> Iterator[_Row]:
-    calls = [message for message in step.messages if message.role == "tool"]
-    for position, message in enumerate(calls or [_last(step.messages)]):
-        yield _Row(session, step, message, position)
+def _session_rows(session: Session) -> _Rows:
+    messages = [message for step in session.steps for message in step.messages]
+    errors = sum(message.ok is False for message in messages) + sum(step.error is not None for step in session.steps)
+    yield {
+        **_whose(session),
+        "status": session.status,
+        "started": session.started,
+        "ended": session.ended,
+        "duration_ms": session.duration_ms,
+        "steps": len(session.steps),
+        "messages": len(session.messages),
+        "tool_calls": sum(message.role == "tool" for message in messages),
+        "errors": errors,
+        **_tokens(messages),
+        "answer": session.answer,
+        "details": session.details,
+    }
 
 
-def _last(sequence: tuple[Any, ...]) -> Any:
-    return sequence[-1] if sequence else None
+def _message_rows(session: Session) -> _Rows:
+    for position, message in enumerate(session.messages, 1):
+        yield {
+            **_whose(session),
+            "position": position,
+            "role": message.role,
+            "text": message.text,
+            **_call(message),
+            **_tokens([message]),
+            "time": message.time,
+            "id": message.id,
+            "call_id": message.call_id,
+            "data": message.data,
+        }
 
 
-def _messages(row: _Row) -> tuple[Message, ...]:
-    """Return what a row speaks for: its message, the whole step in the first row of one, or the whole session."""
-    if row.step is not None:
-        return () if row.position else row.step.messages
-    if row.message is not None:
-        return (row.message,)
-    return tuple(message for step in row.session.steps for message in step.messages)
+def _step_rows(session: Session) -> _Rows:
+    for step in session.steps:
+        calls = tuple(message for message in step.messages if message.role == "tool")
+        for position, message in enumerate(calls or step.messages[-1:] or (None,)):
+            call, is_first = _call(message), position == 0
+            said = step.messages if is_first else ()
+            yield {
+                **_whose(session),
+                "status": session.status,
+                "step": step.number,
+                "name": step.name,
+                "namespace": step.namespace,
+                "role": None if message is None else message.role,
+                "thought": _text(message for message in said if message.role == "reasoning"),
+                "text": _text(message for message in said if message.role not in ("reasoning", "tool")),
+                **call,
+                "error": (step.error if is_first else None) or call["error"],
+                **_tokens(said),
+                "duration_ms": step.duration_ms if is_first else None,
+                "time": step.time,
+                "key": step.key,
+            }
 
 
-def _said(row: _Row, thoughts: bool) -> str | None:
-    texts = [
-        message.text
-        for message in _messages(row)
-        if message.text is not None and message.role != "tool" and (message.role == "reasoning") is thoughts
-    ]
+def _unfinished_rows(session: Session) -> _Rows:
+    if session.status == "finished":
+        return
+    last = session.steps[-1] if session.steps else None
+    calls = [message for step in session.steps for message in step.messages if message.role == "tool"]
+    call = _call(calls[-1] if calls else None)
+    yield {
+        **_whose(session),
+        "status": session.status,
+        "reason": session.reason,
+        "steps": len(session.steps),
+        "last_step": None if last is None else last.number,
+        "last_tool": call["tool"],
+        "last_error": (None if last is None else last.error) or call["error"],
+        "ended": session.ended,
+        "last_key": next((step.key for step in reversed(session.steps) if step.key is not None), None),
+    }
+
+
+def _whose(session: Session) -> dict[str, Any]:
+    return {"runtime": session.runtime, "session": session.id, "agent": session.agent}
+
+
+def _call(message: Message | None) -> dict[str, Any]:
+    return {name: getattr(message, name, None) for name in _CALL}
+
+
+def _tokens(messages: Iterable[Message]) -> dict[str, int | None]:
+    sums: dict[str, int | None] = dict.fromkeys(_TOKENS)
+    for message in messages:
+        for name in _TOKENS:
+            if (count := getattr(message, name)) is not None:
+                sums[name] = (sums[name] or 0) + count
+    return sums
+
+
+def _text(messages: Iterable[Message]) -> str | None:
+    texts = [message.text for message in messages if message.text is not None]
     return "\n\n".join(texts) if texts else None
 
 
-def _tokens(name: str) -> _Cell:
-    def sum_of(row: _Row) -> int | None:
-        found = [getattr(message, name) for message in _messages(row)]
-        known = [tokens for tokens in found if tokens is not None]
-        return sum(known) if known else None
-
-    return sum_of
-
-
-def _failures(row: _Row) -> int:
-    calls = sum(message.ok is False for message in _messages(row))
-    return calls + sum(step.error is not None for step in row.session.steps)
-
-
-def _error(row: _Row) -> str | None:
-    of_step = row.step.error if row.step is not None and not row.position else None
-    return of_step or (row.message.error if row.message is not None else None)
-
-
-def _last_call(row: _Row) -> Message | None:
-    calls = [message for step in row.session.steps for message in step.messages if message.role == "tool"]
-    return calls[-1] if calls else None
-
-
-def _last_error(row: _Row) -> str | None:
-    call = _last_call(row)
-    return (row.step.error if row.step is not None else None) or (call.error if call is not None else None)
-
-
-def _last_key(row: _Row) -> str | None:
-    return next((step.key for step in reversed(row.session.steps) if step.key is not None), None)
-
-
-def _session(name: str) -> _Cell:
-    return lambda row: getattr(row.session, name)
-
-
-def _step(name: str) -> _Cell:
-    return lambda row: None if row.step is None else getattr(row.step, name)
-
-
-def _message(name: str) -> _Cell:
-    return lambda row: None if row.message is None else getattr(row.message, name)
-
-
-_WHOSE: Final[dict[str, tuple[str, _Cell]]] = {
-    "runtime": ("str", _session("runtime")),
-    "session": ("str", _session("id")),
-    "agent": ("str", _session("agent")),
-}
-_TOKENS: Final = {name: ("Int64", _tokens(name)) for name in ("input_tokens", "output_tokens")}
-_CALL: Final = {
-    "tool": ("str", _message("tool")),
-    "arguments": ("object", _message("arguments")),
-    "result": ("object", _message("result")),
-    "ok": ("boolean", _message("ok")),
-    "error": ("str", _error),
-    "error_kind": ("str", _message("error_kind")),
-}
-_SESSIONS: Final = {
-    **_WHOSE,
-    "status": ("str", _session("status")),
-    "started": (_TIME, _session("started")),
-    "ended": (_TIME, _session("ended")),
-    "duration_ms": ("float64", _session("duration_ms")),
-    "steps": ("int64", lambda row: len(row.session.steps)),
-    "messages": ("int64", lambda row: len(row.session.messages)),
-    "tool_calls": ("int64", lambda row: sum(message.role == "tool" for message in _messages(row))),
-    "errors": ("int64", _failures),
-    **_TOKENS,
-    "answer": ("str", _session("answer")),
-    "details": ("object", _session("details")),
-}
-_MESSAGES: Final = {
-    **_WHOSE,
-    "position": ("int64", lambda row: row.position),
-    "role": ("str", _message("role")),
-    "text": ("str", _message("text")),
-    **_CALL,
-    **_TOKENS,
-    "time": (_TIME, _message("time")),
-    "id": ("str", _message("id")),
-    "call_id": ("str", _message("call_id")),
-    "data": ("object", _message("data")),
-}
-_STEPS: Final = {
-    **_WHOSE,
-    "status": ("str", _session("status")),
-    "step": ("int64", _step("number")),
-    "name": ("str", _step("name")),
-    "namespace": ("str", _step("namespace")),
-    "role": ("str", _message("role")),
-    "thought": ("str", lambda row: _said(row, thoughts=True)),
-    "text": ("str", lambda row: _said(row, thoughts=False)),
-    **_CALL,
-    **_TOKENS,
-    "duration_ms": ("float64", lambda row: None if row.position else _step("duration_ms")(row)),
-    "time": (_TIME, _step("time")),
-    "key": ("str", _step("key")),
-}
-_UNFINISHED: Final = {
-    **_WHOSE,
-    "status": ("str", _session("status")),
-    "reason": ("str", _session("reason")),
-    "steps": ("int64", lambda row: len(row.session.steps)),
-    "last_step": ("Int64", _step("number")),
-    "last_tool": ("str", lambda row: getattr(_last_call(row), "tool", None)),
-    "last_error": ("str", _last_error),
-    "ended": (_TIME, _session("ended")),
-    "last_key": ("str", _last_key),
-}
-
-
-def _frame(
-    store: Store, columns: dict[str, tuple[str, _Cell]], rows_of: Callable[[Session], Iterable[_Row]]
-) -> pd.DataFrame:
-    cells: dict[str, list[Any]] = {name: [] for name in columns}
+def _frame(store: Store, rows_of: Callable[[Session], _Rows]) -> pd.DataFrame:
+    cells: dict[str, list[Any]] = {name: [] for name in next(rows_of(_ANY))}
     skipped: dict[str, str] = {}
     for session in read_sessions(store, skipped):  # cells, not records: a store may have a million steps
         for row in rows_of(session):
-            for name, (_, cell) in columns.items():
-                cells[name].append(cell(row))
-    frame = pd.DataFrame({name: _column(cells.pop(name), dtype) for name, (dtype, _) in columns.items()})
+            for name, cell in row.items():
+                cells[name].append(cell)
+    frame = pd.DataFrame({name: _column(cells.pop(name), _DTYPES.get(name, "str")) for name in list(cells)})
     frame.attrs["skipped"] = skipped
     return frame
 
@@ -277,9 +227,7 @@ def _frame(
 def _column(cells: list[Any], dtype: str) -> Any:  # Any: pandas' arrays
     if dtype == "str":
         return text_column(cells)
-    if dtype == _TIME:
-        return pd.DatetimeIndex(cells, dtype=_TIME)
-    return pd.Series(cells, dtype=dtype)
+    return pd.DatetimeIndex(cells, dtype=dtype) if dtype == _TIME else pd.Series(cells, dtype=dtype)
 
 
 def _by_end(frame: pd.DataFrame) -> pd.DataFrame:

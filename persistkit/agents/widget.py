@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import traitlets as t
 
-from persistkit.agents.readers import read_sessions, state_of, store_of
+from persistkit.agents.readers import read_session, state_of, store_of
 from persistkit.agents.records import Message, Session, Step
 from persistkit.browser.page_widget import Answer, PageWidget, joined
-from persistkit.errors import FormatError
 from persistkit.text import human_time, visible
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Timeline(PageWidget):
 
     def __init__(self, place: Place, session: str | None = None, *, height: int = 380) -> None:
         self._store = store_of(place, "timeline")
-        self.session: Session = self._read(session)
+        self.session: Session = read_session(self._store, session)
         requests = {"step": self._shown, "changes": self._changes, "refresh": self._refresh}
         super().__init__(requests, height=height, _run=_run_of(self.session))
 
@@ -80,20 +79,9 @@ class Timeline(PageWidget):
     def _within(self, proposal: Data) -> int:
         return max(0, min(int(proposal["value"]), len(self.session.steps) - 1))
 
-    def _read(self, name: str | None) -> Session:
-        skipped: dict[str, str] = {}
-        found = list(read_sessions(self._store, skipped, name))
-        if found:
-            return max(found, key=lambda session: (human_time(session.ended), session.id))
-        if skipped:
-            raise FormatError("; ".join(f"{key}: {reason}" for key, reason in skipped.items())[:500])
-        if name is None:
-            raise KeyError(f"no session is stored in {self._store.address}")
-        raise KeyError(f"no session {name!r} in {self._store.address}; sessions_frame(store) lists the sessions")
-
     def _refresh(self, _request: Data) -> Answer:
         try:
-            self.session = self._read(self.session.id)
+            self.session = read_session(self._store, self.session.id)
         except KeyError as error:
             return {"error": visible(str(error.args[0]))}, []
         self._run = _run_of(self.session)
