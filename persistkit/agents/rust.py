@@ -8,14 +8,15 @@ the runtime's own reader accepts make a value damaged; unknown fields are ignore
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from json import JSONDecodeError, loads
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from persistkit.agents.readers import store_of
 from persistkit.agents.records import Message, Session, Step
-from persistkit.entry import Entry
 from persistkit.errors import FormatError
 from persistkit.store import Store
 from persistkit.views import read_values
@@ -27,49 +28,46 @@ if TYPE_CHECKING:
 
 __all__ = ["read_sessions", "recognises", "redundant_keys", "shutdown_time"]
 
-_SESSION: Final = re.compile(r"session:(?!.*:step:\d+$)(?P<session>.+)", re.DOTALL)
-_SNAPSHOT: Final = re.compile(r"session:(?P<session>.+):step:(?P<step>\d{1,18})", re.DOTALL)
-_CHECKPOINT: Final = re.compile(r"loop:(?P<session>.+):step:(?P<step>\d{1,18})", re.DOTALL)
+_KEY: Final = re.compile(r"(session|loop):(?P<session>.+?)(:step:(?P<step>\d{1,18}))?", re.DOTALL)
 _FINAL: Final = re.compile(r"\s*FINAL_ANSWER\b:?\s*", re.IGNORECASE)
 _SHUTDOWN: Final = "runtime:shutdown"
 _U64: Final = 1 << 64
 
-_Found = dict[str, dict[int, tuple[str, datetime | None]]]  # session -> step -> key, and when it was stored
+
+class _Stored(NamedTuple):
+    key: str
+    time: datetime | None
+
+
+@dataclass(slots=True)
+class _Run:
+    """Where a run is stored: whole, when it is finished, and after each step."""
+
+    whole: _Stored | None = None
+    snapshots: dict[int, _Stored] = field(default_factory=dict)
+    checkpoints: dict[int, _Stored] = field(default_factory=dict)
 
 
 def recognises(store: Store) -> bool:
     """Tell whether keys of this runtime are here."""
     keys = (entry.key or "" for prefix in ("session:", "loop:") for entry in store.engine.entries(prefix))
-    return any(_SESSION.fullmatch(key) or _CHECKPOINT.fullmatch(key) for key in keys) or store.engine.exists(_SHUTDOWN)
+    found = filter(None, map(_KEY.fullmatch, keys))
+    return any((one[1] == "loop") == (one["step"] is not None) for one in found) or store.engine.exists(_SHUTDOWN)
 
 
 def read_sessions(store: Store, skipped: dict[str, str], session: str | None = None) -> Iterator[Session]:
-    """Yield the finished sessions in the order in which they were stored, then the unfinished ones by their id.
-
-    Args:
-        store: where they are.
-        skipped: is given what cannot be read, key -> reason.
-        session: the id of the only one that is wanted.
-    """
-    sessions, snapshots = _stored_sessions(store, session or "")
-    checkpoints = _numbered(store.engine.entries(f"loop:{session or ''}"), _CHECKPOINT)
-    keys = [
-        key
-        for key, (name, _) in sorted(sessions.items(), key=lambda item: (str(item[1][1]), item[0]))
-        if session in (None, name)
-    ]
+    """Yield the finished sessions in the order in which they were stored, then the unfinished ones by their id."""
+    runs = _runs(store, session)
+    finished = {run.whole.key: (name, run, run.whole) for name, run in runs.items() if run.whole is not None}
+    keys = sorted(finished, key=lambda key: (str(finished[key][2].time), key))
     for key, value in read_values(store.engine, keys, "bytes"):
-        name, stored = sessions[key]
-        times = {n: time for n, (_, time) in checkpoints.get(name, {}).items()}
-        places = {n: place for n, (place, _) in snapshots.get(name, {}).items()}
         try:
-            yield _finished(key, name, value, stored, times, places)
+            yield _finished(*finished[key], value)
         except FormatError as error:
             skipped[key] = str(error)
-    finished = {name for name, _ in sessions.values()}
-    for name in sorted(checkpoints.keys() - finished):
-        if session in (None, name):
-            yield from _unfinished(store, name, checkpoints[name], skipped)
+    for name, run in sorted(runs.items()):
+        if run.whole is None:
+            yield from _unfinished(store, name, run, skipped)
 
 
 def redundant_keys(place: Place) -> list[str]:
@@ -87,14 +85,14 @@ def redundant_keys(place: Place) -> list[str]:
         ['session:1:step:1']
     """
     store = store_of(place, "redundant_keys")
-    sessions, snapshots = _stored_sessions(store, "")
+    runs = {run.whole.key: run for run in _runs(store).values() if run.whole is not None}
     keys: list[str] = []
-    for key, (name, _) in sorted(sessions.items()):
-        keys += [key, *(place for _, (place, _) in sorted(snapshots.get(name, {}).items()))]
+    for key, run in sorted(runs.items()):
+        keys += [key, *(snapshot.key for _, snapshot in sorted(run.snapshots.items()))]
     redundant: list[str] = []
     whole: Any = None  # Any: stored JSON
     for key, value in read_values(store.engine, keys, "bytes"):
-        if key in sessions:
+        if key in runs:
             whole = value if isinstance(value, dict) and isinstance(value.get("steps"), list) else None
         elif whole is not None and value == {**whole, "steps": whole["steps"][: int(key.rpartition(":")[2])]}:
             redundant.append(key)
@@ -120,40 +118,30 @@ def shutdown_time(place: Place) -> pd.Timestamp:
     return moment
 
 
-def _numbered(entries: Iterable[Entry], pattern: re.Pattern[str]) -> _Found:
-    found: _Found = {}
-    for entry in entries:
-        match = pattern.fullmatch(entry.key or "")
-        if match and entry.key is not None:
-            steps = found.setdefault(match["session"], {})
-            steps[int(match["step"])] = entry.key, entry.modified
-    return found
+def _runs(store: Store, session: str | None = None) -> dict[str, _Run]:
+    runs: dict[str, _Run] = defaultdict(_Run)
+    for prefix in ("session:", "loop:"):
+        for entry in store.engine.entries(f"{prefix}{session or ''}"):
+            found = _KEY.fullmatch(entry.key or "")
+            if entry.key is None or found is None or session not in (None, found["session"]):
+                continue
+            run, stored = runs[found["session"]], _Stored(entry.key, entry.modified)
+            if found["step"] is not None:
+                (run.snapshots if prefix == "session:" else run.checkpoints)[int(found["step"])] = stored
+            elif prefix == "session:":
+                run.whole = stored
+    return runs
 
 
-def _stored_sessions(store: Store, session: str) -> tuple[dict[str, tuple[str, datetime | None]], _Found]:
-    """Return the finished sessions (key -> id and when it was stored), and their snapshots."""
-    entries = list(store.engine.entries(f"session:{session}"))
-    found = [(entry, _SESSION.fullmatch(entry.key or "")) for entry in entries]
-    sessions = {entry.key: (match["session"], entry.modified) for entry, match in found if match and entry.key}
-    return sessions, _numbered(entries, _SNAPSHOT)
-
-
-def _finished(
-    key: str,
-    name: str,
-    value: object,
-    stored: datetime | None,
-    times: dict[int, datetime | None],
-    places: dict[int, str],
-) -> Session:
+def _finished(name: str, run: _Run, whole: _Stored, value: object) -> Session:
     if not isinstance(value, dict):
         raise FormatError("no JSON object")
     _text(value, "session_id")
     agent = _text(value, "agent_id")
-    last = len(value["steps"]) if isinstance(value.get("steps"), list) else 0
-    steps = _steps(value.get("steps"), {**places, last: key}, {**times, last: stored})
+    last = {len(value["steps"]) if isinstance(value.get("steps"), list) else 0: whole}
+    steps = _steps(value.get("steps"), run.snapshots | last, run.checkpoints | last)
     details = {"memory_hits": _unsigned(value, "memory_hits"), "graph_entities": _unsigned(value, "graph_lookups")}
-    messages = tuple(message for step in steps for message in step.messages)
+    messages = _messages(steps)
     said = [message.text for message in messages if message.role == "assistant"]
     return Session(
         runtime="rust",
@@ -163,28 +151,23 @@ def _finished(
         steps=steps,
         agent=agent,
         answer=said[-1] if said else None,
-        ended=stored,
+        ended=whole.time,
         duration_ms=float(_unsigned(value, "duration_ms")),
         details=details | {kind: value[kind] for kind in ("checkpoint_errors",) if kind in value},
     )
 
 
-def _unfinished(
-    store: Store, name: str, checkpoints: dict[int, tuple[str, datetime | None]], skipped: dict[str, str]
-) -> Iterator[Session]:
+def _unfinished(store: Store, name: str, run: _Run, skipped: dict[str, str]) -> Iterator[Session]:
     """Yield the run as its highest readable checkpoint has it."""
-    for n in sorted(checkpoints, reverse=True):
-        key, stored = checkpoints[n]
+    for _, (key, time) in sorted(run.checkpoints.items(), reverse=True):
         try:
-            places = {step: place for step, (place, _) in checkpoints.items()}
-            times = {step: time for step, (_, time) in checkpoints.items()}
-            steps = _steps(store[key], places, times)
+            steps = _steps(store[key], run.checkpoints, run.checkpoints)
         except FormatError as error:
             skipped[key] = str(error)
             continue
         except KeyError:  # the run ended and cleaned up while we looked
             continue
-        messages = tuple(message for step in steps for message in step.messages)
+        messages = _messages(steps)
         reason = "no finished session is stored: the run failed, was stopped, or still runs"
         if messages and messages[-1].ok is False:
             reason += f"; its last call, of {messages[-1].tool}, failed"
@@ -195,15 +178,21 @@ def _unfinished(
             messages=messages,
             steps=steps,
             reason=reason,
-            ended=stored,
+            ended=time,
         )
         return
 
 
-def _steps(value: object, places: dict[int, str], times: dict[int, datetime | None]) -> tuple[Step, ...]:
+def _messages(steps: tuple[Step, ...]) -> tuple[Message, ...]:
+    return tuple(message for step in steps for message in step.messages)
+
+
+def _steps(value: object, states: dict[int, _Stored], times: dict[int, _Stored]) -> tuple[Step, ...]:
     if not isinstance(value, list):
         raise FormatError("steps: no JSON array")
-    return tuple(_step(step, n, places.get(n), places.get(n - 1), times.get(n)) for n, step in enumerate(value, 1))
+    keys = {n: stored.key for n, stored in states.items()}
+    ended = {n: stored.time for n, stored in times.items()}
+    return tuple(_step(step, n, keys.get(n), keys.get(n - 1), ended.get(n)) for n, step in enumerate(value, 1))
 
 
 def _step(value: object, n: int, key: str | None, before: str | None, time: datetime | None) -> Step:
@@ -227,17 +216,18 @@ def _step(value: object, n: int, key: str | None, before: str | None, time: date
 def _call(action: str, observation: str, time: datetime | None) -> Message:
     tool, _, text = action.partition(" ")
     said = _object(observation)
-    ok = None if said is None else said.get("ok")
-    error = None if said is None else _text_or_none(said.get("error"))
+    if said is None:
+        said = {"data": observation}
+    ok, error, kind = said.get("ok"), said.get("error"), said.get("kind")
     arguments = _object(text) if text.strip() else {}
     return Message(
         role="tool",
         tool=tool,
         arguments=text if arguments is None else arguments,
-        result=observation if said is None else said.get("data", None if "ok" in said else said),
+        result=said.get("data", None if "ok" in said else said),
         ok=ok if isinstance(ok, bool) else None,
-        error=error,
-        error_kind=None if said is None else _text_or_none(said.get("kind")),
+        error=error if isinstance(error, str) else None,
+        error_kind=kind if isinstance(kind, str) else None,
         time=time,
     )
 
@@ -255,10 +245,6 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise FormatError(f"{name}: {'missing' if value is None else 'no text'}")
     return value
-
-
-def _text_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _unsigned(fields: Mapping[str, Any], name: str) -> int:
