@@ -33,11 +33,7 @@ class _Bar(NamedTuple):
 
 
 def plot_tools(place: Place) -> Axes:
-    """Draw the calls of each tool, those that failed first; the title says which tool fails most often.
-
-    Args:
-        place: a store, an engine or a backend that holds what an agent runtime stored.
-    """
+    """Draw the calls of each tool, those that failed first; the title says which tool fails most often."""
     calls = steps_frame(place).dropna(subset="tool")
     total = Counter(calls["tool"])
     failed = Counter(calls.loc[calls["ok"].eq(False).fillna(False), "tool"])
@@ -60,14 +56,11 @@ def plot_time(place: Place) -> Axes:
     """Draw how long the steps of each tool, node or role took together; the title says which took most.
 
     A step that called several tools stands for all of them together.
-
-    Args:
-        place: a store, an engine or a backend that holds what an agent runtime stored.
     """
     seconds: dict[str, float] = {}
     for session in read_sessions(store_of(place, "plot_time"), {}):
         for step in session.steps:
-            tools = ", ".join(dict.fromkeys(message.tool or "?" for message in step.messages if message.role == "tool"))
+            tools = ", ".join(dict.fromkeys(call.tool or "?" for call in step.calls))
             role = step.messages[-1].role if step.messages else "no message"
             what = tools or step.name or role
             seconds[what] = seconds.get(what, 0.0) + (step.duration_ms or 0) / 1000
@@ -82,11 +75,7 @@ def plot_time(place: Place) -> Axes:
 
 
 def plot_tokens(place: Place) -> Axes:
-    """Draw the tokens that the model read and wrote in each session; the title says which session used most.
-
-    Args:
-        place: a store, an engine or a backend that holds what an agent runtime stored.
-    """
+    """Draw the tokens that the model read and wrote in each session; the title says which session used most."""
     sessions = sessions_frame(place)
     tokens = [sessions[name].fillna(0).astype(int) for name in ("input_tokens", "output_tokens")]
     bars = [

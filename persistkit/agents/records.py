@@ -15,11 +15,12 @@ runtime does not store is None, never a guess.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["Message", "Session", "Status", "Step"]
+__all__ = ["Message", "Session", "Status", "Step", "total_tokens"]
 
 # Any: stored JSON or msgpack, as plain data.
 Data: TypeAlias = Any
@@ -99,6 +100,11 @@ class Step:
     time: datetime | None = None
     error: str | None = None
 
+    @property
+    def calls(self) -> list[Message]:
+        """The messages that are tool calls."""
+        return [message for message in self.messages if message.role == "tool"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
@@ -132,3 +138,21 @@ class Session:
     ended: datetime | None = None
     duration_ms: float | None = None
     details: dict[str, Data] = field(default_factory=dict)
+
+    @property
+    def calls(self) -> list[Message]:
+        """The tool calls of all steps."""
+        return [call for step in self.steps for call in step.calls]
+
+    @property
+    def errors(self) -> int:
+        """How many tool calls and steps failed."""
+        return sum(call.ok is False for call in self.calls) + sum(step.error is not None for step in self.steps)
+
+
+def total_tokens(steps: Iterable[Step]) -> tuple[int | None, int | None]:
+    """Return the tokens that were read and written in steps; None where no number is stored."""
+    messages = [message for step in steps for message in step.messages]
+    read = [message.input_tokens for message in messages if message.input_tokens is not None]
+    written = [message.output_tokens for message in messages if message.output_tokens is not None]
+    return sum(read) if read else None, sum(written) if written else None

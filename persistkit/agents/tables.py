@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import pandas as pd
 
 from persistkit.agents.readers import read_sessions, store_of
-from persistkit.agents.records import Message, Session, Step
+from persistkit.agents.records import Message, Session, Step, total_tokens
 from persistkit.frames import text_column
 from persistkit.store import Store
 
@@ -98,12 +98,11 @@ def unfinished_frame(place: Place) -> pd.DataFrame:
 _Rows: TypeAlias = Iterator[dict[str, Any]]  # Any: what a column holds
 
 _CALL: Final = ("tool", "arguments", "result", "ok", "error", "error_kind")
-_TOKENS: Final = ("input_tokens", "output_tokens")
 _TIME: Final = "datetime64[us, UTC]"
 _DTYPES: Final = {  # of the columns that are no text
     **dict.fromkeys(("started", "ended", "time"), _TIME),
     **dict.fromkeys(("steps", "messages", "tool_calls", "errors", "position", "step"), "int64"),
-    **dict.fromkeys((*_TOKENS, "last_step"), "Int64"),
+    **dict.fromkeys(("input_tokens", "output_tokens", "last_step"), "Int64"),
     **dict.fromkeys(("arguments", "result", "details", "data"), "object"),
     "duration_ms": "float64",
     "ok": "boolean",
@@ -113,8 +112,6 @@ _ANY: Final = Session(runtime="", id="", status="unfinished", messages=(Message(
 
 
 def _session_rows(session: Session) -> _Rows:
-    messages = [message for step in session.steps for message in step.messages]
-    errors = sum(message.ok is False for message in messages) + sum(step.error is not None for step in session.steps)
     yield {
         **_whose(session),
         "status": session.status,
@@ -123,9 +120,9 @@ def _session_rows(session: Session) -> _Rows:
         "duration_ms": session.duration_ms,
         "steps": len(session.steps),
         "messages": len(session.messages),
-        "tool_calls": sum(message.role == "tool" for message in messages),
-        "errors": errors,
-        **_tokens(messages),
+        "tool_calls": len(session.calls),
+        "errors": session.errors,
+        **_tokens(session.steps),
         "answer": session.answer,
         "details": session.details,
     }
@@ -139,7 +136,8 @@ def _message_rows(session: Session) -> _Rows:
             "role": message.role,
             "text": message.text,
             **_call(message),
-            **_tokens([message]),
+            "input_tokens": message.input_tokens,
+            "output_tokens": message.output_tokens,
             "time": message.time,
             "id": message.id,
             "call_id": message.call_id,
@@ -149,8 +147,7 @@ def _message_rows(session: Session) -> _Rows:
 
 def _step_rows(session: Session) -> _Rows:
     for step in session.steps:
-        calls = tuple(message for message in step.messages if message.role == "tool")
-        for position, message in enumerate(calls or step.messages[-1:] or (None,)):
+        for position, message in enumerate(step.calls or step.messages[-1:] or (None,)):
             call, is_first = _call(message), position == 0
             said = step.messages if is_first else ()
             yield {
@@ -164,7 +161,7 @@ def _step_rows(session: Session) -> _Rows:
                 "text": _text(message for message in said if message.role not in ("reasoning", "tool")),
                 **call,
                 "error": (step.error if is_first else None) or call["error"],
-                **_tokens(said),
+                **_tokens([step] if is_first else []),
                 "duration_ms": step.duration_ms if is_first else None,
                 "time": step.time,
                 "key": step.key,
@@ -175,8 +172,7 @@ def _unfinished_rows(session: Session) -> _Rows:
     if session.status == "finished":
         return
     last = session.steps[-1] if session.steps else None
-    calls = [message for step in session.steps for message in step.messages if message.role == "tool"]
-    call = _call(calls[-1] if calls else None)
+    call = _call(session.calls[-1] if session.calls else None)
     yield {
         **_whose(session),
         "status": session.status,
@@ -198,13 +194,8 @@ def _call(message: Message | None) -> dict[str, Any]:
     return {name: getattr(message, name, None) for name in _CALL}
 
 
-def _tokens(messages: Iterable[Message]) -> dict[str, int | None]:
-    sums: dict[str, int | None] = dict.fromkeys(_TOKENS)
-    for message in messages:
-        for name in _TOKENS:
-            if (count := getattr(message, name)) is not None:
-                sums[name] = (sums[name] or 0) + count
-    return sums
+def _tokens(steps: Iterable[Step]) -> dict[str, int | None]:
+    return dict(zip(("input_tokens", "output_tokens"), total_tokens(steps), strict=True))
 
 
 def _text(messages: Iterable[Message]) -> str | None:

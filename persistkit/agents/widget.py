@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from json import dumps
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import traitlets as t
 
 from persistkit.agents.readers import read_session, state_of, store_of
-from persistkit.agents.records import Message, Session, Step
+from persistkit.agents.records import Message, Session, Step, total_tokens
 from persistkit.browser.page_widget import Answer, PageWidget, joined
 from persistkit.text import human_time, visible
 
@@ -98,7 +99,7 @@ class Timeline(PageWidget):
             ("Subgraph", step.namespace),
             ("Stored", f"{human_time(step.time)} UTC" if step.time else None),
             ("Duration", _duration(step.duration_ms)),
-            ("Tokens", _tokens_of(step)),
+            ("Tokens", _tokens([step])),
         ]
         return {
             "position": request["position"],
@@ -150,7 +151,7 @@ def _run_of(session: Session) -> Data:
 
 def _line(step: Step) -> Data:
     """Return what the list of steps shows of one."""
-    calls = [message for message in step.messages if message.role == "tool"]
+    calls = step.calls
     errors = [step.error, *(call.error or ("failed" if call.ok is False else None) for call in calls)]
     error = next((error for error in errors if error is not None), None)
     said = next((message for message in reversed(step.messages) if message.text), None)
@@ -195,23 +196,14 @@ def _answered(call: Message) -> bool:
 
 
 def _summary(session: Session) -> str:
-    messages = [message for step in session.steps for message in step.messages]
-    calls = sum(message.role == "tool" for message in messages)
-    failed = sum(message.ok is False for message in messages) + sum(step.error is not None for step in session.steps)
-    counts = [(len(session.steps), "step"), (calls, "tool call"), (failed, "failure")]
+    counts = [(len(session.steps), "step"), (len(session.calls), "tool call"), (session.errors, "failure")]
     parts = [f"{n:,} {name}{'' if n == 1 else 's'}" for n, name in counts if n or name == "step"]
-    tokens = _tokens(messages)
-    return ", ".join([*parts, *filter(None, [_duration(session.duration_ms), tokens])])
+    return ", ".join([*parts, *filter(None, [_duration(session.duration_ms), _tokens(session.steps)])])
 
 
-def _tokens_of(step: Step) -> str:
-    return _tokens(list(step.messages))
-
-
-def _tokens(messages: list[Message]) -> str:
-    read = sum(message.input_tokens or 0 for message in messages)
-    written = sum(message.output_tokens or 0 for message in messages)
-    return f"{read:,} tokens in, {written:,} out" if read or written else ""
+def _tokens(steps: Iterable[Step]) -> str:
+    read, written = total_tokens(steps)
+    return f"{read or 0:,} tokens in, {written or 0:,} out" if read or written else ""
 
 
 def _duration(milliseconds: float | None) -> str:
