@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import reduce
 from itertools import groupby, islice
 from typing import Any, Final, TypeAlias
 
@@ -60,13 +61,10 @@ def _stored(engine: LangGraphEngine, session: str | None) -> Iterator[_Row]:
         for row in engine.rows_of(batch):
             rows.setdefault(row[1]["thread_id"], []).append(row)
         start += len(batch)
-        progress.done(len(batch), max((_size(of_thread) for of_thread in rows.values()), default=0))
+        sizes = [sum(len(part[2]) for _, _, parts in of_thread for part in parts) for of_thread in rows.values()]
+        progress.done(len(batch), max(sizes, default=0))
         for of_thread in rows.values():
             yield from of_thread
-
-
-def _size(rows: list[_Row]) -> int:
-    return sum(len(part[2]) for _, _, parts in rows for part in parts)
 
 
 def _copied(store: Store, skipped: dict[str, str], session: str | None) -> Iterator[_Row]:
@@ -84,15 +82,13 @@ def _copied(store: Store, skipped: dict[str, str], session: str | None) -> Itera
 @dataclass(slots=True)
 class _Write:
     key: str
-    path: str
-    task: str
-    index: int
+    place: tuple[str, str, int]  # path, task, index
     channel: str
     part: Part
 
     def node(self, sends: list[Any]) -> str | None:
         """Return what wrote it, as its task's path says: a node, or the place of what was sent to one."""
-        way, _, last = self.path.removeprefix("~").rpartition(", ")
+        way, _, last = self.place[0].removeprefix("~").rpartition(", ")
         if not last.isdigit():
             return last if way else None
         send = sends[int(last)] if "push" in way and int(last) < len(sends) else None
@@ -135,9 +131,8 @@ class _Thread:
             if columns["table"] == "writes":
                 if not parts:
                     raise FormatError("it has no value")
-                path, task = str(columns.get("task_path", "")), str(columns["task_id"])
-                write = _Write(key, path, task, int(columns["idx"]), str(columns["channel"]), parts[0])
-                self._writes.setdefault(place, []).append(write)
+                order = str(columns.get("task_path", "")), str(columns["task_id"]), int(columns["idx"])
+                self._writes.setdefault(place, []).append(_Write(key, order, str(columns["channel"]), parts[0]))
                 return
             metadata: Any = next((decode_payload(*part[1:]) for part in parts if part[0] == ["metadata"]), {})
             time = time_of_checkpoint(place[1])
@@ -154,14 +149,15 @@ class _Thread:
         ordered = sorted(self.checkpoints.values(), key=lambda one: one.id)
         for one in ordered:
             writes = self._writes.get((one.namespace, one.id), ())
-            one.writes = sorted(writes, key=lambda write: (write.path, write.task, write.index))
+            one.writes = sorted(writes, key=lambda write: write.place)
             if (parent := self._before(one)) is not None:
                 parent.children += 1
         newest = next((one for one in reversed(ordered) if not one.namespace), ordered[-1])
         state = self._state(newest)
         found = _Found(self._messages(newest, state))
         for one in ordered:
-            self._add_steps(one, found)
+            for step, messages in self._steps(one):
+                found.add(step, messages)
         said = joined(found.said())
         of_step: dict[int, list[Message]] = {}
         for message in said:
@@ -186,24 +182,32 @@ class _Thread:
     def _messages(self, newest: _Checkpoint, state: Raw) -> list[Raw]:
         """Return the messages of the newest state, with those of its steps that ended while others did not."""
         name, messages = messages_in(state)
-        for write in newest.writes:
-            if write.channel == name:
-                is_new, written = overwriting(self._value(write))
-                messages = list(messages_of(written if is_new else merged(messages, written)))
-        return messages
+        return list(messages_of(self._after(messages, name, newest.writes)))
+
+    def _after(self, value: Any, channel: str, writes: list[_Write]) -> Any:
+        """Return a channel after what was written to it."""
+        return reduce(merged, (self._value(write) for write in writes if write.channel == channel), value)
 
     def _before(self, one: _Checkpoint) -> _Checkpoint | None:
         return None if one.parent is None else self.checkpoints.get((one.namespace, one.parent))
 
-    def _add_steps(self, one: _Checkpoint, found: _Found) -> None:
-        """Add the step that a checkpoint ended, and the one after it that never ended."""
-        before = self._before(one)
+    def _steps(self, one: _Checkpoint) -> Iterator[tuple[Step, list[Raw]]]:
+        """Yield the step that a checkpoint ended, and the one after it that never ended, with what they wrote."""
+        before, source = self._before(one), one.metadata.get("source")
         # What lies there before a new input or an update from outside belongs to no step that ended.
-        source = one.metadata.get("source")
         written = before if source not in ("input", "update", "fork") else None
+        messages: list[Raw] = []
         duration = None
-        if written is not None and one.time is not None and written.time is not None:
-            duration = (one.time - written.time).total_seconds() * 1000
+        if written is not None:
+            messages = list(self._messages_written(written))
+            if written.children > 1:  # a fork: its branches' writes lie together
+                ids = {None, *(message.get("id") for message in messages_in(self._state(one))[1])}
+                messages = [message for message in messages if message.get("id") in ids]
+            if one.time is not None and written.time is not None:
+                duration = (one.time - written.time).total_seconds() * 1000
+        elif source in ("update", "fork"):  # which leave no writes
+            known = [] if before is None else [message.get("id") for message in messages_in(self._state(before))[1]]
+            messages = [message for message in messages_in(self._state(one))[1] if message.get("id") not in known]
         step = Step(
             number=one.number,
             name=None if written is None else self._nodes(written),
@@ -213,32 +217,17 @@ class _Thread:
             duration_ms=duration,
             time=one.time,
         )
-        found.steps.append(step)
-        if source in ("update", "fork"):  # which leave no writes
-            known = [] if before is None else [message.get("id") for message in messages_in(self._state(before))[1]]
-            for message in messages_in(self._state(one))[1]:
-                if message.get("id") not in known:
-                    found.add(message)
-        if written is not None:
-            only = None
-            if written.children > 1:  # a fork: its branches' writes lie together
-                only = {message.get("id") for message in messages_in(self._state(one))[1]}
-            for message in self._messages_written(written):
-                if only is None or message.get("id") in (None, *only):
-                    found.add(message)
+        yield step, messages
         if not one.children and one.writes:
             error = next((str(self._value(write)) for write in one.writes if write.channel == _ERROR), None)
             name = self._nodes(one)
-            found.steps.append(
-                Step(number=one.number + 1, name=name, namespace=one.namespace, before=one.key, error=error)
-            )
-            for message in self._messages_written(one):
-                found.add(message)
+            step = Step(number=one.number + 1, name=name, namespace=one.namespace, before=one.key, error=error)
+            yield step, list(self._messages_written(one))
 
     def _nodes(self, before: _Checkpoint) -> str | None:
         """Return the names of the nodes that ran after a checkpoint."""
         sends: list[Any] = []
-        earlier = self._before(before) if any("push" in write.path for write in before.writes) else None
+        earlier = self._before(before) if any("push" in write.place[0] for write in before.writes) else None
         if earlier is not None:
             sends = [self._value(write) for write in earlier.writes if write.channel == _SENDS]
         names = (write.node(sends) for write in before.writes)
@@ -285,10 +274,7 @@ class _Thread:
                 break
             before = self._before(before)
         for checkpoint in reversed(way):
-            for write in checkpoint.writes:
-                if write.channel == name:
-                    is_new, written = overwriting(self._value(write))
-                    value = written if is_new else merged(value, written)
+            value = self._after(value, name, checkpoint.writes)
         return value
 
     def _status(self, newest: _Checkpoint, state: Raw) -> tuple[Status, str | None]:
@@ -312,37 +298,31 @@ class _Found:
         self.steps: list[Step] = []
         self._final = final
         self._step_of: dict[int, int] = {}  # place in the newest state -> step
-        self._others: list[tuple[int, Raw]] = []
+        self._others: dict[str, tuple[int, Raw]] = {}
         self._place_of = {message["id"]: place for place, message in enumerate(final) if message.get("id")}
         self._alike: dict[str, deque[int]] = defaultdict(deque)
         for place, message in enumerate(final):
             self._alike[likeness(message)].append(place)
-        self._seen: set[str] = set()
 
-    def add(self, message: Raw) -> None:
-        """Take a message that the newest step wrote; one that is known already is not new."""
-        step = len(self.steps) - 1
-        name = message.get("id") or None
-        place = self._place_of.get(name)
-        if name is None:  # it got its id when it was merged into the state
-            alike = self._alike[likeness(message)]
-            while alike and alike[0] in self._step_of:
-                alike.popleft()
-            place = alike[0] if alike else None
-            name = likeness(message) if place is None else self._final[place].get("id")
-        if name in self._seen:
-            return
-        if name is not None:
-            self._seen.add(name)
-        if place is None:
-            self._others.append((step, message))
-        else:
-            self._step_of.setdefault(place, step)
+    def add(self, step: Step, messages: list[Raw]) -> None:
+        """Take a step, and the messages that it wrote; those that an earlier one wrote stay with that."""
+        for message in messages:
+            place = self._place_of.get(message.get("id") or None)
+            if not message.get("id"):  # it got its id when it was merged into the state
+                alike = self._alike[likeness(message)]
+                while alike and alike[0] in self._step_of:
+                    alike.popleft()
+                place = alike[0] if alike else None
+            if place is None:
+                self._others.setdefault(message.get("id") or likeness(message), (len(self.steps), message))
+            else:
+                self._step_of.setdefault(place, len(self.steps))
+        self.steps.append(step)
 
     def said(self) -> Iterator[Said]:
         """Yield all of them: those of the newest state in its order, then the others."""
         for place, message in enumerate(self._final):
             step = self._step_of.get(place, 0)
             yield from said_of(message, step, self.steps[step].time, is_final=True)
-        for step, message in self._others:
+        for step, message in self._others.values():
             yield from said_of(message, step, self.steps[step].time, is_final=False)

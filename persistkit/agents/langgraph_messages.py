@@ -117,6 +117,9 @@ def overwriting(value: Any) -> tuple[bool, Any]:
 
 def merged(value: Any, written: Any) -> Any:
     """Return a delta channel after a write: messages by their ids, as LangGraph merges them; lists and dicts grow."""
+    is_new, written = overwriting(written)
+    if is_new:
+        return written
     if type(value) is dict and type(written) is dict and "content" not in written:
         return value | written
     if type(value) is not list:
