@@ -10,10 +10,11 @@ from typing import Any, Final, Literal
 
 from persistkit.agents.records import Message
 
-__all__ = ["Said", "decoded", "joined", "shortened", "text_and_rest", "tokens"]
+__all__ = ["Said", "decoded", "joined", "shortened", "text_and_rest", "text_or_none", "tokens"]
 
 _INT64: Final = 1 << 63
 _MOST_REASON: Final = 300
+_TEXTS: Final = ("text", "input_text", "output_text", "summary_text", "refusal")  # kinds of parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +76,18 @@ def text_and_rest(content: Any) -> tuple[str | None, list[Any]]:
         return content, []
     texts, rest = [], []
     for part in content if isinstance(content, list) else [content]:
-        text = part if isinstance(part, str) else None
-        if isinstance(part, dict) and part.get("type") in (
-            "text",
-            "input_text",
-            "output_text",
-            "summary_text",
-            "refusal",
-        ):
-            text = part.get("text", part.get("refusal"))
+        is_text = isinstance(part, dict) and part.get("type") in _TEXTS
+        text = part.get("text", part.get("refusal")) if is_text else part
         if isinstance(text, str):
             texts.append(text)
         else:
             rest.append(part)
     return "\n\n".join(texts) if texts else None, rest
+
+
+def text_or_none(value: object) -> str | None:
+    """Return text, and None for anything else."""
+    return value if type(value) is str else None
 
 
 def decoded(content: Any) -> Any:

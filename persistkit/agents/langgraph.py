@@ -165,7 +165,6 @@ class _Thread:
         final = [message.message for message in said if message.is_final]
         times = [step.time for step in found.steps if step.time is not None]
         status, reason = self._status(newest, state)
-        answers = [message.text for message in final if message.role == "assistant" and message.text]
         return Session(
             runtime="langgraph",
             id=self._id,
@@ -173,7 +172,6 @@ class _Thread:
             reason=reason,
             messages=tuple(final),
             steps=tuple(replace(step, messages=tuple(of_step.get(n, ()))) for n, step in enumerate(found.steps)),
-            answer=answers[-1] if answers and status == "finished" else None,
             started=min(times, default=None),
             ended=max(times, default=None),
             details={"checkpoints": len(ordered), "writes": sum(map(len, self._writes.values()))},

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-from persistkit.agents.conversations import Said, decoded, text_and_rest, tokens
+from persistkit.agents.conversations import Said, decoded, text_and_rest, text_or_none, tokens
 from persistkit.agents.records import Message
 
 __all__ = ["Raw", "likeness", "merged", "messages_in", "messages_of", "overwriting", "said_of"]
@@ -22,7 +22,7 @@ _MORE: Final = ("additional_kwargs", "response_metadata", "artifact")
 
 def said_of(raw: Raw, step: int, time: datetime | None, *, is_final: bool) -> Iterator[Said]:
     """Yield a message as it is said in a step, and the calls in it."""
-    role, name = _role(raw), _text(raw.get("id"))
+    role, name = _role(raw), text_or_none(raw.get("id"))
     text, rest = text_and_rest(raw.get("content"))
     more = {key: raw[key] for key in _MORE if raw.get(key)} | ({"content": rest} if rest else {})
     if role == "tool":
@@ -30,8 +30,8 @@ def said_of(raw: Raw, step: int, time: datetime | None, *, is_final: bool) -> It
         message = Message(
             role="tool",
             id=name,
-            tool=_text(raw.get("name")),
-            call_id=_text(raw.get("tool_call_id")),
+            tool=text_or_none(raw.get("name")),
+            call_id=text_or_none(raw.get("tool_call_id")),
             result=None if failed else decoded(text),
             ok=not failed if "status" in raw else None,
             error=text if failed else None,
@@ -58,7 +58,7 @@ def said_of(raw: Raw, step: int, time: datetime | None, *, is_final: bool) -> It
 def _role(raw: Raw) -> str:
     kind = raw.get("type") or raw.get("role") or raw.get("$class", "").rpartition(".")[2]
     kind = kind.removesuffix("Chunk").removesuffix("Message").lower() if type(kind) is str else ""
-    own = _text(raw.get("role")) if kind == "chat" else None
+    own = text_or_none(raw.get("role")) if kind == "chat" else None
     return _KINDS.get(kind, own or kind)
 
 
@@ -73,11 +73,11 @@ def _calls(raw: Raw) -> Iterator[Message]:
                 failed = field_name == "invalid_tool_calls"
                 yield Message(
                     role="tool",
-                    tool=_text(function.get("name")),
+                    tool=text_or_none(function.get("name")),
                     arguments=arguments,
-                    call_id=_text(call.get("id")),
+                    call_id=text_or_none(call.get("id")),
                     ok=False if failed else None,
-                    error=_text(call.get("error")) if failed else None,
+                    error=text_or_none(call.get("error")) if failed else None,
                 )
 
 
@@ -94,10 +94,6 @@ def messages_of(value: Any) -> Iterator[Raw]:
     for one in value if type(value) is list else [value]:
         if type(one) is dict and "content" in one and _role(one) in _KNOWN:
             yield one
-
-
-def _text(value: object) -> str | None:
-    return value if type(value) is str else None
 
 
 def likeness(message: Raw) -> str:

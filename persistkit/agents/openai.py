@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
-from persistkit.agents.conversations import Said, decoded, joined, text_and_rest, tokens
+from persistkit.agents.conversations import Said, decoded, joined, text_and_rest, text_or_none, tokens
 from persistkit.agents.records import Message, Session, Status, Step
 from persistkit.engines.foreign.openai_agents import BELOW, OpenAIAgentsEngine
 from persistkit.engines.foreign.rows import escaped, moment_of
@@ -69,19 +69,12 @@ def _session(store: Store, head: Raw, rows: dict[str, list[Entry]], skipped: dic
     said = joined(_said(place, items[key], times[key]) for place, key in enumerate(turns))
     counts = {row.get("user_turn_number"): row for row in usage.values() if row.get("branch_id") == branches[0]}
     of_place = list(turns.values())
-    last_of_turn = {of_place[one.step]: n for n, one in enumerate(said) if one.message.role == "assistant"}
-    messages = [
-        replace(
-            one.message,
-            input_tokens=tokens(counts.get(of_place[one.step]), "input_tokens"),
-            output_tokens=tokens(counts.get(of_place[one.step]), "output_tokens"),
-        )
-        if last_of_turn.get(of_place[one.step]) == n
-        else one.message
-        for n, one in enumerate(said)
-    ]
+    messages = [one.message for one in said]
+    for n in reversed(range(len(said))):  # the tokens of a turn are those of its last answer
+        if messages[n].role == "assistant" and (used := counts.pop(of_place[said[n].step], None)) is not None:
+            read, written = tokens(used, "input_tokens"), tokens(used, "output_tokens")
+            messages[n] = replace(messages[n], input_tokens=read, output_tokens=written)
     status, reason = _status([items[key] for key in turns])
-    answers = [message.text for message in messages if message.role == "assistant" and message.text]
     return Session(
         runtime="openai",
         id=str(head["session_id"]),
@@ -89,7 +82,6 @@ def _session(store: Store, head: Raw, rows: dict[str, list[Entry]], skipped: dic
         reason=reason,
         messages=tuple(messages),
         steps=tuple(_steps(messages)),
-        answer=answers[-1] if answers and status == "finished" else None,
         started=started,
         ended=ended,
         details={"items": len(items), **({"branches": branches} if structure else {})},
@@ -109,25 +101,20 @@ def _branch(items: Iterable[str], structure: list[Raw]) -> tuple[list[str], dict
 
 def _said(place: int, item: Raw, time: datetime | None) -> Said:
     kind = item.get("type", "message")
-    name, call_id = _text(item.get("id")), _text(item.get("call_id"))
+    name, call_id = text_or_none(item.get("id")), text_or_none(item.get("call_id"))
     if kind == "function_call":
-        arguments = decoded(item.get("arguments"))
-        call = Message(
-            role="tool", id=name, tool=_text(item.get("name")), arguments=arguments, call_id=call_id, time=time
-        )
+        tool, arguments = text_or_none(item.get("name")), decoded(item.get("arguments"))
+        call = Message(role="tool", id=name, tool=tool, arguments=arguments, call_id=call_id, time=time)
         return Said(place, call, "call")
     if kind == "function_call_output":
         text, rest = text_and_rest(item.get("output"))
-        result = decoded(text) if not rest else item.get("output")
+        result = item.get("output") if rest else decoded(text)
         return Said(place, Message(role="tool", id=name, call_id=call_id, result=result, time=time), "result")
-    if kind == "reasoning":
-        text, rest = text_and_rest(item.get("summary"))
-        data = {"summary": rest} if rest else None
-        return Said(place, Message(role="reasoning", id=name, text=text, time=time, data=data))
-    if kind == "message" and "role" in item:
-        text, rest = text_and_rest(item.get("content"))
-        data = {"content": rest} if rest else None
-        return Said(place, Message(role=str(item["role"]), id=name, text=text, time=time, data=data))
+    content, role = ("summary", "reasoning") if kind == "reasoning" else ("content", item.get("role"))
+    if kind in ("message", "reasoning") and role is not None:
+        text, rest = text_and_rest(item.get(content))
+        data = {content: rest} if rest else None
+        return Said(place, Message(role=str(role), id=name, text=text, time=time, data=data))
     return Said(place, Message(role=str(kind), id=name, call_id=call_id, time=time, data=item))
 
 
@@ -173,7 +160,3 @@ def _objects(store: Store, keys: Iterable[str | None], skipped: dict[str, str]) 
         except (ValueError, RecursionError) as error:
             skipped[key] = f"no JSON: {str(error)[:200]}"
     return found
-
-
-def _text(value: object) -> str | None:
-    return value if type(value) is str else None

@@ -119,7 +119,6 @@ class Session:
         steps: all of them, in the order in which they happened. May be incomplete where ``skipped`` says so.
         agent: the name of the agent, where one is stored.
         reason: why the session is not finished, in words that follow "unfinished: "; None when it is.
-        answer: the last thing the agent said, when it is finished.
         started: when it began.
         ended: when its last value was stored.
         duration_ms: that the runs of the session took together, in milliseconds, where stored.
@@ -133,11 +132,16 @@ class Session:
     steps: tuple[Step, ...]
     agent: str | None = None
     reason: str | None = None
-    answer: str | None = None
     started: datetime | None = None
     ended: datetime | None = None
     duration_ms: float | None = None
     details: dict[str, Data] = field(default_factory=dict)
+
+    @property
+    def answer(self) -> str | None:
+        """The last thing the agent said, when it is finished."""
+        said = (one.text for one in reversed(self.messages) if one.role == "assistant" and one.text is not None)
+        return next(said, None) if self.status == "finished" else None
 
     @property
     def calls(self) -> list[Message]:

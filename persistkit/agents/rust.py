@@ -141,16 +141,13 @@ def _finished(name: str, run: _Run, whole: _Stored, value: object) -> Session:
     last = {len(value["steps"]) if isinstance(value.get("steps"), list) else 0: whole}
     steps = _steps(value.get("steps"), run.snapshots | last, run.checkpoints | last)
     details = {"memory_hits": _unsigned(value, "memory_hits"), "graph_entities": _unsigned(value, "graph_lookups")}
-    messages = _messages(steps)
-    said = [message.text for message in messages if message.role == "assistant"]
     return Session(
         runtime="rust",
         id=name,
         status="finished",
-        messages=messages,
+        messages=_messages(steps),
         steps=steps,
         agent=agent,
-        answer=said[-1] if said else None,
         ended=whole.time,
         duration_ms=float(_unsigned(value, "duration_ms")),
         details=details | {kind: value[kind] for kind in ("checkpoint_errors",) if kind in value},
