@@ -56,7 +56,10 @@ def recognises(store: Store) -> bool:
 
 
 def read_sessions(store: Store, skipped: dict[str, str], session: str | None = None) -> Iterator[Session]:
-    """Yield the finished sessions in the order in which they were stored, then the unfinished ones by their id."""
+    """Yield the finished sessions in the order in which they were stored, then the unfinished ones by their id.
+
+    With ``session``, an id, it is only that one; ``skipped`` is given what cannot be read, key -> reason.
+    """
     runs = _runs(store, session)
     finished = {run.whole.key: (name, run, run.whole) for name, run in runs.items() if run.whole is not None}
     keys = sorted(finished, key=lambda key: (str(finished[key][2].time), key))

@@ -116,15 +116,13 @@ class Timeline(PageWidget):
         step = self._step_of(request)
         if step.key is None or self.session.runtime == "rust":  # whose state is the steps, which the page shows
             return {"position": request["position"], "changes": None, "note": ""}, []
-        try:
-            before, after = ({} if key is None else state_of(self._store, key) for key in (step.before, step.key))
-        except KeyError as error:
-            return {"error": visible(str(error.args[0]))}, []
-        diff = diff_values(before, after)
-        found = sorted(diff.itertuples(), key=lambda row: str(row.path).startswith("$.messages"))  # the page shows them
+        before = {} if step.before is None else state_of(self._store, step.before)
+        diff = diff_values(before, state_of(self._store, step.key))
+        # Messages last: the page shows them anyway.
+        found = sorted(diff.itertuples(index=False, name=None), key=lambda row: row[0].startswith("$.messages"))
         rows = [
-            [visible(str(row.path)), _cell(row.left), _cell(row.right), str(row.change).partition(" ")[0]]
-            for row in found[:_MOST_CHANGES]
+            [visible(path), _cell(left), _cell(right), change.partition(" ")[0]]
+            for path, left, right, change in found[:_MOST_CHANGES]
         ]
         more = len(diff) - len(rows)
         notes = [*diff.notes, *([f"… and {more:,} more"] if more > 0 else [])]
@@ -157,7 +155,7 @@ def _line(step: Step) -> Data:
     said = next((message for message in reversed(step.messages) if message.text), None)
     if calls:
         kind, label = "tool", ", ".join(call.tool or "?" for call in calls)
-        text = "; ".join(_one_line(call.result) if _answered(call) else "no answer" for call in calls)
+        text = "; ".join(_json(call.result) if _answered(call) else "no answer" for call in calls)
     else:
         kind = said.role if said is not None else step.messages[-1].role if step.messages else "state"
         label = step.name or kind if kind == "state" else kind
@@ -222,18 +220,14 @@ def _excerpt(text: str) -> str:
 
 
 def _pretty(value: Any) -> str:
-    """Return plain data as people read it: text as it is, the rest as JSON."""
-    if isinstance(value, str):
-        return _cut(value)
-    line = _one_line(value)
+    line = _json(value)
     return _cut(line if len(line) <= _ONE_LINE else _json(value, indent=2))
 
 
-def _one_line(value: Any) -> str:
-    return value if isinstance(value, str) else _json(value, indent=None)
-
-
-def _json(value: Any, indent: int | None) -> str:
+def _json(value: Any, indent: int | None = None) -> str:
+    """Return text as it is, the rest as JSON."""
+    if isinstance(value, str):
+        return value
     try:
         return dumps(value, ensure_ascii=False, indent=indent, default=repr)
     except (RecursionError, TypeError, ValueError):
@@ -248,7 +242,7 @@ def _cut(text: str) -> str:
 def _cell(value: Any) -> str:
     if type(value).__name__ == "NAType":
         return ""
-    text = _one_line(value)
+    text = _json(value)
     return visible(text[:_MOST_CELL]) + ("…" if len(text) > _MOST_CELL else "")
 
 

@@ -104,14 +104,11 @@ def decode_payload(kind: str | None, data: bytes) -> Any:
 
 def _constructed(value: dict[str, Any]) -> Any:
     """Return an object of LangChain's JSON as plain data."""
-    if value.get("type") != "constructor" or value.get("lc") not in (1, 2):
+    name = value.get("id")
+    if value.get("type") != "constructor" or value.get("lc") not in (1, 2) or type(name) is not list:
         return value
-    name, fields = value.get("id"), value.get("kwargs")
-    if type(name) is not list or not name or not all(type(part) is str for part in name):
-        return value
-    if value.get("args"):
-        return {"$class": ".".join(name), "args": value["args"], **(fields if type(fields) is dict else {})}
-    return _object(".".join(name), fields or {})
+    args = {"args": value["args"]} if value.get("args") else {}
+    return _object(".".join(map(str, name)), value.get("kwargs") or {}) | args
 
 
 _loads: Final = json.JSONDecoder(object_hook=_constructed).decode
@@ -210,13 +207,10 @@ def _array(value: Any) -> Any:
         raise FormatError(f"damaged langgraph: an array that cannot be: {str(error)[:200]}") from error
 
 
-def _set(of: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def restore(items: Any) -> Any:
-        if not all(type(item) in _PLAIN for item in items):  # the rest cannot be in a set, or may share one hash
-            raise TypeError
-        return of(items)
-
-    return restore
+def _plain(items: Any) -> Any:
+    if not all(type(item) in _PLAIN for item in items):  # the rest cannot be in a set, or may share one hash
+        raise TypeError
+    return items
 
 
 # What Python itself has a word for. Any: the argument is whatever the payload holds, and may be of the wrong type.
@@ -228,8 +222,8 @@ _RESTORED: Final[dict[tuple[str, int], Callable[[Any], Any]]] = {
     ("datetime.timezone", _POSITIONAL): lambda parts: timezone(*parts),
     ("uuid.UUID", 0): UUID,
     ("decimal.Decimal", 0): Decimal,
-    ("builtins.set", 0): _set(set),
-    ("builtins.frozenset", 0): _set(frozenset),
+    ("builtins.set", 0): lambda items: set(_plain(items)),
+    ("builtins.frozenset", 0): lambda items: frozenset(_plain(items)),
     ("pathlib.PosixPath", _POSITIONAL): lambda parts: Path(*parts),
     ("pathlib._local.PosixPath", _POSITIONAL): lambda parts: Path(*parts),
 }
