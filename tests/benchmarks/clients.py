@@ -130,11 +130,11 @@ def opened(engine: str, folder: Path, stack: ExitStack) -> tuple[Store, dict[str
             "diskcache": Side(cache.set, cache.get, cache.__contains__),
         }
     if engine == "postgresql":
-        address = stack.enter_context(servers.postgresql())
+        address = stack.enter_context(servers.postgresql()).address
         psycopg_connection = stack.enter_context(psycopg.connect(address, autocommit=True))
         return persistkit.open(address, create=True), {"by hand": with_codec(by_psycopg(psycopg_connection))}
     if engine == "valkey":
-        address = stack.enter_context(servers.valkey())
+        address = stack.enter_context(servers.valkey()).address
         client = stack.enter_context(Redis.from_url(address.replace("valkey://", "redis://")))
         return persistkit.open(address), {"by hand": with_codec(by_redis(client))}
     server = stack.enter_context(servers.s3())

@@ -197,8 +197,8 @@ def test_an_add_whose_answer_was_lost_is_not_sent_again() -> None:
 def test_the_first_call_after_a_restart_works() -> None:
     """Connections of before are noticed to be closed, however many, and nobody sees an error."""
     with (
-        servers.valkey_server("--appendonly", "yes", "--appendfsync", "always") as (server, address),
-        RedisEngine(address, timeout_seconds=10) as engine,
+        servers.valkey("--appendonly", "yes", "--appendfsync", "always") as server,
+        RedisEngine(server.address, timeout_seconds=10) as engine,
     ):
         run_threads(*[partial(engine.save, f"key:{number}", b"value") for number in range(4)])
         for _ in range(2):

@@ -6,15 +6,11 @@ import os
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
-import psycopg
 import pytest
 import servers
-from redis import Redis
 
 from persistkit.batches import UNANSWERED
 from persistkit.engine import Engine
@@ -24,39 +20,14 @@ from persistkit.errors import BatchError, StorageError
 KEYS = [f"key:{number}" for number in range(5_000)]
 
 
-class Service(NamedTuple):
-    """A server, its address with options, and how to let it hang while a block runs."""
-
-    address: str
-    options: dict[str, Any]
-    stopped: Callable[[], AbstractContextManager[None]]
-
-    def open(self, timeout_seconds: float) -> Engine:
-        """Open the engine."""
-        return open_engine(self.address, create=True, timeout_seconds=timeout_seconds, **self.options)
+each_server = pytest.mark.parametrize("place", ["postgresql", "valkey", "s3"], indirect=True)
 
 
-@pytest.fixture(params=["postgresql", "valkey", "s3"])
-def service(request: pytest.FixtureRequest) -> Service:
-    """Each server, with a place in it that nobody has used."""
-    name = f"test{uuid.uuid4().hex}"
-    if request.param == "postgresql":
-        address = request.getfixturevalue("postgresql_address")
-
-        def its_connections() -> AbstractContextManager[None]:
-            with psycopg.connect(address) as connection:
-                found = connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name = %s", (name,))
-                return servers.stopped(*(pid for (pid,) in found.fetchall()))
-
-        return Service(f"{address}?application_name={name}", {"table": name}, its_connections)
-    if request.param == "valkey":
-        address = request.getfixturevalue("valkey_address")
-        with Redis.from_url(address.replace("valkey://", "redis://")) as client:
-            information: Any = client.info("server")  # Any: typed as an answer that may be awaited
-        return Service(address, {"namespace": name}, lambda: servers.stopped(information["process_id"]))
-    server: servers.S3Server = request.getfixturevalue("s3_server")
-    hanging = server.server.process.pid
-    return Service(f"s3://{server.bucket}/{name}", dict(server.options), lambda: servers.stopped(hanging))
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> servers.Server:
+    """The server of the place."""
+    running: servers.Server = request.getfixturevalue(f"{request.node.callspec.params['place']}_server")
+    return running
 
 
 OPERATIONS: dict[str, Callable[[Engine], object]] = {
@@ -83,16 +54,18 @@ def check_failures(engine: Engine, names: list[str], place: str) -> None:
         assert {getattr(failure, "errno", None) for failure in failures.values()} <= UNANSWERED
 
 
+@each_server
 @pytest.mark.parametrize("names", [["load", "batch_load", "add"], ["save", "batch_delete"], ["list_keys"]])
-def test_a_server_that_hangs_is_an_error_within_the_timeout(service: Service, names: list[str]) -> None:
+def test_a_server_that_hangs_is_an_error_within_the_timeout(
+    place: tuple[str, dict[str, Any]], server: servers.Server, names: list[str]
+) -> None:
     """A stopped server makes an error that tells the timeout, once for a batch; when it goes on, all is well."""
-    with service.open(0.5) as engine, service.open(30) as patient:
-        patient.save("key", b"old")
-        for name in names:  # of PostgreSQL only the connections that are there are stopped
+    with open_engine(place[0], create=True, timeout_seconds=0.5, **place[1]) as engine:
+        engine.save("key", b"old")
+        for name in names:
             assert engine.load("key") in {b"old", b"new"}
-            with service.stopped():
+            with server.stopped():
                 check_failures(engine, [name], "no answer within 0.5 s")
-        assert patient.load("key") in {b"old", b"new"}
         assert engine.load("key") in {b"old", b"new"}
 
 
@@ -109,13 +82,16 @@ def test_a_server_that_is_not_there_is_an_error_soon(s3_server: servers.S3Server
         assert "s3cret" not in str(caught.value)
 
 
-def test_an_interrupt_ends_a_waiting_call_and_its_answer_is_nobody_elses(service: Service) -> None:
+@each_server
+def test_an_interrupt_ends_a_waiting_call_and_its_answer_is_nobody_elses(
+    place: tuple[str, dict[str, Any]], server: servers.Server
+) -> None:
     """Ctrl-C ends a call, and a batch, soon; an answer that comes later is not taken for that of the next call."""
-    with service.open(30) as engine:
+    with open_engine(place[0], create=True, timeout_seconds=30, **place[1]) as engine:
         engine.batch_save({"one": b"1", "two": b"2"})
         for call in (lambda: engine.load("one"), lambda: engine.batch_load(["one", *KEYS[:100]])):
             assert engine.load("two") == b"2"
-            with service.stopped():
+            with server.stopped():
                 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
                 began = time.monotonic()
                 with pytest.raises(KeyboardInterrupt):
