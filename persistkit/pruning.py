@@ -23,10 +23,10 @@ __all__ = ["Age", "Rules", "prune"]
 Age = str | timedelta | datetime
 Number = TypeVar("Number", int, float)
 
-_SECONDS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "min": 60, "s": 1}
-_AGE: Final = re.compile(
-    r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:(w)(?:eeks?)?|(d)(?:ays?)?|(h)(?:ours?)?|(min)(?:utes?)?|(s)(?:ec(?:onds?)?)?)\s*"
-)
+# By the first letter of the unit.
+_SECONDS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_UNIT: Final = "w|weeks?|d|days?|h|hours?|min|minutes?|s|sec|seconds?"
+_AGE: Final = re.compile(rf"\s*([0-9]+(?:\.[0-9]+)?)\s*({_UNIT})\s*")
 _BATCH: Final = 2_000
 # The times of files advance in steps: two values saved within one have the same.
 _STEP_SECONDS: Final = 0.02
@@ -124,8 +124,8 @@ def _moment(older_than: object, now: datetime) -> datetime:
                 f"older_than is text such as '30 days', '12 hours' or '2 weeks' (w, d, h, min, s), not {older_than!r}; "
                 "for a date write a datetime"
             )
-        unit = next(filter(None, found.groups()[1:]))
-        older_than = timedelta(seconds=min(float(found[1]) * _SECONDS[unit], timedelta.max.total_seconds() / 2))
+        seconds = float(found[1]) * _SECONDS[found[2][0]]
+        older_than = timedelta(seconds=min(seconds, timedelta.max.total_seconds() / 2))
     elif not isinstance(older_than, (timedelta, datetime)):
         kind = type(older_than).__name__
         raise TypeError(f"older_than is text such as '30 days', a timedelta or a datetime, not {kind}")

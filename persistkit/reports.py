@@ -40,12 +40,7 @@ class Reports(StoreMapping[T]):
 
         Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
         Those of ``keys`` that are not there have no row; those of unknown key have one when everything is asked for.
-
-        Args:
-            keys: whole keys.
-            prefix: literal text.
-            glob: a pattern, as for ``keys()``.
-            formats: add a column ``format``; every value is read for it.
+        With ``formats`` there is a column ``format``; every value is read for it.
         """
         from persistkit.frames import entries_frame, text_column
 
@@ -72,14 +67,10 @@ class Reports(StoreMapping[T]):
         it does; where an object lacks it, or holds null, is a gap. Whole numbers stay whole beside gaps (Int64), truth
         values too (boolean), and numbers beyond 2**53 are never rounded (object).
 
-        Args:
-            glob: a pattern, as for ``keys()``.
-            errors: what a value that is no JSON object does: be left out and named in ``.attrs["skipped"]``, key ->
-                reason (``"skip"``), ``"raise"`` a ``FormatError``, or be a row with its bytes in the column ``bytes``
-                (``"bytes"``). An object that would make more than 10,000 columns, or a table almost empty, is left
-                out and named like that unless errors are raised.
-            keys: whole keys; one that is not there is left out and named in ``.attrs["skipped"]`` too.
-            prefix: literal text.
+        ``errors`` says what a value that is no JSON object does: be left out and named in ``.attrs["skipped"]``, key ->
+        reason (``"skip"``), ``"raise"`` a ``FormatError``, or be a row with its bytes in the column ``bytes``
+        (``"bytes"``). Left out and named are also one of ``keys`` that is not there and, unless errors are raised, an
+        object that would make more than 10,000 columns, or a table almost empty.
 
         Where rows are sessions of an agent and others snapshots of the same ones, ``.attrs["note"]`` says so.
         """

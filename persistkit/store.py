@@ -211,13 +211,8 @@ class Store(Reports[T]):
         """Return values by key, in batches: of ``keys`` in their order, or else sorted by key.
 
         Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given.
-
-        Args:
-            keys: whole keys; each of them that fits the rest must be there.
-            errors: as in ``items``.
-            prefix: literal text.
-            glob: a pattern, as for ``keys()``.
-            progress: show a bar when it takes longer than a second.
+        Damaged ones do as ``errors`` says, as in ``items``. A bar shows when it takes over a second and ``progress`` is
+        True.
 
         Raises:
             KeyError: nothing is stored under one of ``keys``.

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import BytesIO
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
@@ -283,15 +284,9 @@ def _different(left: Engine, right: Engine, batch: list[Entry]) -> Iterator[str]
             yield key
 
 
-def _digest(engine: Engine, key: str) -> bytes | None:
-    reader = engine.open_reader(key)
-    if reader is None:
-        return None
-    digest = hashlib.sha256()
-    with reader:
-        while chunk := reader.read(_STREAM_BYTES):
-            digest.update(chunk)
-    return digest.digest()
+def _digest(engine: Engine, key: str) -> bytes:
+    with engine.open_reader(key) or BytesIO() as reader:  # nothing, where it was deleted meanwhile
+        return hashlib.file_digest(reader, "sha256").digest()
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
