@@ -8,6 +8,7 @@ that is nested deeply overflows the stack. Format: Thrift's compact protocol, ``
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Final
 
 from persistkit.arguments import BytesLike
@@ -19,7 +20,7 @@ _MAX_DEPTH: Final = 100  # pyarrow's own since version 26; those before overflow
 _REPEATS_VALUES: Final = {2, 7, 8}  # PLAIN_DICTIONARY, DELTA_BYTE_ARRAY, RLE_DICTIONARY
 _DELTA_BYTE_ARRAY: Final = 7
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
-_FIXED_BYTES: Final = {_BYTE: 1, _DOUBLE: 8}  # no struct of a footer holds a map
+_FIXED_BYTES: Final = {_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}  # no struct of a footer holds a map
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,13 @@ def read_footer(data: BytesLike) -> list[list[Chunk]]:
         FormatError: the description is damaged, or its schema is nested more than 100 levels deep.
     """
     try:
-        footer = _Thrift(data, len(data) - 8 - int.from_bytes(data[-8:-4], "little")).struct()
+        start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+        if start < 4:
+            raise ValueError("it begins before the file does")
+        footer = _read_struct(BytesIO(data[start:-8]))
         _check_depth([node.get(5, 0) for node in footer[2]])
         groups = [[_chunk(column[3], group[3]) for column in group[1]] for group in footer.get(4, [])]
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise FormatError(f"damaged parquet: its end cannot be read: {str(error)[:100]}") from error
     if sum(chunk.stored_bytes for group in groups for chunk in group) > len(data):
         raise FormatError("damaged parquet: columns overlap")
@@ -82,65 +86,45 @@ def _check_depth(children: list[int]) -> None:
             raise ValueError(f"the schema is nested more than {_MAX_DEPTH} levels deep")
 
 
-class _Thrift:
-    """Reads structs as dicts of field numbers to values, lists as lists; a field that occurs twice is damage."""
+def _read_struct(stream: BytesIO) -> dict[int, Any]:
+    """Return the values of a struct by the numbers of their fields; a field that occurs twice is damage."""
+    fields: dict[int, Any] = {}
+    number = 0
+    while head := stream.read(1)[0]:
+        number = number + (head >> 4) if head >> 4 else _read_signed(stream)
+        if number in fields:
+            raise ValueError(f"field {number}")
+        kind = head & 15
+        fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else _read_value(stream, kind)
+    return fields
 
-    __slots__ = ("_at", "_data")
 
-    def __init__(self, data: BytesLike, at: int) -> None:
-        if at < 4:
-            raise ValueError("it begins before the file does")
-        self._data = data
-        self._at = at
+def _read_value(stream: BytesIO, kind: int) -> Any:
+    if kind in (_I16, _I32, _I64):
+        return _read_signed(stream)
+    if kind == _STRUCT:
+        return _read_struct(stream)
+    if kind in (_LIST, _SET):
+        head = stream.read(1)[0]
+        length = head >> 4 if head >> 4 < 15 else _read_unsigned(stream)
+        return [_read_value(stream, head & 15) for _ in range(length)]
+    size = _read_unsigned(stream) if kind == _BINARY else _FIXED_BYTES[kind]
+    content = stream.read(size)
+    if len(content) < size:
+        raise ValueError("longer than the file")
+    return content
 
-    def struct(self) -> dict[int, Any]:
-        fields: dict[int, Any] = {}
-        number = 0
-        while head := self._byte():
-            number = number + (head >> 4) if head >> 4 else self._signed()
-            if number in fields:
-                raise ValueError(f"field {number}")
-            kind = head & 15
-            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind)
-        return fields
 
-    def _value(self, kind: int) -> Any:
-        if kind in (_I16, _I32, _I64):
-            return self._signed()
-        if kind == _BINARY:
-            return self._bytes(self._unsigned())
-        if kind == _STRUCT:
-            return self.struct()
-        if kind in (_LIST, _SET):
-            head = self._byte()
-            length = head >> 4 if head >> 4 < 15 else self._unsigned()
-            self._check_left(length)
-            return [self._value(head & 15) for _ in range(length)]
-        return self._bytes(1 if kind in (_TRUE, _FALSE) else _FIXED_BYTES[kind])
+def _read_unsigned(stream: BytesIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = stream.read(1)[0]
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value
+    raise ValueError("a number without end")
 
-    def _byte(self) -> int:
-        byte: int = self._data[self._at]
-        self._at += 1
-        return byte
 
-    def _bytes(self, size: int) -> bytes:
-        self._check_left(size)
-        self._at += size
-        return bytes(self._data[self._at - size : self._at])
-
-    def _check_left(self, size: int) -> None:
-        if size > len(self._data) - self._at:
-            raise ValueError("longer than the file")
-
-    def _unsigned(self) -> int:
-        value = 0
-        for shift in range(0, 70, 7):
-            byte = self._byte()
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-        raise ValueError("a number without end")
-
-    def _signed(self) -> int:
-        value = self._unsigned()
-        return (value >> 1) ^ -(value & 1)
+def _read_signed(stream: BytesIO) -> int:
+    value = _read_unsigned(stream)
+    return (value >> 1) ^ -(value & 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from inspect import signature
 from typing import Any, Final
@@ -20,10 +21,8 @@ __all__ = ["Allowance"]
 _FREE_BYTES: Final = 256 * 1024 * 1024
 TIMES_ITS_SIZE: Final = 256
 
-_CELL: Final = 16  # a number in Arrow's memory, and in pandas'
-_TEXT: Final = 24  # its place among the others, and what pandas holds of it
-_BOXED: Final = 144  # a number or text as a Python object
-_OBJECT: Final = 256  # a cell that becomes a Python object of any other kind
+_CELL: Final = 16  # a number, or where a text is, in Arrow's memory and in pandas'
+_OBJECT: Final = 256  # a cell that becomes a Python object
 _COPIES: Final = 2  # of repeated text, while pyarrow's buffers grow
 _NUMBERS: Final = frozenset(["BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE"])
 _OBJECTS: Final = frozenset(["DATE", "TIME", "DECIMAL"])
@@ -44,10 +43,6 @@ class Allowance:
         value_bytes: size of the whole value.
         max_bytes: how much is allowed; None for 256 MiB, or 256 times the size of the value where that is more.
         measure: never refuse; ``used`` tells what the limit would have to be.
-
-    Attributes:
-        used: bytes counted so far.
-        max_bytes: how many are allowed.
     """
 
     def __init__(self, value_bytes: int, max_bytes: int | None = None, *, measure: bool = False) -> None:
@@ -80,29 +75,30 @@ class Allowance:
         Raises:
             FormatError: it is more than is left, or a group of rows lacks columns.
         """
-        columns = _columns_of(file, groups, objects)
+        leaves = [file.schema.column(place) for place in range(len(file.schema))]
+        if any(len(group) != len(leaves) for group in groups):
+            raise FormatError("damaged parquet: a group of rows lacks columns")
+        categorical = {field.name for field in file.schema_arrow if pa.types.is_dictionary(field.type)} - objects.keys()
+        columns = [
+            _Column(leaf, [group[place] for group in groups], objects, is_categorical=leaf.path in categorical)
+            for place, leaf in enumerate(leaves)
+        ]
         self.take(sum(column.fixed_bytes for column in columns))
-        repeating = [column for column in columns if column.most_text_bytes]
-        most = sum(column.most_text_bytes for column in repeating)
+        most = sum(column.most_text_bytes for column in columns)
         if most <= (self.max_bytes - self.used) // 8:
             return self.take(most)
-        for column in repeating:
-            self._take_repeated_text(column, data, is_alone=[other.path for other in columns].count(column.path) == 1)
+        namesakes = Counter(leaf.path for leaf in leaves)
+        for column in columns:
+            if column.batch_rows and column.most_text_bytes and namesakes[column.path] == 1:
+                self._take_repeated_text(column, data)
+            else:
+                self.take(column.most_text_bytes)
         return None
 
-    def _take_repeated_text(self, column: _Column, data: BytesLike, *, is_alone: bool) -> None:
-        """Count the text of a column by its lengths; what repeats the text before is read in small batches."""
-        rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // column.longest)) if column.has_prefixes else _BATCH_ROWS
-        if not is_alone or (column.has_prefixes and (column.is_nested or column.cells > rows * _MOST_BATCHES)):
-            return self.take(column.most_text_bytes)
-        file = pq.ParquetFile(
-            pa.BufferReader(data),
-            read_dictionary=[] if column.has_prefixes else [column.path],
-            **_AS_STORED,
-        )
-        for batch in file.iter_batches(batch_size=rows, columns=[column.path], use_threads=False):
+    def _take_repeated_text(self, column: _Column, data: BytesLike) -> None:
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=column.dictionary, **_AS_STORED)
+        for batch in file.iter_batches(batch_size=column.batch_rows, columns=[column.path], use_threads=False):
             self.take(column.copies * sum(map(_text_bytes, batch.columns)))
-        return None
 
 
 class _Column:
@@ -111,50 +107,38 @@ class _Column:
     Attributes:
         fixed_bytes: what its cells take, text that repeats itself apart.
         most_text_bytes: the most that such text can take.
-        longest: the longest such a text can be.
         copies: how many bytes of memory a byte of such text takes.
+        batch_rows: how many rows are unpacked at a time to count such text; 0 where only the most can be told.
     """
 
-    def __init__(self, schema: Any, chunks: list[Chunk], objects: Mapping[str, int], *, is_categorical: bool) -> None:
-        self.path: str = schema.path
-        self.is_nested = schema.max_repetition_level > 0 or any(len(chunk.path) > 1 for chunk in chunks)
-        self.cells = sum(chunk.cells for chunk in chunks)
-        self.has_prefixes = any(chunk.repeats_prefixes for chunk in chunks)
-        expands = 0 if self.is_nested or not chunks else objects.get(chunks[0].path[0].decode(errors="replace"), 0)
-        is_categorical = is_categorical and not expands
-        is_text = schema.physical_type == "BYTE_ARRAY" and not is_categorical
-        repeating = [chunk for chunk in chunks if is_text and (chunk.repeats_values or chunk.repeats_prefixes)]
-        self.longest = max((chunk.unpacked_bytes for chunk in repeating), default=0)
+    def __init__(self, leaf: Any, chunks: list[Chunk], objects: Mapping[str, int], *, is_categorical: bool) -> None:
+        self.path: str = leaf.path
+        is_nested = leaf.path != leaf.name or leaf.max_repetition_level > 0
+        expands = 0 if is_nested else objects.get(leaf.path, 0)
         self.copies = max(_COPIES, expands)
-        self.most_text_bytes = self.copies * sum(chunk.unpacked_bytes * chunk.cells for chunk in repeating)
-        cell_bytes = _TEXT if is_categorical else _cell_bytes(schema, is_nested=self.is_nested)
-        cell_bytes += _BOXED if expands else 0
-        unpacked_bytes = max(1, expands) * sum(chunk.unpacked_bytes for chunk in chunks)
-        self.fixed_bytes = self.cells * cell_bytes + unpacked_bytes + _OBJECT
-
-
-def _columns_of(file: Any, groups: list[list[Chunk]], objects: Mapping[str, int]) -> list[_Column]:
-    schema = [file.schema.column(place) for place in range(len(file.schema))]
-    if any(len(group) != len(schema) for group in groups):
-        raise FormatError("damaged parquet: a group of rows lacks columns")
-    kinds = {field.name: str(field.type) for field in file.schema_arrow}
-    return [
-        _Column(
-            column,
-            [group[place] for group in groups],
-            objects,
-            is_categorical=kinds.get(column.path, "").startswith("dictionary"),
+        cells = sum(chunk.cells for chunk in chunks)
+        is_object = bool(expands) or is_nested or not _is_plain(leaf)
+        cell_bytes = _OBJECT + max(leaf.length, 0) if is_object else _CELL
+        self.fixed_bytes = (
+            cells * cell_bytes + max(1, expands) * sum(chunk.unpacked_bytes for chunk in chunks) + _OBJECT
         )
-        for place, column in enumerate(schema)
-    ]
+        is_text = leaf.physical_type == "BYTE_ARRAY" and not is_categorical
+        repeating = [chunk for chunk in chunks if is_text and chunk.repeats_values]
+        self.most_text_bytes = self.copies * sum(chunk.unpacked_bytes * chunk.cells for chunk in repeating)
+        self.dictionary = [self.path]  # its texts stay apart from where they are
+        self.batch_rows = _BATCH_ROWS
+        if any(chunk.repeats_prefixes for chunk in repeating):
+            self.dictionary = []
+            longest = max(chunk.unpacked_bytes for chunk in repeating)
+            self.batch_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, longest)))
+            if is_nested or cells > self.batch_rows * _MOST_BATCHES:
+                self.batch_rows = 0
 
 
-def _cell_bytes(schema: Any, *, is_nested: bool) -> int:
-    kind, logical = schema.physical_type, schema.logical_type.type
-    is_plain = logical not in _OBJECTS if kind in _NUMBERS else logical == "STRING"
-    if is_nested or not is_plain:
-        return _OBJECT + int(max(schema.length, 0))
-    return _TEXT if kind == "BYTE_ARRAY" else _CELL
+def _is_plain(leaf: Any) -> bool:
+    """Tell whether the cells are numbers, times or text, in pandas as in Arrow."""
+    logical = leaf.logical_type.type
+    return logical not in _OBJECTS if leaf.physical_type in _NUMBERS else logical == "STRING"
 
 
 def _text_bytes(array: Any) -> int:  # Any: any array of pyarrow's

@@ -89,9 +89,9 @@ def test_tables_within_the_metadata_share_the_bound() -> None:
     one, two = (
         pd.DataFrame({str(n): pd.Categorical.from_codes([0], labels[n]) for n in range(count)}) for count in (1, 2)
     )
-    limit = 80_000_000
+    limit = 150_000_000
     assert decode(bytes(encode(one)), max_bytes=limit)["0"].cat.categories.equals(labels[0])
-    with pytest.raises(FormatError, match="needs more than 80,000,000 bytes"):
+    with pytest.raises(FormatError, match="needs more than 150,000,000 bytes"):
         decode(bytes(encode(two)), max_bytes=limit)
 
 
