@@ -2,8 +2,8 @@
 
 ``simplify`` turns a DataFrame into one that Parquet keeps, and metadata; ``restore`` makes the DataFrame of both again.
 The metadata is JSON: ``columns`` (labels), ``index`` (names, and how many of the first columns are its levels),
-``cells`` (column of the file -> how its cells are restored). Other readers of the file see labels as text, the levels
-of the index as columns, and categories that are not text as their codes.
+``cells`` (column of the file -> how its cells are restored), ``attrs``. Other readers of the file see labels as text,
+the levels of the index as columns, and categories that are not text as their codes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from persistkit.formats.reading import decode
 from persistkit.formats.tags import read_tags
 from persistkit.formats.writing import encode_json
 
-__all__ = ["TEXT", "Metadata", "Reader", "arrow_columns", "is_safe", "object_columns", "restore", "simplify"]
+__all__ = ["JSON", "TEXT", "Metadata", "Reader", "arrow_columns", "is_safe", "object_columns", "restore", "simplify"]
 
 Metadata = dict[str, Any]
 Embed = Callable[[pd.DataFrame], str]
@@ -38,6 +38,7 @@ _CHANGING: Final = frozenset([time, Decimal])
 _MISSING: Final[dict[str, Any]] = {"None": None, "nan": np.nan, "NA": pd.NA}
 _INDEX: Final = re.compile(r"__index_level_\d+__")  # a name by which older pyarrow knows an index
 _LABEL_BYTES: Final = 16
+JSON: Final = {"kind": "json"}
 _OBJECT_KINDS: Final = {"object": 1, "text": 1, "json": 24}  # of [[],[]] three bytes become a list and its place
 
 
@@ -77,26 +78,24 @@ def simplify(frame: pd.DataFrame, embed: Embed) -> tuple[pd.DataFrame, Metadata]
     described = {title: _describe_column(column, embed) for title, column in zip(titles, columns, strict=True)}
     cells = {title: cell for title, cell in described.items() if cell}
     metadata: Metadata = {"cells": cells} if cells else {}
+    if frame.attrs:
+        metadata["attrs"] = _to_json(frame.attrs, "$.attrs")
     if titles[levels:] != list(frame.columns) or not _is_plain_text(frame.columns):
         metadata["columns"] = _describe_labels(frame.columns, "$.columns", embed)
     if frame.columns.empty and type(frame.index) is pd.RangeIndex:  # a Parquet file has no rows without columns
         metadata["index"] = _describe_labels(frame.index, "$.index", embed)
     elif levels or not _is_plain_name(frame.index.name):
-        names = [_label_to_json(name, "$.index.names") for name in frame.index.names]
+        names = [_to_json(name, "$.index.names") for name in frame.index.names]
         metadata["index"] = {"names": names, "levels": levels, "multi": isinstance(frame.index, pd.MultiIndex)}
     if not metadata:
         return frame, metadata
     index = pd.RangeIndex(len(frame)) if levels else frame.index
     table = pd.DataFrame(
-        {
-            title: _stored_column(column, cells.get(title), f"$.{title}")
-            for title, column in zip(titles, columns, strict=True)
-        },
+        {title: _stored_column(column, cells.get(title), title) for title, column in zip(titles, columns, strict=True)},
         index=index.rename(None) if "index" in metadata else index,
         columns=pd.Index(titles, dtype=TEXT, name=None if "columns" in metadata else frame.columns.name),
         copy=False,
     )
-    table.attrs = frame.attrs
     return table, metadata
 
 
@@ -113,8 +112,6 @@ def restore(table: Any, metadata: Metadata, reader: Reader, *, labels: bool = Tr
     titles = list(table.column_names)
     arrow = arrow_columns(metadata, titles)
     frame: pd.DataFrame = table.drop_columns(arrow).to_pandas()
-    if not frame.attrs:
-        frame.attrs = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}")).get("attributes", {})
     for title in arrow:
         array = pd.arrays.ArrowExtensionArray(table.column(title))
         frame.insert(titles.index(title), title, pd.Series(array, index=frame.index))
@@ -122,6 +119,8 @@ def restore(table: Any, metadata: Metadata, reader: Reader, *, labels: bool = Tr
         if title in cells and title not in arrow:
             frame.isetitem(place, _restore_column(frame.iloc[:, place], cells[title], reader))
     frame = _restore_index(frame, metadata["index"], reader) if "index" in metadata else frame
+    if "attrs" in metadata:
+        frame.attrs = read_tags([metadata["attrs"]])[0]
     if labels and "columns" in metadata:
         frame.columns = _restore_labels(metadata["columns"], reader)
     return frame
@@ -149,14 +148,12 @@ def _restore_index(frame: pd.DataFrame, index: Metadata, reader: Reader) -> pd.D
         labels = _restore_labels(index, reader)
         if not frame.columns.empty:  # else Parquet keeps the rows
             raise FormatError(f"damaged parquet: a range of {len(labels):,} labels for a table with columns")
-        empty = pd.DataFrame(index=labels, columns=frame.columns)
-        empty.attrs = frame.attrs
-        return empty
+        return pd.DataFrame(index=labels, columns=frame.columns)
     levels = index["levels"]
     if levels:
         parts = [frame.iloc[:, n] for n in range(levels)]
         frame = frame.iloc[:, levels:]
-        frame.index = pd.MultiIndex.from_arrays(parts) if index["multi"] else pd.Index(parts[0])
+        frame.index = pd.MultiIndex.from_arrays(parts) if index["multi"] else pd.Index(parts[0], dtype=parts[0].dtype)
     frame.index.names = read_tags([*index["names"]])
     return frame
 
@@ -229,7 +226,7 @@ def _describe_objects(array: Any) -> Metadata | None:
     kinds.discard(type(None))
     if len(kinds) == 1 and kinds <= _PARQUET_OBJECTS and (kinds.isdisjoint(_CHANGING) or not any(map(_changes, array))):
         return None
-    return {"kind": "json"} if kinds else None
+    return JSON if kinds else None
 
 
 def _changes(cell: time | Decimal | None) -> bool:
@@ -239,18 +236,12 @@ def _changes(cell: time | Decimal | None) -> bool:
     return cell is not None and (cell.fold == 1 or cell.tzinfo is not None)
 
 
-def _stored_column(column: Any, cell: Metadata | None, path: str) -> Any:
+def _stored_column(column: Any, cell: Metadata | None, title: str) -> Any:
     if cell is not None and cell["kind"] == "codes":
         return _codes(column)
-    if cell != {"kind": "json"}:
+    if cell != JSON:
         return column.array
-    texts = []
-    for n, item in enumerate(column.array):
-        try:
-            texts.append(encode_json(item).decode())
-        except FormatError as error:
-            raise FormatError(f"{path}[{n}]{str(error).removeprefix('$')}") from error
-    return pd.array(texts, dtype=TEXT)
+    return pd.array([encode_json(item, f"$.{title}[{n}]").decode() for n, item in enumerate(column.array)], dtype=TEXT)
 
 
 def _codes(column: Any) -> Any:
@@ -290,11 +281,11 @@ def _string_dtype(storage: str, missing: Any) -> Any:
 
 def _describe_labels(labels: pd.Index[Any], path: str, embed: Embed) -> Metadata:
     """Return labels or categories as JSON: a range, single values, or a small table of their own."""
-    names = [_label_to_json(name, f"{path}.names") for name in labels.names]
+    names = [_to_json(name, f"{path}.names") for name in labels.names]
     if isinstance(labels, pd.RangeIndex):
         return {"names": names, "range": [labels.start, labels.stop, labels.step]}
     if labels.dtype == object and labels.nlevels == 1:
-        return {"names": names, "values": [_label_to_json(label, path) for label in labels]}
+        return {"names": names, "values": [_to_json(label, path) for label in labels]}
     levels = {str(n): labels.get_level_values(n).array for n in range(labels.nlevels)}
     try:
         return {"names": names, "table": embed(pd.DataFrame(levels)), "multi": isinstance(labels, pd.MultiIndex)}
@@ -316,12 +307,9 @@ def _restore_labels(described: Metadata, reader: Reader) -> pd.Index[Any]:
     return labels
 
 
-def _label_to_json(label: Any, path: str) -> Any:
-    """Return a label, or a name, as tagged JSON."""
-    try:
-        return json.loads(encode_json(label))
-    except FormatError as error:
-        raise FormatError(f"{path}{str(error).removeprefix('$')}") from error
+def _to_json(value: Any, path: str) -> Any:
+    """Return a label, a name or attributes as tagged JSON."""
+    return json.loads(encode_json(value, path))
 
 
 def _in_seconds(dtype: Any) -> bool:

@@ -9,7 +9,6 @@ from base64 import b64decode, b64encode
 from inspect import signature
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -18,8 +17,7 @@ from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
 from persistkit.formats.footer import read_footer
 from persistkit.formats.memory import TIMES_ITS_SIZE, Allowance
-from persistkit.formats.metadata import Metadata, arrow_columns, is_safe, object_columns, restore, simplify
-from persistkit.formats.writing import encode_json
+from persistkit.formats.metadata import JSON, Metadata, arrow_columns, is_safe, object_columns, restore, simplify
 
 __all__ = ["decode_table", "encode_table"]
 
@@ -111,7 +109,6 @@ class _Reader:
 def _of_series(series: pd.Series[Any]) -> pd.DataFrame:
     frame = series.to_frame("value")
     frame.columns = pd.Index([series.name], dtype=object, tupleize_cols=False)
-    frame.attrs = series.attrs
     return frame
 
 
@@ -120,14 +117,10 @@ def _arrow_table(frame: pd.DataFrame, metadata: Metadata) -> Any:
         warnings.simplefilter("error")  # what Arrow warns of does not come back
         table = pa.Table.from_pandas(frame)
     about = dict(table.schema.metadata)
-    arrow = arrow_columns(metadata, frame.columns)
-    if arrow or frame.attrs:
-        described = {**json.loads(about[b"pandas"]), "attributes": frame.attrs}  # older pyarrow leaves them out
+    if arrow := arrow_columns(metadata, frame.columns):
+        described = json.loads(about[b"pandas"])
         described["columns"] = [column for column in described["columns"] if column["field_name"] not in arrow]
-        try:
-            about[b"pandas"] = json.dumps(described).encode()
-        except TypeError as error:
-            raise FormatError(f"$.attrs: {error}; keep them to JSON") from error
+        about[b"pandas"] = json.dumps(described).encode()
     if metadata:
         about[_MARK] = json.dumps(metadata, separators=(",", ":")).encode()
     return table.replace_schema_metadata(about)
@@ -165,33 +158,23 @@ def _compare(frame: pd.DataFrame, titles: list[str], metadata: Metadata, reader:
     back = restore(file.schema_arrow.empty_table(), metadata, reader)
     if not _same_index(back.columns, frame.columns):
         raise FormatError(f"$.columns: {frame.columns!r} do not come back as they went in; use distinct text")
-    _compare_attrs(frame.attrs, back.attrs)
-    for name, before, after in zip(frame.columns, frame.dtypes, back.dtypes, strict=True):
-        if before != after and not (before.kind == "O" or isinstance(before, pd.CategoricalDtype)):
-            raise FormatError(f"$.{name}: dtype {before} comes back as {after}; convert the column first")
     levels = metadata.get("index", {}).get("levels", 0)
-    if not levels and type(frame.index) is not pd.RangeIndex and not _same_index(back.index, frame.index[:0]):
-        raise _changed_index(frame)
-    cells = metadata.get("cells", {})
-    safe = [is_safe(dtype) or cells.get(titles[levels + n]) == {"kind": "json"} for n, dtype in enumerate(frame.dtypes)]
-    risky = [n for n, is_kept in enumerate(safe) if not is_kept]
-    if not risky and not levels:
-        return
-    wanted = [*titles[:levels], *(titles[levels + n] for n in risky)]
-    back = restore(_read(file, wanted, titles), metadata, reader, labels=False)
-    if levels and not _same_index(back.index, frame.index):
-        raise _changed_index(frame)
+    cells = [metadata.get("cells", {}).get(title) for title in titles[levels:]]
+    risky = [n for n, dtype in enumerate(frame.dtypes) if not is_safe(dtype) and cells[n] != JSON]
+    if levels or risky:
+        wanted = [*titles[:levels], *(titles[levels + n] for n in risky)]
+        back = restore(_read(file, wanted, titles), metadata, reader, labels=False)
+    index = frame.index[: len(back)]
+    if type(index) is not pd.RangeIndex and not _same_index(back.index, index):
+        dtype = list(index.dtypes) if isinstance(index, pd.MultiIndex) else index.dtype
+        raise FormatError(f"$.index: an index of dtype {dtype} does not come back as it went in; use reset_index()")
     for place, n in enumerate(risky):
-        _compare_column(frame.iloc[:, n], back.iloc[:, place])
-
-
-def _compare_attrs(before: dict[Any, Any], after: dict[Any, Any]) -> None:
-    try:
-        same = encode_json(before) == encode_json(after)
-    except FormatError as error:
-        raise FormatError(f"$.attrs{str(error).removeprefix('$')}") from error
-    if not same:
-        raise FormatError("$.attrs: they do not come back as they went in; keep them to JSON")
+        after, before = back.iloc[:, place], frame.iloc[:, n]
+        if not _same_cells(after, before):
+            raise FormatError(
+                f"$.{before.name}: its cells do not come back as they went in (dtype {before.dtype}, afterwards "
+                f"{after.dtype}); convert the column first"
+            )
 
 
 def _read(file: Any, wanted: list[str], titles: list[str]) -> Any:
@@ -202,43 +185,20 @@ def _read(file: Any, wanted: list[str], titles: list[str]) -> Any:
     return file.read(use_pandas_metadata=True).drop_columns([title for title in titles if title not in wanted])
 
 
-def _changed_index(frame: pd.DataFrame) -> FormatError:
-    dtype = list(frame.index.dtypes) if isinstance(frame.index, pd.MultiIndex) else frame.index.dtype
-    return FormatError(f"$.index: an index of dtype {dtype} does not come back as it went in; use reset_index()")
-
-
-def _compare_column(before: pd.Series[Any], after: pd.Series[Any]) -> None:
-    same = before.dtype == after.dtype and bool(before.array.equals(after.array))
-    if same and before.dtype == object:
-        for n, (cell, kept) in enumerate(zip(before.array, after.array, strict=True)):
-            if not _same_cell(cell, kept):
-                raise FormatError(f"$.{before.name}[{n}]: a cell of type {type(cell).__name__} changes on the way")
-    if not same or not _same_categories(before, after):
-        raise FormatError(
-            f"$.{before.name}: its cells do not come back as they went in (dtype {before.dtype}); "
-            "mixed and nested cells need a dtype of their own, or JSON"
-        )
-
-
-def _same_categories(before: pd.Series[Any], after: pd.Series[Any]) -> bool:
-    now, then = after.dtype, before.dtype
-    if not isinstance(then, pd.CategoricalDtype) or not isinstance(now, pd.CategoricalDtype):
-        return True
-    return _same_index(now.categories, then.categories) and now.ordered == then.ordered
-
-
 def _same_index(after: pd.Index[Any], before: pd.Index[Any]) -> bool:
-    if type(after) is not type(before) or list(after.names) != list(before.names) or not after.equals(before):
+    if type(after) is not type(before) or list(after.names) != list(before.names):
         return False
     if isinstance(before, pd.MultiIndex) and isinstance(after, pd.MultiIndex):
         return list(after.dtypes) == list(before.dtypes) and all(
-            _same_index(after.get_level_values(n), before.get_level_values(n)) for n in range(before.nlevels)
+            _same_cells(after.get_level_values(n), before.get_level_values(n)) for n in range(before.nlevels)
         )
-    if after.dtype != before.dtype:
+    return _same_cells(after, before)
+
+
+def _same_cells(after: Any, before: Any) -> bool:
+    """Tell whether two columns, or two indexes, are alike in dtype, order of categories, cells and their types."""
+    if after.dtype != before.dtype or not after.array.equals(before.array):
         return False
-    return before.dtype.kind != "O" or all(map(_same_cell, before, after))
-
-
-def _same_cell(before: object, after: object) -> bool:
-    """Tell whether one of two equal cells is the other in type too; of nested ones that cannot be seen."""
-    return type(before) is type(after) and not isinstance(before, (list, dict, np.ndarray))
+    if isinstance(before.dtype, pd.CategoricalDtype):
+        return _same_index(after.dtype.categories, before.dtype.categories)
+    return before.dtype != object or list(map(type, after.array)) == list(map(type, before.array))

@@ -70,40 +70,28 @@ def encode(value: object, key: str | None = None) -> BytesLike:
     return _fit_key(encode_json(value), value, key)
 
 
-def encode_json(value: object) -> bytes:
+def encode_json(value: object, path: str = "$") -> bytes:
     """Return a value as JSON, tagged where JSON has no word for it.
 
     Raises:
-        FormatError: the value would not come back equal.
+        FormatError: the value would not come back equal; ``path`` is where it stands.
     """
     try:
         if _is_plain(value):
             return _dumps(value).encode()
     except (ValueError, RecursionError):  # integers and text that need care, or a value that contains itself
         pass
+    steps: list[object] = []
     try:
-        tagged = _tagged(value, 0)
-    except _RefusedError as refused:
-        raise FormatError(refused.message()) from refused.__cause__
+        tagged = _tagged(value, 0, steps)
+    except FormatError as error:
+        raise FormatError(f"{path}{_shown_path(steps)}: {str(error).removeprefix('$: ')}") from None
     except RecursionError as error:
-        raise FormatError("$: nested too deeply for what is left of the stack; store its parts") from error
+        raise FormatError(f"{path}: nested too deeply for what is left of the stack; store its parts") from error
     try:
         return _dumps(tagged).encode()
     except UnicodeEncodeError:
         return _dumps_ascii(tagged).encode()
-
-
-class _RefusedError(Exception):
-    """A value that would come back changed; each container adds its step to the path."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.steps: list[str] = []
-
-    def message(self) -> str:
-        path = "".join(reversed(self.steps[-20:]))
-        return f"${path[:200]}: {self.reason}"
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:
@@ -123,65 +111,57 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     return depth < _MAX_DEPTH and all(_is_plain(item, depth + 1) for item in items if type(item) not in _PLAIN)
 
 
-def _tagged(value: Any, depth: int) -> Any:
-    """Return a value as JSON has words for it; what is refused gets its path on the way out."""
+def _tagged(value: Any, depth: int, steps: list[object]) -> Any:
+    """Return a value as JSON has words for it; where it is refused, ``steps`` are the keys and places on the way."""
     kind = type(value)
     if kind in _PLAIN:
         _check_plain(value)
         return value
     if depth > _MAX_DEPTH:
-        raise _RefusedError(
+        raise FormatError(
             f"nested more than {_MAX_DEPTH} deep, or containing itself; store its parts under keys of their own"
         )
     if kind is list:
-        return _tagged_items(value, depth)
+        return _tagged_items(value, depth, steps)
     if kind is dict:
-        return _tagged_dict(value, depth)
+        return _tagged_dict(value, depth, steps)
     if kind is tuple:
-        return {MARK: "tuple", "value": _tagged_items(value, depth + 1)}
+        return {MARK: "tuple", "value": _tagged_items(value, depth + 1, steps)}
     if kind is set or kind is frozenset:
         if not has_many_hashes(value):
-            raise _RefusedError("almost all of its items have the same hash; store a list")
+            raise FormatError("almost all of its items have the same hash; store a list")
         # In the order of their text, equal sets are equal bytes.
-        items = _distinct(_tagged_items(value, depth + 1), "a list")
+        items = _distinct(_tagged_items(value, depth + 1, steps), "a list")
         return {MARK: kind.__name__, "value": [items[text] for text in sorted(items)]}
     if kind is range:
-        _tagged_items([value.start, value.stop, value.step], depth)
-    try:
-        tag = tag_of(value)
-    except FormatError as error:
-        raise _RefusedError(str(error).removeprefix("$: ")) from error
+        _tagged_items([value.start, value.stop, value.step], depth, steps)
+    tag = tag_of(value)
     if tag is None:
-        raise _RefusedError(f"{_kind(value)} is not kept; {_advice(value)}")
+        raise FormatError(f"{_kind(value)} is not kept; {_advice(value)}")
     return {MARK: tag[0], "value": tag[1]}
 
 
-def _tagged_items(items: Iterable[Any], depth: int) -> list[Any]:
+def _tagged_items(items: Iterable[Any], depth: int, steps: list[object]) -> list[Any]:
     tagged = []
     for place, item in enumerate(items):
-        try:
-            tagged.append(_tagged(item, depth + 1))
-        except _RefusedError as refused:
-            refused.steps.append(f"[{place}]")
-            raise
+        steps.append(place)
+        tagged.append(_tagged(item, depth + 1, steps))
+        steps.pop()
     return tagged
 
 
-def _tagged_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
+def _tagged_dict(value: dict[Any, Any], depth: int, steps: list[object]) -> dict[str, Any]:
     is_plain = _TEXT.issuperset(map(type, value)) and MARK not in value
     depth += 1 if is_plain else 3
     tagged = []
     for key, item in value.items():
-        try:
-            tagged.append([_tagged(key, depth), _tagged(item, depth)])
-        except _RefusedError as refused:
-            is_name = type(key) is str and key.isidentifier()
-            refused.steps.append(f".{key}" if is_name else f"[{_shown(key)}]")
-            raise
+        steps.append(key)
+        tagged.append([_tagged(key, depth, steps), _tagged(item, depth, steps)])
+        steps.pop()
     if is_plain:
         return dict(tagged)
     if not has_many_hashes(value):
-        raise _RefusedError("almost all of its keys have the same hash; store a list of pairs")
+        raise FormatError("almost all of its keys have the same hash; store a list of pairs")
     _distinct([key for key, _ in tagged], "a list of pairs")
     return {MARK: "dict", "value": tagged}
 
@@ -190,13 +170,13 @@ def _distinct(items: list[Any], way: str) -> dict[str, Any]:
     """Return items, as they are stored, by their text."""
     found = {_dumps_ascii(item): item for item in items}
     if len(found) < len(items):
-        raise _RefusedError(f"NaN is in it twice, and would come back once; store {way}")
+        raise FormatError(f"NaN is in it twice, and would come back once; store {way}")
     return found
 
 
 def _check_plain(value: Any) -> None:
     if type(value) is str and not value.isascii() and _JOINED.search(value):
-        raise _RefusedError(
+        raise FormatError(
             "text with two surrogates that JSON would join; store "
             "value.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
         )
@@ -204,7 +184,7 @@ def _check_plain(value: Any) -> None:
         try:
             str(value)
         except ValueError:  # Python's limit on digits, which guards the way back
-            raise _RefusedError(
+            raise FormatError(
                 f"an integer of {value.bit_length():,} bits has more digits than Python reads back; store hex(value)"
             ) from None
 
@@ -240,11 +220,17 @@ def _fit_key(data: bytes, value: object, key: str | None) -> bytes:
     return data[:1] + b"\n" + data[1:]
 
 
-def _shown(key: object) -> str:
+def _shown_path(steps: list[object]) -> str:
+    return "".join(map(_shown_step, steps[:20]))[:200]
+
+
+def _shown_step(step: object) -> str:
+    if type(step) is str:
+        return f".{step}" if step.isidentifier() else f"[{json.dumps(step)}]"
     try:
-        return json.dumps(key) if type(key) is str else repr(key)[:60]
+        return f"[{step!r:.60}]"
     except ValueError:  # an integer of more digits than Python prints
-        return f"<{_kind(key)}>"
+        return f"[<{_kind(step)}>]"
 
 
 def _kind(value: object) -> str:

@@ -52,16 +52,12 @@ REFUSED: list[tuple[object, str]] = [
     (table(a=np.array([1], "c16")), "Parquet"),
     (table(a=pd.arrays.SparseArray([0, 1])), "Parquet"),
     (table(a=pd.Series([0], dtype=pd.ArrowDtype(pa.time32("s")))), r"\$\.a: its cells"),
-    (table(a=pd.array([0], "timestamp[s][pyarrow]")), r"\$\.a: dtype"),
+    (table(a=pd.array([0], "timestamp[s][pyarrow]")), r"\$\.a: its cells"),
     (pd.DataFrame([1, 2], index=pd.MultiIndex.from_arrays([[1, None], [1, 2]])), r"\$\.index"),
-    (pd.DataFrame([1, 2], index=pd.Index([{"a": 1}, None], dtype=object)), r"\$\.index"),
     (pd.DataFrame([1], index=pd.RangeIndex(1, name=Text("x"))), r"\$\.index\.names: test_parquet.Text is not kept"),
     (pd.DataFrame([1], columns=pd.Index(["a"], name=Text("x"))), r"\$\.columns\.names: test_parquet.Text is not kept"),
     (pd.Series([1], name=pd.Timestamp("2026-01-01", tz=dateutil.tz.tzoffset(None, 3600))), "time zone"),
-    (noted(table(a=[1]), x=(1, 2)), r"\$\.attrs"),
-    (noted(table(a=[1]), x=np.float64(1)), r"\$\.attrs: they do not come back"),
     (noted(table(a=[1]), x={"y": Text("z")}), r"\$\.attrs\.x\.y: .*Text is not kept"),
-    (noted(table(a=[1]), x={1}), "attrs"),
     (table(a=[1]).set_flags(allows_duplicate_labels=False), "allows_duplicate_labels"),
 ]
 
@@ -124,6 +120,7 @@ FRAMES = [
     indexed("x", "y", dtype=object, name=3),
     indexed(1, "x", dtype=object, name=date(2026, 1, 1)),
     pd.DataFrame([[1, 2]], columns=pd.Index([date(2026, 1, 1), np.int64(3)], dtype=object)),
+    indexed({"a": 1}, None, dtype=object),
     indexed(1, None, dtype="Int64"),
     indexed(1, 2, name=("x", 1)),
     pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(2, name=0)),
@@ -160,7 +157,7 @@ def assert_same(back: pd.DataFrame, frame: pd.DataFrame) -> None:
         assert [type(label) for label in after] == [type(label) for label in before]
     for (_, cells), (_, wanted) in zip(back.items(), frame.items(), strict=True):
         assert list(map(described, cells)) == list(map(described, wanted))
-    assert back.attrs == frame.attrs
+    assert described(back.attrs) == described(frame.attrs)
 
 
 @pytest.mark.parametrize(("value", "message"), REFUSED, ids=range(len(REFUSED)))
@@ -174,16 +171,18 @@ def test_what_would_change_is_refused_with_its_path(value: object, message: str)
 def test_frames_come_back_with_index_and_dtypes(frame: pd.DataFrame) -> None:
     """A DataFrame comes back with its labels, index, dtypes, cells and attributes, types included."""
     before = frame.copy()
-    before.attrs["source"] = {"run": 1}
+    before.attrs.update(source={"run": (1, {2})}, loss=np.float64(0.5))
     back = decode(bytes(encode(before)))
     assert_same(back, before)
-    pd.testing.assert_frame_equal(before, noted(frame.copy(), source={"run": 1}))
+    pd.testing.assert_frame_equal(before, frame)
 
 
 @pytest.mark.parametrize("series", SERIES, ids=range(len(SERIES)))
 def test_series_come_back_as_series(series: pd.Series[Any]) -> None:
     """A Series comes back as a Series, named or not."""
+    series.attrs["source"] = "a run"
     back = decode(bytes(encode(series)))
+    assert back.attrs == {"source": "a run"}
     pd.testing.assert_series_equal(back, series)
     assert type(back.name) is type(series.name)
     assert_same(back.to_frame("v"), series.to_frame("v"))
