@@ -21,6 +21,7 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from persistkit.arguments import BytesLike
 from persistkit.errors import FormatError
 
 __all__ = ["MARK", "has_many_hashes", "read_tags", "tag_of"]
@@ -44,8 +45,9 @@ def tag_of(value: Any) -> tuple[str, Any] | None:
         FormatError: it would come back changed.
     """
     kind = type(value)
-    if kind in _WRITERS:
-        return "Path" if kind is type(Path()) else kind.__name__, _WRITERS[kind](value)
+    if kind in _NAMES:
+        name = _NAMES[kind]
+        return name, _TAGS[name][1](value)
     home = kind.__module__.partition(".")[0]
     if home == "numpy" and hasattr(value, "dtype"):
         return _write_numpy(value)
@@ -79,9 +81,16 @@ def _read_tag(name: str, content: Any) -> Any:
         if type(content) is not list:
             raise TypeError(name)
         return _CONTAINERS[name](content)
-    value = _read_numpy(name[6:], content) if name.startswith("numpy.") else _READERS[name](content)
+    if name == "ndarray":
+        from persistkit.formats.arrays import decode_array
+
+        return decode_array(bytearray(_from_base64(content)))
+    if name.startswith("numpy."):
+        value = _read_numpy(name[6:], content)
+    else:
+        value = _TAGS[name][2](content) if name in _TAGS else _read_pandas(name, content)
     # Told apart as text: 1, 1.0 and True differ, and NaN is NaN.
-    if name != "ndarray" and repr(tag_of(value)) != repr((name, content)):
+    if repr(tag_of(value)) != repr((name, content)):
         raise ValueError(name)
     return value
 
@@ -122,6 +131,14 @@ def _write_decimal(value: Decimal) -> str:
     return str(value)
 
 
+def _to_base64(data: BytesLike) -> str:
+    return b64encode(data).decode()
+
+
+def _from_base64(text: str) -> bytes:
+    return b64decode(text, validate=True)
+
+
 def _write_complex(value: Any) -> list[float]:
     return [float(value.real), float(value.imag)]
 
@@ -159,7 +176,7 @@ def _write_numpy(value: Any) -> tuple[str, Any] | None:
         if value.dtype.kind in "OV":
             way = "store value.tolist()" if value.dtype.hasobject else "store it under a key of its own"
             raise FormatError(f"an array of dtype {value.dtype} is not kept inside JSON; {way}")
-        return "ndarray", b64encode(encode_array(value)).decode()
+        return "ndarray", _to_base64(encode_array(value))
     if not isinstance(value, np.generic):
         return None
     name: str = value.dtype.name
@@ -173,7 +190,7 @@ def _write_numpy(value: Any) -> tuple[str, Any] | None:
     elif type(value) is np.str_:
         name, content = "str_", str.__str__(value)  # NumPy's own drops NULs at the end
     elif type(value) is np.bytes_:
-        name, content = "bytes_", b64encode(value).decode()
+        name, content = "bytes_", _to_base64(value)
     else:
         return None
     return (f"numpy.{name}", content) if type(_read_numpy(name, content)) is type(value) else None
@@ -185,19 +202,13 @@ def _read_numpy(name: str, content: Any) -> Any:
     if name == "str_":
         return np.str_(content)
     if name == "bytes_":
-        return np.bytes_(b64decode(content, validate=True))
+        return np.bytes_(_from_base64(content))
     if _TIMES.fullmatch(name):
         return np.array(content, "int64").view(name)[()]
     if name in ("complex64", "complex128"):
         return np.dtype(name).type(complex(*content))
     # Not np.int8(300): NumPy before 2.1 warns of what later versions refuse.
     return np.array(content).astype(name)[()] if name in _NUMBERS else None
-
-
-def _read_array(text: str) -> Any:
-    from persistkit.formats.arrays import decode_array
-
-    return decode_array(bytearray(b64decode(text, validate=True)))
 
 
 def _write_pandas(value: Any) -> tuple[str, Any] | None:
@@ -211,16 +222,22 @@ def _write_pandas(value: Any) -> tuple[str, Any] | None:
         return None
     by_pytz = getattr(value.tz, "zone", None)  # what pandas 2 makes of the name of a zone
     content = [str(value.to_numpy()), value.unit, by_pytz or _zone_name(value.tz), value.fold]
-    back = _read_timestamp(content)
+    back = _read_pandas("Timestamp", content)
     if (back, back.fold, back.unit, back.utcoffset()) != (value, value.fold, value.unit, value.utcoffset()):
         raise FormatError(f"the Timestamp {value!r} comes back as {back!r}; store value.to_pydatetime()")
     return "Timestamp", content
 
 
-def _read_timestamp(content: Any) -> Any:
+def _read_pandas(name: str, content: Any) -> Any:
+    if name not in ("NaT", "Timedelta", "Timestamp"):
+        raise KeyError(name)
     import numpy as np
     import pandas as pd
 
+    if name == "NaT":
+        return pd.NaT
+    if name == "Timedelta":
+        return pd.Timedelta(np.timedelta64(*content))
     text, unit, zone, fold = content
     moment = pd.Timestamp(np.datetime64(text, unit))
     if zone is not None:
@@ -229,52 +246,28 @@ def _read_timestamp(content: Any) -> Any:
     return moment if moment.fold == fold else moment.replace(fold=fold)
 
 
-def _read_timedelta(content: Any) -> Any:
-    import numpy as np
-    import pandas as pd
-
-    return pd.Timedelta(np.timedelta64(*content))
-
-
-def _read_nat(_content: Any) -> Any:
-    import pandas as pd
-
-    return pd.NaT
-
-
 _CONTAINERS: Final[dict[str, Callable[[list[Any]], Any]]] = {
     "tuple": tuple,
     "set": _read_set(set),
     "frozenset": _read_set(frozenset),
     "dict": _read_dict,
 }
-_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
-    datetime: _write_moment,
-    time: _write_moment,
-    date: date.isoformat,
-    timedelta: lambda value: [value.days, value.seconds, value.microseconds],
-    Decimal: _write_decimal,
-    UUID: str,
-    type(Path()): str,
-    bytes: lambda value: b64encode(value).decode(),
-    complex: _write_complex,
-    range: lambda value: [value.start, value.stop, value.step],
-    float: lambda value: value,
+# Tag, its type, what JSON keeps of a value, and the value of that again.
+_TAGS: Final[dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]]] = {
+    "datetime": (datetime, _write_moment, _read_moment(datetime)),
+    "time": (time, _write_moment, _read_moment(time)),
+    "date": (date, date.isoformat, date.fromisoformat),
+    "timedelta": (
+        timedelta,
+        lambda value: [value.days, value.seconds, value.microseconds],
+        lambda parts: timedelta(*parts),
+    ),
+    "Decimal": (Decimal, _write_decimal, Decimal),
+    "UUID": (UUID, str, UUID),
+    "Path": (type(Path()), str, Path),
+    "bytes": (bytes, _to_base64, _from_base64),
+    "complex": (complex, _write_complex, lambda parts: complex(*parts)),
+    "range": (range, lambda value: [value.start, value.stop, value.step], lambda parts: range(*parts)),
+    "float": (float, lambda value: value, _read_float),
 }
-_READERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "datetime": _read_moment(datetime),
-    "time": _read_moment(time),
-    "date": date.fromisoformat,
-    "timedelta": lambda parts: timedelta(*parts),
-    "Decimal": Decimal,
-    "UUID": UUID,
-    "Path": Path,
-    "bytes": lambda text: b64decode(text, validate=True),
-    "complex": lambda parts: complex(*parts),
-    "range": lambda parts: range(*parts),
-    "float": _read_float,
-    "ndarray": _read_array,
-    "Timestamp": _read_timestamp,
-    "Timedelta": _read_timedelta,
-    "NaT": _read_nat,
-}
+_NAMES: Final = {kind: name for name, (kind, _, _) in _TAGS.items()}
