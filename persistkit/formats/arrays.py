@@ -29,21 +29,20 @@ def encode_array(value: np.ndarray[Any, Any]) -> memoryview:
     dtype = value.dtype
     if dtype.hasobject or dtype.kind not in "?biufcSUMmV":
         raise FormatError(f"$: an array of dtype {dtype} would need pickle; convert it to numbers or fixed-width text")
+    changed = f"$: the dtype {dtype} does not come back as it went in; use value.astype(...) of a plain one"
+    if _has_metadata(dtype):
+        raise FormatError(changed)
     buffer = io.BytesIO()
-    version = None if str(dtype).isascii() else (3, 0)
     try:
-        if _has_metadata(dtype) or np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) != dtype:
-            raise FormatError(
-                f"$: the dtype {dtype} does not come back as it went in; use value.astype(...) of a plain one"
-            )
+        version = None if str(dtype).isascii() else (3, 0)
         np.lib.format.write_array(buffer, value, version=version, allow_pickle=False)
-        kept = npy_header(
-            buffer.getvalue() if buffer.tell() < _MAX_HEADER else bytes(buffer.getbuffer()[: 2 * _MAX_HEADER])
-        )
+        kept, _, shape, _ = npy_header(buffer.getbuffer()[: 2 * _MAX_HEADER])
     except (ValueError, TypeError) as error:
         raise FormatError(f"$: an array of dtype {dtype} does not come back as it went in: {error}") from error
-    if kept[0] != dtype or kept[2] != value.shape:
-        raise FormatError(f"$: an array of dtype {dtype} and shape {value.shape} does not come back as it went in")
+    if kept != dtype or shape != value.shape or _has_metadata(dtype):
+        raise FormatError(
+            f"$: the dtype {dtype} does not come back as it went in; use value.astype(...) of a plain one"
+        )
     return buffer.getbuffer()
 
 
@@ -75,40 +74,24 @@ def npy_header(data: BytesLike) -> tuple[np.dtype[Any], bool, tuple[int, ...], i
         FormatError: there is no header that could be meant, or the items are Python objects.
     """
     try:
-        return _checked_header(data)
-    except FormatError:
-        raise
+        start = 12 if data[6] > 1 else 10
+        end = start + int.from_bytes(data[8:start], "little")
+        if data[6] not in (1, 2, 3) or end > len(data) or end - start > _MAX_HEADER:
+            raise ValueError("no header this version of the format has")
+        fields = ast.literal_eval(bytes(data[start:end]).decode("utf-8" if data[6] == 3 else "latin1").strip())
+        if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
+            raise ValueError("the header lacks dtype, order or shape")
+        dtype, shape = np.lib.format.descr_to_dtype(fields["descr"]), fields["shape"]
+        if dtype.hasobject:
+            raise ValueError("it holds pickled objects, which are never opened")
+        if type(shape) is not tuple or len(shape) > 64 or not all(type(n) is int and 0 <= n <= maxsize for n in shape):
+            raise ValueError("the shape is no tuple of sizes")
+        if (dtype.itemsize == 0 or 0 in shape) and prod(side or 1 for side in shape) > _MAX_EMPTY_ITEMS:
+            raise ValueError("more empty items than can be meant")
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, KeyError, IndexError) as error:
         raise FormatError(f"damaged npy: {str(error)[:300]}") from error
-
-
-def _checked_header(data: BytesLike) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
-    wide = data[6] > 1
-    start = 12 if wide else 10
-    end = start + int.from_bytes(data[8:start], "little")
-    if data[6] not in (1, 2, 3) or end > len(data) or end - start > _MAX_HEADER:
-        raise FormatError("damaged npy: no header this version of the format has")
-    fields = ast.literal_eval(bytes(data[start:end]).decode("utf-8" if data[6] == 3 else "latin1").strip())
-    if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
-        raise FormatError("damaged npy: the header lacks dtype, order or shape")
-    dtype = np.lib.format.descr_to_dtype(fields["descr"])
-    shape = fields["shape"]
-    if dtype.hasobject:
-        raise FormatError("damaged npy: it holds pickled objects, which are never opened")
-    if (
-        type(shape) is not tuple
-        or not all(type(side) is int and 0 <= side <= maxsize for side in shape)
-        or len(shape) > 64
-    ):
-        raise FormatError("damaged npy: the shape is no tuple of sizes")
-    if (dtype.itemsize == 0 or 0 in shape) and prod(side or 1 for side in shape) > _MAX_EMPTY_ITEMS:
-        raise FormatError("damaged npy: more empty items than can be meant")
     return dtype, bool(fields["fortran_order"]), shape, end
 
 
 def _has_metadata(dtype: np.dtype[Any]) -> bool:
-    if dtype.metadata is not None:
-        return True
-    return dtype.fields is not None and any(
-        len(field) > 2 or _has_metadata(field[0]) for field in dtype.fields.values()
-    )
+    return dtype.metadata is not None or any(_has_metadata(field[0]) for field in (dtype.fields or {}).values())

@@ -120,7 +120,7 @@ def restore(table: Any, metadata: Metadata, reader: Reader, *, labels: bool = Tr
             frame.isetitem(place, _restore_column(frame.iloc[:, place], cells[title], reader))
     frame = _restore_index(frame, metadata["index"], reader) if "index" in metadata else frame
     if "attrs" in metadata:
-        frame.attrs = read_tags([metadata["attrs"]])[0]
+        frame.attrs = read_tags(metadata["attrs"])
     if labels and "columns" in metadata:
         frame.columns = _restore_labels(metadata["columns"], reader)
     return frame

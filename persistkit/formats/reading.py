@@ -23,9 +23,6 @@ _ZIP: Final = b"PK\x03\x04"
 _TAG: Final = f'"{MARK}"'
 _LEAST_PARQUET: Final = 12
 _NAMED: Final = {
-    _LANGGRAPH: "langgraph",
-    _PARQUET: "parquet",
-    _NPY: "npy",
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
     b"GIF87a": "gif",
@@ -37,7 +34,7 @@ _NAMED: Final = {
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
-_NAMES: Final = {*_NAMED.values(), "webp"}
+_OPAQUE: Final = {*_NAMED.values(), "webp"}
 
 _SPACE: Final = " \t\r\n"
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
@@ -78,16 +75,8 @@ def decode(data: BytesLike, format: str | None = None, key: str | None = None, *
         >>> decode(b'{"loss":0.25}'), decode(b"[INFO] started"), decode(b'{"step":1}', format="jsonl")
         ({'loss': 0.25}, '[INFO] started', [{'step': 1}])
     """
-    if format is not None:
-        return _decode_as(data, format, max_bytes)
-    start = bytes(data[: len(_NPY)])
-    if start == _NPY:
-        return _decode_as(data, "npy", None)
-    if start[:4] == _PARQUET and _is_parquet(data):
-        return _decode_as(data, "parquet", max_bytes)
-    if start == _LANGGRAPH[: len(_NPY)] and bytes(data[: len(_LANGGRAPH)]) == _LANGGRAPH:
-        return decode_row(bytes(data))
-    return _read(bytes(data), key)[1]
+    found = _signed_format(data) if format is None else format
+    return _read(bytes(data), key)[1] if found is None else _decode_as(data, found, max_bytes)
 
 
 def decode_text(data: bytes, key: str | None = None) -> Any:
@@ -97,9 +86,10 @@ def decode_text(data: bytes, key: str | None = None) -> Any:
         >>> decode_text(b'{"steps": 3}'), decode_text(b"\x93NUMPY...")
         ({'steps': 3}, b'\x93NUMPY...')
     """
-    if data.startswith(_LANGGRAPH):
-        return decode_row(data)
-    return data if data[:4] == _PARQUET and _is_parquet(data) else _read(data, key)[1]
+    found = _signed_format(data)
+    if found is None:
+        return _read(data, key)[1]
+    return decode_row(data) if found == "langgraph" else data
 
 
 def format_of(data: bytes, key: str | None = None) -> str:
@@ -112,24 +102,25 @@ def format_of(data: bytes, key: str | None = None) -> str:
         >>> format_of(b"[1, 2]"), format_of(b"plain"), format_of(b"%PDF-1.7\x80")
         ('json', 'text', 'pdf')
     """
-    if _is_parquet(data):
-        return "parquet"
-    name = _read(data, key)[0]
-    if name != "bytes":
-        return name
-    name = _named_by_start(data)
-    return name if name and name != "parquet" else "bytes"
+    found = _signed_format(data) or _read(data, key)[0]
+    return found if found != "bytes" else _named_by_start(data)
+
+
+def _signed_format(data: BytesLike) -> str | None:
+    """Return the format that is decoded, whose signature the bytes bear."""
+    start = bytes(data[: len(_LANGGRAPH)])
+    if start == _LANGGRAPH:
+        return "langgraph"
+    if start.startswith(_NPY):
+        return "npy"
+    return "parquet" if start[:4] == _PARQUET == data[-4:] and len(data) >= _LEAST_PARQUET else None
 
 
 def _named_by_start(data: bytes) -> str:
-    """Return the format whose signature the first bytes are, an empty text for none."""
+    """Return the name of bytes that stay bytes, by the first of them."""
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "webp"
-    return next((name for magic, name in _NAMED.items() if data.startswith(magic)), "")
-
-
-def _is_parquet(data: BytesLike) -> bool:
-    return data[:4] == _PARQUET == data[-4:] and len(data) >= _LEAST_PARQUET
+    return next((name for magic, name in _NAMED.items() if data.startswith(magic)), "bytes")
 
 
 def _read(data: bytes, key: str | None) -> tuple[str, Any]:
@@ -153,26 +144,25 @@ def _read(data: bytes, key: str | None) -> tuple[str, Any]:
 
 
 def _read_json(text: str, key: str | None) -> tuple[str, Any] | None:
-    start = text[:1]
-    if start != "{" and start != "[":
-        return _read_other_json(text, key)
-    if key is not None and key.endswith(LINES_KEYS) and (values := _read_lines(text)) is not None:
-        return "jsonl", read_tags(values) if _TAG in text else values
-    try:
-        value, end = _parse(text)
-    except ValueError:
-        return None
-    if end == len(text) or _END.match(text, end):
-        return "json", read_tags(value) if _TAG in text else value
-    values = _read_lines(text)
-    return None if values is None else ("jsonl", read_tags(values) if _TAG in text else values)
+    body = text if text.startswith(("{", "[")) else text.removeprefix("\ufeff").lstrip(_SPACE)
+    if not body.startswith(("{", "[")):
+        return _read_scalar(text)
+    name, value = "jsonl", None
+    if key is not None and key.endswith(LINES_KEYS):
+        value = _read_lines(body)
+    if value is None:
+        try:
+            value, end = _parse(body)
+        except ValueError:
+            return None
+        if end == len(body) or _END.match(body, end):
+            name = "json"
+        elif (value := _read_lines(body)) is None:
+            return None
+    return name, read_tags(value) if _TAG in text else value
 
 
-def _read_other_json(text: str, key: str | None) -> tuple[str, Any] | None:
-    """Return a value with a byte order mark or space before it, or one that is neither object nor array."""
-    body = text.removeprefix("\ufeff").lstrip(_SPACE)
-    if body.startswith(("{", "[")):
-        return _read_json(body, key)
+def _read_scalar(text: str) -> tuple[str, Any] | None:
     if not text.startswith(_SCALAR_STARTS) or text == "-Infinity":
         return None
     try:
@@ -209,7 +199,7 @@ def _decode_as(data: BytesLike, name: str, max_bytes: int | None) -> Any:
         return decode_row(content)
     if name == "bytes":
         return content
-    if name in _NAMES:
+    if name in _OPAQUE:
         if _named_by_start(content) != name:
             raise FormatError(f"not {name}: it begins with {content[:8]!r}")
         return content
@@ -222,13 +212,14 @@ def _decode_as(data: BytesLike, name: str, max_bytes: int | None) -> Any:
         if name == "text":
             return text
         if name == "json":
-            return read_tags([json.loads(text.removeprefix("\ufeff"))])[0]
+            return read_tags(json.loads(text.removeprefix("\ufeff")))
         if name == "jsonl":
             return read_tags(_parse_lines(text.removeprefix("\ufeff")))
     except (ValueError, RecursionError) as error:
         raise FormatError(f"not {name}: {str(error)[:300]}") from error
     raise ValueError(
-        f"there is no format {name!r}; there are json, jsonl, text, csv, bytes, {', '.join(sorted(_NAMES))}"
+        f"there is no format {name!r}; there are json, jsonl, text, csv, bytes, npy, parquet, langgraph, "
+        f"{', '.join(sorted(_OPAQUE))}"
     )
 
 

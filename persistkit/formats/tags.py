@@ -59,7 +59,9 @@ def read_tags(value: Any) -> Any:
 
     An object that is not exactly a tag as it is written stays a dict.
     """
-    for place, item in enumerate(value) if type(value) is list else value.items():
+    if type(value) is not list and type(value) is not dict:
+        return value
+    for place, item in value.items() if type(value) is dict else enumerate(value):
         if type(item) is dict or type(item) is list:
             value[place] = read_tags(item)
     if type(value) is dict and len(value) == 2 and type(value.get(MARK)) is str and "value" in value:
