@@ -10,20 +10,6 @@ from typing import Any
 
 import msgpack
 
-__all__ = [
-    "ARGUMENTS",
-    "ARRAY",
-    "KEYWORDS",
-    "METHOD",
-    "ONE",
-    "PYDANTIC_1",
-    "PYDANTIC_2",
-    "SNAPSHOT",
-    "ext",
-    "in_a_process",
-    "mutants",
-]
-
 ONE, ARGUMENTS, KEYWORDS, METHOD, PYDANTIC_1, PYDANTIC_2, ARRAY, SNAPSHOT = range(8)
 
 

@@ -1,9 +1,8 @@
 """Python values as bytes and back: JSON, text, NumPy arrays and tables, told apart by their content.
 
 The law: what goes in comes back equal and of the same type, or is refused with a ``FormatError`` that names the path
-to the culprit and what to store instead. Two exceptions, on purpose: a DatetimeIndex loses its frequency, and the
-Decimals of a column come back with one number of digits (``1.5`` beside ``2.25`` as ``1.50``). Nothing is ever
-pickled, neither written nor read.
+to the culprit and what to store instead. One exception, on purpose: a DatetimeIndex loses its frequency. Nothing is
+ever pickled, neither written nor read.
 
 Bytes of other programs are only called damaged when they begin as npy or as a row of LangGraph's, or begin and end as
 Parquet, and are none of these.

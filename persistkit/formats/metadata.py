@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, time
-from decimal import Decimal
-from typing import Any, Final, Protocol
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,10 @@ from persistkit.formats.reading import decode
 from persistkit.formats.tags import read_tags
 from persistkit.formats.writing import encode_json
 
-__all__ = ["JSON", "TEXT", "Metadata", "Reader", "arrow_columns", "is_safe", "object_columns", "restore", "simplify"]
+if TYPE_CHECKING:
+    from persistkit.formats.tables import Reader
+
+__all__ = ["JSON", "TEXT", "Metadata", "arrow_columns", "is_safe", "object_columns", "restore", "simplify"]
 
 Metadata = dict[str, Any]
 Embed = Callable[[pd.DataFrame], str]
@@ -33,23 +35,12 @@ TEXT: Final[Any] = pd.StringDtype(na_value=np.nan) if int(pd.__version__.partiti
 _SAFE: Final = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"]
 )
-_PARQUET_OBJECTS: Final = frozenset([bytes, bool, date, time, Decimal])
-_CHANGING: Final = frozenset([time, Decimal])
+_PARQUET_OBJECTS: Final = frozenset([bytes, bool, date])
 _MISSING: Final[dict[str, Any]] = {"None": None, "nan": np.nan, "NA": pd.NA}
 _INDEX: Final = re.compile(r"__index_level_\d+__")  # a name by which older pyarrow knows an index
 _LABEL_BYTES: Final = 16
 JSON: Final = {"kind": "json"}
 _OBJECT_KINDS: Final = {"object": 1, "text": 1, "json": 24}  # of [[],[]] three bytes become a list and its place
-
-
-class Reader(Protocol):
-    """What ``restore`` needs to read more of the same file, within the same bounds."""
-
-    def open_embedded(self, text: str) -> pd.DataFrame:
-        """Return a table that ``embed`` stored."""
-
-    def take(self, size_bytes: int) -> None:
-        """Count memory that will be needed; refuse what is too much."""
 
 
 def is_safe(dtype: Any) -> bool:  # Any: pandas has dtypes of many kinds
@@ -224,16 +215,7 @@ def _describe_objects(array: Any) -> Metadata | None:
         ):
             return {"kind": "object", "missing": name}
     kinds.discard(type(None))
-    if len(kinds) == 1 and kinds <= _PARQUET_OBJECTS and (kinds.isdisjoint(_CHANGING) or not any(map(_changes, array))):
-        return None
-    return JSON if kinds else None
-
-
-def _changes(cell: time | Decimal | None) -> bool:
-    """Tell whether Parquet would keep a cell without its fold, or its sign."""
-    if isinstance(cell, Decimal):
-        return not cell.is_finite() or (not cell and cell.is_signed())
-    return cell is not None and (cell.fold == 1 or cell.tzinfo is not None)
+    return JSON if len(kinds) > 1 or not kinds <= _PARQUET_OBJECTS else None
 
 
 def _stored_column(column: Any, cell: Metadata | None, title: str) -> Any:

@@ -19,7 +19,7 @@ from persistkit.formats.footer import read_footer
 from persistkit.formats.memory import TIMES_ITS_SIZE, Allowance
 from persistkit.formats.metadata import JSON, Metadata, arrow_columns, is_safe, object_columns, restore, simplify
 
-__all__ = ["decode_table", "encode_table"]
+__all__ = ["Reader", "decode_table", "encode_table"]
 
 _MARK: Final = b"persistkit"
 _PADDING: Final = b"persistkit.padding"
@@ -42,10 +42,11 @@ def encode_table(value: pd.DataFrame | pd.Series[Any]) -> memoryview:
             metadata = {**metadata, "series": True}
         table = _arrow_table(stored, metadata)
         buffer = _written(table)
-        allowance = Allowance(len(buffer), measure=True)
-        _compare(frame, list(stored.columns), metadata, _Reader(allowance), buffer)
-        if allowance.used > allowance.max_bytes:
-            buffer = _written(_padded(table, allowance.used // TIMES_ITS_SIZE))
+        reader = Reader(len(buffer), measure=True)
+        _compare(frame, list(stored.columns), metadata, reader, buffer)
+        if reader.used > reader.max_bytes:  # reading would refuse what repeats itself and is stored so densely
+            padding = {_PADDING: b" " * (reader.used // TIMES_ITS_SIZE)}
+            buffer = _written(table.replace_schema_metadata({**table.schema.metadata, **padding}))
     except FormatError:
         raise
     except Exception as error:  # Arrow raises what it likes; whatever it is, nothing was stored
@@ -64,7 +65,7 @@ def decode_table(data: BytesLike, *, max_bytes: int | None = None) -> pd.DataFra
         FormatError: the bytes are damaged, or need more memory.
     """
     try:
-        frame, metadata = _Reader(Allowance(len(data), max_bytes)).open(data)
+        frame, metadata = Reader(len(data), max_bytes).open(data)
         if "series" not in metadata:
             return frame
         series = frame.iloc[:, 0]
@@ -76,12 +77,8 @@ def decode_table(data: BytesLike, *, max_bytes: int | None = None) -> pd.DataFra
     return series
 
 
-class _Reader:
-    """Reads a table and the small tables kept within its metadata, which share one allowance of memory."""
-
-    def __init__(self, allowance: Allowance) -> None:
-        self.take = allowance.take
-        self._allowance = allowance
+class Reader(Allowance):
+    """Reads a table, and the small tables kept within its metadata, which share one allowance of memory."""
 
     def open(self, data: BytesLike, *, as_labels: bool = False) -> tuple[pd.DataFrame, Metadata]:
         """Return the DataFrame in a file, and its metadata; labels cost more than other cells, to look them up."""
@@ -98,7 +95,7 @@ class _Reader:
         metadata: Metadata = json.loads((file.schema_arrow.metadata or {}).get(_MARK, b"{}"))
         names = file.schema_arrow.names
         objects = dict.fromkeys(names, 1) if as_labels else object_columns(metadata, names)
-        self._allowance.take_table(file, data, groups, objects)
+        self.take_table(file, data, groups, objects)
         return file, metadata
 
     def open_embedded(self, text: str) -> pd.DataFrame:
@@ -143,16 +140,11 @@ def _written(table: Any) -> memoryview:
     return sink.getbuffer()
 
 
-def _padded(table: Any, size_bytes: int) -> Any:
-    """Return a table whose file will be larger: reading would refuse what repeats itself and is stored so densely."""
-    return table.replace_schema_metadata({**table.schema.metadata, _PADDING: b" " * size_bytes})
-
-
 def _embed(frame: pd.DataFrame) -> str:
     return b64encode(encode_table(frame)).decode()
 
 
-def _compare(frame: pd.DataFrame, titles: list[str], metadata: Metadata, reader: _Reader, buffer: memoryview) -> None:
+def _compare(frame: pd.DataFrame, titles: list[str], metadata: Metadata, reader: Reader, buffer: memoryview) -> None:
     """Refuse a table that would come back changed: labels and dtypes by the schema, risky columns by their cells."""
     file, _ = reader.open_file(buffer)
     back = restore(file.schema_arrow.empty_table(), metadata, reader)

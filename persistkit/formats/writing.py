@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any, Final
 
@@ -266,16 +266,14 @@ _WAYS: Final = {
         name: f"{name}(value)"
         for name in ("dict", "str", "bytes", "bool", "int", "float", "tuple", "list", "set", "frozenset")
     },
+    ".keys": "dict(value)",
+    ".__iter__": "list(value)",
 }
 
 
 def _advice(value: object) -> str:
     kinds = type(value).__mro__
     names = {kind.__name__ for kind in kinds} | {f".{name}" for kind in kinds for name in vars(kind)}
-    if known := next((way for name, way in _WAYS.items() if name in names), None):
-        return f"store {known}"
-    if isinstance(value, Mapping):
-        return "store dict(value)"
-    if isinstance(value, Iterable):
-        return "store list(value)"
-    return "store text, numbers, lists and dicts instead"
+    return "store " + next(
+        (way for name, way in _WAYS.items() if name in names), "text, numbers, lists and dicts instead"
+    )

@@ -120,7 +120,7 @@ def _lying_parquet() -> dict[str, bytes]:
     nodes = [pq.element(b"a", children=1, repetition=pq.OPTIONAL) for _ in range(100_000)]
     deep = [pq.element(b"r", children=1), *nodes, pq.element(b"v", kind=pq.INT64)]
     wide = [pq.element(b"r", children=20_000), *[pq.element(b"a", kind=pq.INT64)] * 20_000]
-    same = pq.column(pq.INT64, 4, len(three), 3)
+    same = pq.column(len(three), 3)
     half = _packed(bytes(200 * MEBI))
     return {
         "parquet honest": honest,

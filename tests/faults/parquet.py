@@ -6,10 +6,9 @@ import struct as packing
 from collections.abc import Sequence
 
 I32, I64, BINARY, LIST, STRUCT = 5, 6, 8, 9, 12
-INT32, INT64, BYTE_ARRAY = 1, 2, 6
-PLAIN, RLE_DICTIONARY, DELTA_BYTE_ARRAY = 0, 8, 7
+INT64, PLAIN = 2, 0
 UNCOMPRESSED, ZSTD = 0, 6
-REQUIRED, OPTIONAL, REPEATED = 0, 1, 2
+REQUIRED, OPTIONAL = 0, 1
 
 Field = tuple[int, int, bytes]
 
@@ -54,25 +53,20 @@ def element(name: bytes, *, kind: int | None = None, children: int = 0, repetiti
     return struct(*head, number(3, repetition), text(4, name), *tail)
 
 
-def page(
-    content: bytes, cells: int, *, encoding: int = PLAIN, dictionary: bool = False, unpacked: int | None = None
-) -> bytes:
+def page(content: bytes, cells: int, *, unpacked: int | None = None) -> bytes:
     """Return a page: ``content`` is what follows the header, as the column's codec packed it."""
-    kind = 2 if dictionary else 0
-    levels = [] if dictionary else [number(3, 3), number(4, 3)]
-    inner = (7 if dictionary else 5, STRUCT, struct(number(1, cells), number(2, encoding), *levels))
+    inner = (5, STRUCT, struct(number(1, cells), number(2, PLAIN), number(3, 3), number(4, 3)))
     sizes = number(2, len(content) if unpacked is None else unpacked), number(3, len(content))
-    return struct(number(1, kind), *sizes, inner) + content
+    return struct(number(1, 0), *sizes, inner) + content
 
 
-def column(kind: int, start: int, size: int, cells: int, *, codec: int = UNCOMPRESSED, dictionary: int = 0) -> bytes:
-    """Return the metadata of one column ``a`` in a group of rows."""
-    offsets = [number(9, start, I64)] + ([number(11, dictionary, I64)] if dictionary else [])
+def column(size: int, cells: int, *, codec: int = UNCOMPRESSED) -> bytes:
+    """Return the metadata of one column ``a`` of numbers in a group of rows."""
     fields = [
-        number(1, kind), items(2, [varint(0)], I32), items(3, [varint(1) + b"a"], BINARY), number(4, codec),
-        number(5, cells, I64), number(6, size, I64), number(7, size, I64), *offsets,
+        number(1, INT64), items(2, [varint(0)], I32), items(3, [varint(1) + b"a"], BINARY), number(4, codec),
+        number(5, cells, I64), number(6, size, I64), number(7, size, I64), number(9, 4, I64),
     ]  # fmt: skip
-    return struct(number(2, start, I64), (3, STRUCT, struct(*fields)))
+    return struct(number(2, 4, I64), (3, STRUCT, struct(*fields)))
 
 
 def rows_of(columns: Sequence[bytes], rows: int) -> bytes:
@@ -88,16 +82,9 @@ def file(body: bytes, schema: Sequence[bytes], groups: Sequence[bytes], rows: in
 
 
 def one_column(
-    pages: bytes,
-    cells: int,
-    *,
-    kind: int = INT64,
-    rows: int | None = None,
-    codec: int = UNCOMPRESSED,
-    notes: bytes = b"",
+    pages: bytes, cells: int, *, rows: int | None = None, codec: int = UNCOMPRESSED, notes: bytes = b""
 ) -> bytes:
     """Return a file of one required column ``a``; ``cells`` and ``rows`` may be lies."""
-    schema = [element(b"r", children=1), element(b"a", kind=kind)]
+    schema = [element(b"r", children=1), element(b"a", kind=INT64)]
     claimed = cells if rows is None else rows
-    group = rows_of([column(kind, 4, len(pages), cells, codec=codec)], claimed)
-    return file(pages, schema, [group], claimed, notes)
+    return file(pages, schema, [rows_of([column(len(pages), cells, codec=codec)], claimed)], claimed, notes)

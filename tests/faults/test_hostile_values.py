@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from payloads import in_a_process, mutants
 
 from persistkit.engines.files import FileEngine
 
@@ -45,3 +46,8 @@ def test_hostile_values_are_bounded(values: Path, way: str, begins: str, control
         for key in controls:
             control.add(*sandbox.broken(server, "without_care", key, values))
     report.record(PROMISE, kept, control)
+
+
+def test_ten_thousand_mutants_of_a_payload_are_values_or_damage() -> None:
+    """Nothing but a value or a FormatError comes of a payload of LangGraph's with changed bytes, and no module."""
+    assert set(in_a_process(mutants(10_000))) == {"value", "damaged"}

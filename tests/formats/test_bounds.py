@@ -78,7 +78,7 @@ def test_columns_that_share_their_bytes_are_damage() -> None:
     """A file whose columns are all the same few bytes would be unpacked many times over."""
     page = pqfile.page(bytes(24), 3)
     schema = [pqfile.element(b"r", children=9), *[pqfile.element(b"a", kind=pqfile.INT64)] * 9]
-    group = pqfile.rows_of([pqfile.column(pqfile.INT64, 4, 9 * len(page), 3)] * 9, 3)
+    group = pqfile.rows_of([pqfile.column(9 * len(page), 3)] * 9, 3)
     with pytest.raises(FormatError, match="columns overlap"):
         decode(pqfile.file(page * 9, schema, [group], 3))
 

@@ -101,6 +101,7 @@ FRAMES = [
     table(a=[np.arange(2), np.eye(2)], b=[datetime(2026, 1, 1), pd.Timestamp(0, tz="UTC")], c=[UUID(int=1), Path("a")]),
     table(a=[Decimal("-0.0"), None], b=[time(1, fold=1), None], c=[time(1), time(2)]),
     table(a=[Decimal("NaN"), Decimal("1.5")], b=pd.Series([np.float64(1), np.int8(2)], dtype=object)),
+    table(a=[Decimal("1.5"), Decimal("2.25")]),
     table(a=pd.Series([[n % 3] * 20 for n in range(2_000)])),
     pd.DataFrame({"a": [1, 2]}, index=pd.Index([(1, 2), "x"], dtype=object, tupleize_cols=False)),
     # Arrow's own dtypes
