@@ -97,6 +97,7 @@ def test_what_cannot_list_says_so() -> None:
     for listing in (lambda: list(store), lambda: len(store), store.engine.list_keys):
         with pytest.raises(ListingNotSupportedError, match="ThreeMethods cannot list"):
             listing()
+    assert "ThreeMethods cannot list" in store._repr_html_()
 
 
 def test_each_operation_is_traced_once(caplog: pytest.LogCaptureFixture) -> None:

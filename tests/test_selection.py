@@ -43,6 +43,8 @@ METHODS: dict[str, Callable[..., Iterable[str]]] = {
     "load_many": lambda store, **which: store.load_many(**which),
     "search": lambda store, **which: set(store.search("key", **which)["key"]),
     "prune": lambda store, **which: store.prune(keep_last=0, **which)["key"],
+    "copy_to": lambda store, **which: copied(store, **which),
+    "compare": lambda store, **which: store.compare(persistkit.open("memory:"), **which)["key"],
 }
 SENTENCE = (
     "Which keys: those in the list ``keys`` that start with ``prefix`` and match ``glob``, as far as these are given."
@@ -61,6 +63,13 @@ NEEDED: dict[str, tuple[Any, ...]] = {
 RULES: dict[str, dict[str, Any]] = {"prune": {"keep_last": 0, "dry_run": False}}
 
 
+def copied(store: Store, **which: Any) -> Store:
+    """Return a copy of the selected keys."""
+    target = persistkit.open("memory:")
+    store.copy_to(target, **which)
+    return target
+
+
 def filled(store: Store) -> Store:
     """Store a small object under each of the keys."""
     store.update({key: {"key": key} for key in KEYS})
@@ -73,7 +82,7 @@ def test_methods_select_the_same_keys_on_every_engine(store_anywhere: Store) -> 
     for name, ask in METHODS.items():
         for which, expected in SELECTIONS:
             asked = {word: list(value) if word == "keys" else value for word, value in which.items()}
-            if name == "load_many" and "missing" in asked.get("keys", ()):
+            if name in ("load_many", "copy_to") and "missing" in asked.get("keys", ()):
                 asked["keys"].remove("missing")
             assert sorted(ask(store, **asked)) == expected, (name, asked)
     assert store.usage(prefix="run/2", depth=2)["keys"].tolist() == [1, 1]
