@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import replace
+from typing import Any, Final, Literal, NamedTuple
 
 from persistkit.agents.records import Message
 
@@ -17,8 +17,7 @@ _MOST_REASON: Final = 300
 _TEXTS: Final = ("text", "input_text", "output_text", "summary_text", "refusal")  # kinds of parts
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """One thing that was said, before calls and results are joined.
 
     Attributes:
@@ -39,22 +38,19 @@ def joined(said: Iterable[Said]) -> list[Said]:
 
     Of several results with one ``call_id`` the first belongs to the first call; one without a call stays as it is.
     """
-    said = list(said)
-    results: dict[str | None, deque[Said]] = defaultdict(deque)
-    for one in said:
-        if one.kind == "result":
-            results[one.message.call_id].append(one)
     found: list[Said] = []
-    taken: set[int] = set()
+    waiting: dict[str | None, deque[int]] = defaultdict(deque)  # the places of calls without a result
     for one in said:
-        waiting = results[one.message.call_id] if one.kind == "call" else None
-        if waiting:
-            result = waiting.popleft()
-            taken.add(id(result))
-            found.append(replace(one, step=result.step, message=_with_result(one.message, result.message)))
+        places = waiting[one.message.call_id]
+        if one.kind == "result" and places:
+            place = places.popleft()
+            message = _with_result(found[place].message, one.message)
+            found[place] = Said(one.step, message, is_final=found[place].is_final)
         else:
+            if one.kind == "call":
+                places.append(len(found))
             found.append(one)
-    return [one for one in found if id(one) not in taken]
+    return found
 
 
 def _with_result(call: Message, result: Message) -> Message:

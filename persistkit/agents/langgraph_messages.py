@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -51,8 +50,8 @@ def said_of(raw: Raw, step: int, time: datetime | None, *, is_final: bool) -> It
         data=more or None,
     )
     yield Said(step, message, "message", is_final)
-    for call in _calls(raw):
-        yield Said(step, replace(call, time=time), "call", is_final)
+    for call in _calls(raw, time):
+        yield Said(step, call, "call", is_final)
 
 
 def _role(raw: Raw) -> str:
@@ -62,7 +61,7 @@ def _role(raw: Raw) -> str:
     return _KINDS.get(kind, own or kind)
 
 
-def _calls(raw: Raw) -> Iterator[Message]:
+def _calls(raw: Raw, time: datetime | None) -> Iterator[Message]:
     """Yield the tool calls of a message, as LangChain writes them or as OpenAI does."""
     for field_name in ("tool_calls", "invalid_tool_calls"):
         calls = raw.get(field_name)
@@ -78,6 +77,7 @@ def _calls(raw: Raw) -> Iterator[Message]:
                     call_id=text_or_none(call.get("id")),
                     ok=False if failed else None,
                     error=text_or_none(call.get("error")) if failed else None,
+                    time=time,
                 )
 
 
