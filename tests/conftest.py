@@ -39,6 +39,12 @@ def project() -> Path:
     return Path(__file__).parent.parent
 
 
+@pytest.fixture
+def sample() -> persistkit.Store:
+    """The directory that the Rust runtime wrote."""
+    return persistkit.open(Path(__file__).parent / "data" / "agent-state", read_only=True)
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[servers.Server]:
     """One PostgreSQL for the session."""

@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rust_runs import session, step
 
 import persistkit
 from persistkit.agents import diff_sessions
 
-COUNTS = {"agent_id": "shop", "memory_hits": 0, "graph_lookups": 1}
 
-
-def run(session: str, *steps: tuple[str, str, Any], duration_ms: int = 5) -> dict[str, Any]:
-    """Return a finished session of the Rust runtime: thought, action and result of each step."""
-    written = [
-        {"thought": thought, "action": action, "observation": json.dumps({"data": data, "ok": True})}
-        for thought, action, data in steps
-    ]
-    return {"session_id": session, "steps": written, "duration_ms": duration_ms, **COUNTS}
+def run(*steps: tuple[str, str, Any], **more: object) -> dict[str, Any]:
+    """Return a session: thought, action and result of each step."""
+    return session(
+        *(step(action, json.dumps({"data": data, "ok": True}), said) for said, action, data in steps), **more
+    )
 
 
 SAME = ("Look.", 'search {"q": "shoes"}', [1, 2])
@@ -37,8 +34,8 @@ SAME = ("Look.", 'search {"q": "shoes"}', [1, 2])
 def test_the_step_at_which_two_runs_part(second: tuple[str, str, Any], step: int | None, sentence: str) -> None:
     """Another call, other arguments or another result part two runs; another thought, and other times, do not."""
     store = persistkit.open("memory:")
-    store["session:a"] = run("a", SAME, SAME)
-    store["session:b"] = run("b", SAME, second, duration_ms=99)
+    store["session:a"] = run(SAME, SAME)
+    store["session:b"] = run(SAME, second, duration_ms=99)
     diff = diff_sessions(store, "a", "b")
     assert diff.step == step
     assert sentence in diff.notes[0]
@@ -50,7 +47,7 @@ def test_the_step_at_which_two_runs_part(second: tuple[str, str, Any], step: int
 def test_a_run_that_ends_parts_from_the_other() -> None:
     """The step after the last common one is where they part; equal runs have no row."""
     store = persistkit.open("memory:")
-    store["session:a"], store["session:b"], store["session:c"] = run("a", SAME), run("b", SAME, SAME), run("c", SAME)
+    store["session:a"], store["session:b"], store["session:c"] = run(SAME), run(SAME, SAME), run(SAME)
     diff = diff_sessions(store, "a", "b")
     assert (diff.step, diff.notes[0].partition(", ")[0]) == (2, "The runs part at step 2: the left one has ended")
     assert diff_sessions(store, "a", "c").empty

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -13,14 +13,13 @@ import pytest
 import persistkit
 from persistkit import Store, agents
 
-DATA = Path(__file__).parents[1] / "data"
 
-
-@pytest.fixture
-def sample() -> Store:
-    """The directory the Rust runtime wrote; nothing is drawn on a screen."""
+@pytest.fixture(autouse=True)
+def drawn_nowhere() -> Iterator[None]:
+    """Nothing is drawn on a screen, and no figure stays."""
     mpl.use("agg")
-    return persistkit.open(DATA / "agent-state", read_only=True)
+    yield
+    plt.close("all")
 
 
 def test_the_tool_that_fails_most_often_is_named(sample: Store) -> None:
@@ -39,7 +38,6 @@ def test_the_tool_that_fails_most_often_is_named(sample: Store) -> None:
     assert axes.get_title(loc="left") == f"{worst} fails most often: {failed[worst]} of {calls[worst]} calls"
     assert axes.texts[0].get_text().strip().startswith(f"{failed[worst]} of {calls[worst]} failed")
     assert len(axes.texts) == len(calls)
-    plt.close("all")
 
 
 def test_the_time_is_that_of_the_steps(sample: Store) -> None:
@@ -50,7 +48,6 @@ def test_the_time_is_that_of_the_steps(sample: Store) -> None:
     assert sum(bar.get_extents().transformed(axes.transData.inverted()).width for bar in axes.patches) == pytest.approx(
         total
     )
-    plt.close("all")
 
 
 def test_what_is_not_stored_is_said(sample: Store) -> None:
@@ -59,4 +56,3 @@ def test_what_is_not_stored_is_said(sample: Store) -> None:
     empty = persistkit.open("memory:")
     titles = [plot(empty).get_title(loc="left") for plot in (agents.plot_tools, agents.plot_time, agents.plot_tokens)]
     assert titles == ["No failure is stored in 0 tool calls", "No durations are stored", "No tokens are stored"]
-    plt.close("all")

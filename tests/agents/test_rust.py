@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
+from rust_runs import session, step
 
 import persistkit
 from persistkit import Store
@@ -21,33 +21,9 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture
-def sample() -> Store:
-    """The directory the Rust runtime wrote."""
-    return persistkit.open(DATA / "agent-state", read_only=True)
-
-
-@pytest.fixture
 def store() -> Store:
     """An empty store."""
     return Store(MemoryEngine())
-
-
-def step(action: str = "search {}", observation: str = '{"data":1,"ok":true}', **more: object) -> dict[str, Any]:
-    """Return a step as the runtime stores it."""
-    return {"thought": "t", "action": action, "observation": observation, **more}
-
-
-def session(*steps: dict[str, Any], **more: object) -> dict[str, Any]:
-    """Return a session as the runtime stores it."""
-    return {
-        "session_id": "s",
-        "agent_id": "a",
-        "steps": list(steps),
-        "memory_hits": 0,
-        "graph_lookups": 0,
-        "duration_ms": 5,
-        **more,
-    }
 
 
 def test_every_session_is_one_row(sample: Store) -> None:
@@ -77,11 +53,11 @@ def test_steps_are_rows_with_tools_and_arguments(sample: Store) -> None:
     """A step is one row, of finished and unfinished runs; its tool, arguments, result and error are taken apart."""
     frame = steps_frame(sample)
     assert frame.groupby("session").size().to_dict() == sessions_frame(sample).set_index("session")["steps"].to_dict()
-    for session, step in frame[frame["status"] == "finished"].groupby("session"):
-        stored = json.loads(sample.get_bytes(f"session:{session}"))["steps"]
-        assert step["thought"].tolist() == [raw["thought"] for raw in stored]
-        assert step["duration_ms"].tolist() == [raw["step_duration_ms"] for raw in stored]
-        for row, raw in zip(step.itertuples(), stored, strict=True):
+    for name, rows in frame[frame["status"] == "finished"].groupby("session"):
+        stored = json.loads(sample.get_bytes(f"session:{name}"))["steps"]
+        assert rows["thought"].tolist() == [raw["thought"] for raw in stored]
+        assert rows["duration_ms"].tolist() == [raw["step_duration_ms"] for raw in stored]
+        for row, raw in zip(rows.itertuples(), stored, strict=True):
             if row.role != "tool":
                 assert raw["action"] == f"FINAL_ANSWER {row.text}"
                 continue
@@ -218,14 +194,6 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(store: Store) -> None
     frame = unfinished_frame(store)
     assert frame[["session", "last_step", "steps"]].values.tolist() == [["x", 10, 10]]
     assert list(frame.attrs["skipped"]) == ["loop:x:step:11"]
-
-
-def test_an_empty_store_gives_empty_tables_of_the_same_dtypes(sample: Store, store: Store) -> None:
-    """Code on the tables never branches: columns and dtypes are those of full ones."""
-    for make in (sessions_frame, messages_frame, steps_frame, unfinished_frame):
-        empty, full = make(store), make(sample)
-        assert len(empty) == 0
-        assert empty.dtypes.astype(str).to_dict() == full.dtypes.astype(str).to_dict()
 
 
 @pytest.mark.parametrize("make", [sessions_frame, messages_frame, steps_frame, unfinished_frame, Store.values_frame])

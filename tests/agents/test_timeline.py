@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from rust_runs import step
 
 import persistkit
 from persistkit import Store, agents
 from persistkit.errors import FormatError
 
-DATA = Path(__file__).parents[1] / "data"
 SESSION = "7b8444d1-8e31-4041-87dd-aeb784b28054"
-
-
-@pytest.fixture
-def sample() -> Store:
-    """The directory the Rust runtime wrote."""
-    return persistkit.open(DATA / "agent-state", read_only=True)
-
-
-def step(thought: str = "t", action: str = "search {}", observation: str = '{"data":1,"ok":true}') -> dict[str, Any]:
-    """Return a step as the runtime stores it."""
-    return {"thought": thought, "action": action, "observation": observation}
 
 
 def answer(timeline: agents.Timeline, op: str, **content: object) -> dict[str, Any]:
@@ -76,7 +64,7 @@ def test_reading_again_shows_the_steps_that_came_meanwhile() -> None:
     store = persistkit.open("memory:")
     store["loop:a:step:1"] = [step()]
     timeline = agents.timeline(store, "a")
-    store["loop:a:step:2"] = [step(), step("second")]
+    store["loop:a:step:2"] = [step(), step(thought="second")]
     assert "error" not in answer(timeline, "refresh")
     assert repr(timeline) == "Timeline('a': 2 steps, 2 tool calls)"
     assert answer(timeline, "step", position=1)["messages"][0]["text"] == "second"
@@ -88,7 +76,7 @@ def test_saved_output_shows_the_steps_escaped() -> None:
     """Without a kernel a table of the steps is there; what a model said is text in it, never markup."""
     store = persistkit.open("memory:")
     hostile = "<script>alert(1)</script>\x1b[31m"
-    store["loop:a:step:1"] = [step(hostile, "FINAL_ANSWER " + hostile)]
+    store["loop:a:step:1"] = [step("FINAL_ANSWER " + hostile, thought=hostile)]
     data, _ = agents.timeline(store, "a")._repr_mimebundle_()
     assert "<script" not in data["text/html"]
     assert "&lt;script&gt;alert(1)&lt;/script&gt;␛[31m" in data["text/html"]
@@ -98,7 +86,7 @@ def test_saved_output_shows_the_steps_escaped() -> None:
 def test_long_and_deep_values_are_cut() -> None:
     """A result of megabytes reaches the page as its first characters, and is said to be cut."""
     store = persistkit.open("memory:")
-    store["loop:a:step:1"] = [step("x" * 50_000, 'run {"a": 1}', "[" * 5_000 + "]" * 5_000)]
+    store["loop:a:step:1"] = [step('run {"a": 1}', "[" * 5_000 + "]" * 5_000, "x" * 50_000)]
     timeline = agents.timeline(store, "a")
     thought, call = answer(timeline, "step", position=0)["messages"]
     assert thought["text"].endswith("x\n… 30,000 more characters")
