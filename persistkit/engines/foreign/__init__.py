@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from persistkit.engines.foreign import langgraph, openai_agents
-from persistkit.engines.foreign.rows import RowsEngine, Source, Table
+from persistkit.engines.foreign.langgraph import LangGraphEngine
+from persistkit.engines.foreign.openai_agents import OpenAIAgentsEngine
+from persistkit.engines.foreign.rows import RowsEngine, Source
 from persistkit.engines.foreign.sqlite import SQLiteSource
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import StorageError
 
 __all__ = ["postgresql_of_another", "sqlite_of_another"]
 
-_LANGGRAPH: Final = (langgraph.LangGraphEngine, langgraph.tables_of)
-_OPENAI_AGENTS: Final = (openai_agents.OpenAIAgentsEngine, openai_agents.tables_of)
 _OURS: Final = "persistkit"
 _TIMEOUT_SECONDS: Final = 30.0
 # A server that does not answer is the first operation's to tell.
@@ -24,12 +23,6 @@ _LOOK_SECONDS: Final = 5.0
 
 def sqlite_of_another(path: str, *, create: bool, must: bool, options: dict[str, Any]) -> ReadOnlyEngine | None:
     """Return the engine of another program's SQLite file, None where it is ours, or none that is known.
-
-    Args:
-        path: of a file that exists, absolute.
-        create: refused for another program's file.
-        must: the file is to be one that is known.
-        options: of the engine.
 
     Raises:
         StorageError: ``create`` is asked for; or the file ``must`` be known and is not, or cannot be read.
@@ -48,30 +41,20 @@ def sqlite_of_another(path: str, *, create: bool, must: bool, options: dict[str,
         return None
     finally:
         source.close()
-    if _is_ours(found, options):
-        return None
-    for engine, tables_of in (_LANGGRAPH, _OPENAI_AGENTS):
-        tables = tables_of(found)
-        if _is_meant(tables, options):
-            if create:
-                raise StorageError(f"open {path!r}: a file of another program, which is only read; drop create=True")
-            return _opened(engine(source, tables, address), options)
-    if must:
+    engine = _engine_of(source, found, (LangGraphEngine, OpenAIAgentsEngine), address, options)
+    if engine is not None and create:
+        raise StorageError(f"open {path!r}: a file of another program, which is only read; drop create=True")
+    if engine is None and must and not _is_ours(found, options):
         there = f"its tables are {', '.join(map(repr, sorted(found)))}" if found else "it has no tables"
         raise StorageError(
             f"open {path!r}: it is neither a SQLite file of persistkit's, nor of LangGraph's, nor of the OpenAI Agents "
             f"SDK's: {there}; to keep values in it too, write {address!r} and create=True"
         )
-    return None
+    return engine
 
 
 def postgresql_of_another(address: str, place: str, options: dict[str, Any]) -> ReadOnlyEngine | None:
     """Return the engine of LangGraph's tables on a server; None where there are none, or ours, or no answer.
-
-    Args:
-        address: of the server.
-        place: how to name it.
-        options: of the engine.
 
     Raises:
         TypeError: there is an option that the engine does not take.
@@ -85,10 +68,7 @@ def postgresql_of_another(address: str, place: str, options: dict[str, Any]) -> 
             found = _tables_in(look)
     except StorageError:
         return None
-    tables = langgraph.tables_of(found)
-    if _is_ours(found, options) or not _is_meant(tables, options):
-        return None
-    return _opened(langgraph.LangGraphEngine(source, tables, place), options)
+    return _engine_of(source, found, (LangGraphEngine,), place, options)
 
 
 def _tables_in(source: Source) -> dict[str, set[str]]:
@@ -103,11 +83,20 @@ def _is_ours(found: Mapping[str, set[str]], options: dict[str, Any]) -> bool:
     return f"{options.get('table', _OURS)}_version".lower() in map(str.lower, found)
 
 
-def _is_meant(tables: list[Table], options: dict[str, Any]) -> bool:
-    return bool(tables) and options.get("table", _OURS) in (_OURS, *(table.name for table in tables))
-
-
-def _opened(engine: RowsEngine, options: dict[str, Any]) -> ReadOnlyEngine:
-    for name in options.keys() - {"table", "timeout_seconds"}:
-        raise TypeError(f"{type(engine).__name__} takes no option {name!r}; it takes read_only, table, timeout_seconds")
-    return ReadOnlyEngine(engine)
+def _engine_of(
+    source: Source,
+    found: Mapping[str, set[str]],
+    engines: Iterable[type[RowsEngine]],
+    place: str,
+    options: dict[str, Any],
+) -> ReadOnlyEngine | None:
+    for engine in engines:
+        tables = engine.tables_of(found)
+        meant = (_OURS, *(table.name for table in tables))
+        if tables and options.get("table", _OURS) in meant and not _is_ours(found, options):
+            for name in options.keys() - {"table", "timeout_seconds"}:
+                raise TypeError(
+                    f"{engine.__name__} takes no option {name!r}; it takes read_only, table, timeout_seconds"
+                )
+            return ReadOnlyEngine(engine(source, tables, place))
+    return None

@@ -14,7 +14,7 @@ from typing import Any, Final
 from persistkit.engines.foreign.rows import PartSize, Payload, Row, RowsEngine, Table, present
 from persistkit.rows import Part, row_head
 
-__all__ = ["LangGraphEngine", "tables_of", "time_of_checkpoint"]
+__all__ = ["LangGraphEngine", "time_of_checkpoint"]
 
 _STORE: Final = "store"
 _UUID6: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-6([0-9a-f]{3})-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -64,6 +64,13 @@ class LangGraphEngine(RowsEngine):
 
     below = (_STORE,)
 
+    @classmethod
+    def tables_of(cls, found: Mapping[str, set[str]]) -> list[Table]:
+        """Return LangGraph's tables among those that are ``found``; none where it has none."""
+        tables = present(_OF_POSTGRESQL if "checkpoint_blobs" in found else (_CHECKPOINTS, _WRITES), found)
+        tables = tables if len(tables) == 2 else []
+        return tables + (present([_ITEMS], found) if tables or "store_migrations" in found else [])
+
     def threads(self) -> list[str]:
         """Return the names of the threads that have a checkpoint, in the order of their keys."""
         table = self._tables[0]
@@ -93,14 +100,3 @@ def time_of_checkpoint(checkpoint_id: str) -> datetime | None:
     if found is None:
         return None
     return _UUID_EPOCH + timedelta(microseconds=int(found[1] + found[2] + found[3], 16) // 10)
-
-
-def tables_of(found: Mapping[str, set[str]]) -> list[Table]:
-    """Return LangGraph's tables among those of a database; none where it has none.
-
-    Args:
-        found: the names of the tables, each with those of its columns.
-    """
-    tables = present(_OF_POSTGRESQL if "checkpoint_blobs" in found else (_CHECKPOINTS, _WRITES), found)
-    tables = tables if len(tables) == 2 else []
-    return tables + (present([_ITEMS], found) if tables or "store_migrations" in found else [])

@@ -8,7 +8,7 @@ from typing import Final
 
 from persistkit.engines.foreign.rows import PartSize, Payload, Row, RowsEngine, Table, present
 
-__all__ = ["BELOW", "OpenAIAgentsEngine", "tables_of"]
+__all__ = ["BELOW", "OpenAIAgentsEngine"]
 
 BELOW: Final = ("sessions", "structure", "usage")
 _TIMES: Final = ("created_at", "updated_at")
@@ -36,15 +36,11 @@ class OpenAIAgentsEngine(RowsEngine):
     digits = 9
     below = BELOW
 
+    @classmethod
+    def tables_of(cls, found: Mapping[str, set[str]]) -> list[Table]:
+        """Return the SDK's tables among those that are ``found``; none where it has none."""
+        tables = present(_TABLES, found)
+        return tables if [table.name for table in tables[:2]] == ["agent_messages", "agent_sessions"] else []
+
     def _head(self, table: Table, row: Row, parts: Sequence[PartSize]) -> bytes:  # noqa: ARG002
         return b"" if table.payloads else json.dumps(self._columns(table, row)).encode()
-
-
-def tables_of(found: Mapping[str, set[str]]) -> list[Table]:
-    """Return the SDK's tables among those of a SQLite file; none where it is no file of the SDK's.
-
-    Args:
-        found: the names of the tables, each with those of its columns.
-    """
-    tables = present(_TABLES, found)
-    return tables if [table.name for table in tables[:2]] == ["agent_messages", "agent_sessions"] else []

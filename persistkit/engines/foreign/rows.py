@@ -48,46 +48,29 @@ _KEPT_CHARACTERS: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A column whose bytes are a part of the value.
+    """A column whose bytes are a part of the value."""
 
-    Attributes:
-        data: the column.
-        kind: the column with its type, if it has one; it is JSON otherwise.
-        path: to its place in the value.
-    """
-
-    data: str
-    kind: str = ""
-    path: tuple[str, ...] = ()
+    data: str  # the column
+    kind: str = ""  # the column that has its type; without one it is JSON
+    path: tuple[str, ...] = ()  # to its place in the value
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of another program, and what of it makes key and value.
+    """A table of another program, and what of it makes key and value."""
 
-    Attributes:
-        label: its name in the value.
-        name: its name in the database.
-        identity: the key columns, in the order of the primary key.
-        has_number: the last key column is a number.
-        columns: of few bytes each; those that are there.
-        payloads: the others.
-        more: the SQL expression of an array of further payloads (name, type, ``{data}``), which belong to the first.
-        below: the first part of the keys, where that is no column.
-    """
-
-    label: str
-    name: str
-    identity: tuple[str, ...]
-    has_number: bool = False
-    columns: tuple[str, ...] = ()
-    payloads: tuple[Payload, ...] = ()
-    more: str = ""
-    below: str = ""
+    label: str  # its name in the value
+    name: str  # its name in the database
+    identity: tuple[str, ...]  # the key columns, in the order of the primary key
+    has_number: bool = False  # the last of them holds a number
+    columns: tuple[str, ...] = ()  # of few bytes each; another version may lack some
+    payloads: tuple[Payload, ...] = ()  # the others
+    more: str = ""  # SQL of an array of further payloads (name, type, ``{data}``), which belong to the first
+    below: str = ""  # the first part of the keys, where that is no column
 
 
 def present(tables: Iterable[Table], found: Mapping[str, set[str]]) -> list[Table]:
-    """Return the tables that are ``found`` (name -> columns), without the columns that another version has not."""
+    """Return the tables that are ``found`` (name -> columns), without the columns that are not."""
     return [
         replace(table, columns=tuple(name for name in table.columns if name in found[table.name]))
         for table in tables
@@ -117,16 +100,11 @@ class Source(Protocol):
 
 
 class RowsEngine(Engine):
-    """The rows of another program's tables, which are only ever read.
+    """The rows of another program's tables, which are only ever read; ``place`` names the database in messages.
 
     A key is the primary key, its parts joined by ``/``. In a part ``%``, ``/``, control characters and what is not
     UTF-8 are percent-encoded, so that every row has a key of its own; of more than 240 bytes it is cut, and ends in
     ``%~`` and a digest.
-
-    Args:
-        source: the database.
-        tables: those that are there.
-        place: how to name the database.
     """
 
     concurrency = 1
@@ -140,6 +118,11 @@ class RowsEngine(Engine):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._place!r})"
+
+    @classmethod
+    @abstractmethod
+    def tables_of(cls, found: Mapping[str, set[str]]) -> list[Table]:
+        """Return the program's tables among those that are ``found`` (name -> columns); none where it has none."""
 
     @classmethod
     def prefix_of(cls, first: Any) -> str:
@@ -221,7 +204,7 @@ class RowsEngine(Engine):
         return sorted(key for _, key, _ in self._rows(prefix, sizes=None))
 
     def _key_count(self) -> int:
-        return sum(1 for _ in self._rows("", sizes=None))
+        return len(self._list_keys(""))
 
     def _change_token(self) -> object:
         return self._source._change_token()
@@ -254,10 +237,8 @@ class RowsEngine(Engine):
             wanted += table.columns
             read = source.size if sizes else source.as_bytes
             for payload in table.payloads:
-                wanted += [
-                    payload.kind or "'json'",
-                    read.format(payload.data if payload.kind else source.json.format(payload.data)),
-                ]
+                data = payload.data if payload.kind else source.json.format(payload.data)
+                wanted += [payload.kind or "'json'", read.format(data)]
             if table.more:
                 data = f"convert_to(({source.size.format('b.blob')})::text, 'UTF8')" if sizes else "b.blob"
                 wanted.append(table.more.format(data=data))
