@@ -140,15 +140,12 @@ class PostgreSQLEngine(SQLEngine):
         super()._forget()
         self._idle = _Idle()
 
-    def _failure(
-        self, tried: str, error: psycopg.Error | OSError, connection: _Connection | None
-    ) -> tuple[StorageError, float]:
-        is_late = connection is not None and connection.is_late
+    def _failure(self, tried: str, error: psycopg.Error | OSError, *_: object) -> tuple[StorageError, float]:
         secrets = [value for name, value in self._options.items() if _is_secret(name)]
         number = None
         if isinstance(error, StorageError):
             reason, number = str(error), error.errno
-        elif is_late or isinstance(error, (TimeoutError, psycopg.errors.ConnectionTimeout)):
+        elif isinstance(error, (TimeoutError, psycopg.errors.ConnectionTimeout)):
             reason = f"no answer within {self._timeout_seconds:g} s; look whether the server is up and reachable"
             number = ETIMEDOUT
         else:
@@ -217,7 +214,6 @@ class _Connection(psycopg.Connection[Any]):
 
     timeout_seconds: float
     poll: select.poll
-    is_late = False
 
     def wait(self, gen: Generator[Any, Any, T], *_: object, **__: object) -> T:
         """Wait until ``gen`` has its answer. Interrupted, psycopg would ask the server, which may hang, to cancel."""
@@ -239,7 +235,6 @@ class _Connection(psycopg.Connection[Any]):
                 if ready:
                     deadline = now + self.timeout_seconds
                 elif now > deadline:
-                    self.is_late = True
                     raise TimeoutError
                 wanted = gen.send(ready)
         except StopIteration as stop:

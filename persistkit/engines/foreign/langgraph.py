@@ -20,15 +20,12 @@ _STORE: Final = "store"
 _UUID6: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-6([0-9a-f]{3})-[0-9a-f]{4}-[0-9a-f]{12}")
 _UUID_EPOCH: Final = datetime(1582, 10, 15, tzinfo=UTC)
 
-_STATE: Final = Payload("checkpoint", path=("checkpoint",))
-_METADATA: Final = Payload("metadata", path=("metadata",))
-_VALUE: Final = Payload("value", path=("value",))
 _CHECKPOINTS: Final = Table(
     "checkpoints",
     "checkpoints",
     ("thread_id", "checkpoint_ns", "checkpoint_id"),
     columns=("parent_checkpoint_id",),
-    payloads=(replace(_STATE, kind="type"), _METADATA),
+    payloads=(Payload("checkpoint", "type"), Payload("metadata")),
 )
 _WRITES: Final = Table(
     "writes",
@@ -36,10 +33,10 @@ _WRITES: Final = Table(
     (*_CHECKPOINTS.identity, "task_id", "idx"),
     has_number=True,
     columns=("task_path", "channel"),
-    payloads=(replace(_VALUE, kind="type"),),
+    payloads=(Payload("value", "type"),),
 )
 _ITEMS: Final = Table(
-    "store", "store", ("prefix", "key"), columns=("updated_at", "created_at"), payloads=(_VALUE,), below=_STORE
+    "store", "store", ("prefix", "key"), False, ("updated_at", "created_at"), (Payload("value"),), below=_STORE
 )
 # In PostgreSQL a checkpoint's channels, but for small ones, are rows of another table, as old as their last change.
 _CHANNELS: Final = """(
@@ -48,8 +45,8 @@ _CHANNELS: Final = """(
     ON (b.thread_id, b.checkpoint_ns, b.channel, b.version) = (t.thread_id, t.checkpoint_ns, v.key, v.value)
     WHERE b.type <> 'empty')"""
 _OF_POSTGRESQL: Final = (
-    replace(_CHECKPOINTS, payloads=(_STATE, _METADATA), more=_CHANNELS),
-    replace(_WRITES, name="checkpoint_writes", payloads=(replace(_VALUE, data="blob", kind="type"),)),
+    replace(_CHECKPOINTS, payloads=(Payload("checkpoint"), Payload("metadata")), more=_CHANNELS),
+    replace(_WRITES, name="checkpoint_writes", payloads=(Payload("value", "type", stored_in="blob"),)),
 )
 
 
@@ -81,7 +78,7 @@ class LangGraphEngine(RowsEngine):
         """Yield key, columns and payloads of every checkpoint and write of threads, but no checkpoint's state."""
         identities = [(thread.encode(errors="surrogateescape"),) for thread in threads]
         for table in (table for table in self._tables if not table.below):
-            payloads = tuple(payload for payload in table.payloads if payload.path != ("checkpoint",))
+            payloads = tuple(payload for payload in table.payloads if payload.name != "checkpoint")
             table = replace(table, payloads=payloads, more="")
             for row in self._find("read threads", table, identities):
                 parts = [(list(path), kind, bytes(data)) for path, kind, data in self._payloads(table, row)]

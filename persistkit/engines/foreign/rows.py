@@ -50,9 +50,9 @@ _KEPT_CHARACTERS: Final = 40
 class Payload:
     """A column whose bytes are a part of the value."""
 
-    data: str  # the column
+    name: str  # in the value
     kind: str = ""  # the column that has its type; without one it is JSON
-    path: tuple[str, ...] = ()  # to its place in the value
+    stored_in: str = ""  # the column, where it has another name
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def present(tables: Iterable[Table], found: Mapping[str, set[str]]) -> list[Tabl
     return [
         replace(table, columns=tuple(name for name in table.columns if name in found[table.name]))
         for table in tables
-        if {*table.identity, *(payload.data for payload in table.payloads)} <= found.get(table.name, set())
+        if {*table.identity, *(one.stored_in or one.name for one in table.payloads)} <= found.get(table.name, set())
     ]
 
 
@@ -237,7 +237,8 @@ class RowsEngine(Engine):
             wanted += table.columns
             read = source.size if sizes else source.as_bytes
             for payload in table.payloads:
-                data = payload.data if payload.kind else source.json.format(payload.data)
+                data = payload.stored_in or payload.name
+                data = data if payload.kind else source.json.format(data)
                 wanted += [payload.kind or "'json'", read.format(data)]
             if table.more:
                 data = f"convert_to(({source.size.format('b.blob')})::text, 'UTF8')" if sizes else "b.blob"
@@ -267,10 +268,10 @@ class RowsEngine(Engine):
         place = len(table.identity) + len(table.columns)
         for payload in table.payloads:
             if row[place + 1] is not None:
-                yield payload.path, text_of(row[place]), row[place + 1]
+                yield (payload.name,), text_of(row[place]), row[place + 1]
             place += 2
         for name, kind, data in (row[place] or ()) if table.more else ():
-            yield (table.payloads[0].path[0], "channel_values", text_of(name)), text_of(kind), data
+            yield (table.payloads[0].name, "channel_values", text_of(name)), text_of(kind), data
 
     def _key(self, table: Table, row: Row) -> str:
         count = len(table.identity)
