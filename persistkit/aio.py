@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic
 
+from persistkit.backend import EngineBackend
+from persistkit.batches import paged
 from persistkit.views import Errors, T
-from persistkit.workers import Workers
 
 if TYPE_CHECKING:
     from persistkit.store import Store
 
 __all__ = ["AsyncStore"]
-
-R = TypeVar("R")
 
 # A page hides what a thread costs, about 100 microseconds, and can be cancelled soon.
 _PAGE: Final = 128
@@ -43,7 +41,7 @@ class AsyncStore(Generic[T]):
 
     def __init__(self, store: Store[T]) -> None:
         self._store = store
-        self._workers = Workers(store.engine.concurrency)
+        self._backend = EngineBackend(store.engine)
 
     def __repr__(self) -> str:
         return f"{self._store!r}.aio"
@@ -53,70 +51,59 @@ class AsyncStore(Generic[T]):
         data = self._store.engine.load_cached(key)
         if data is not None:
             return self._store._value(key, data, format, max_bytes)
-        return await self._run(partial(self._store.load, key, format, max_bytes=max_bytes))
+        return await self._backend._run(partial(self._store.load, key, format, max_bytes=max_bytes))
 
     async def get(self, key: str, default: Any = None) -> T | Any:
         """Return the value of ``key``, its bytes where it is damaged, or ``default`` where there is none."""
         data = self._store.engine.load_cached(key)
-        return (
-            await self._run(self._store.get, key, default) if data is None else self._store._value_or_bytes(key, data)
-        )
+        if data is not None:
+            return self._store._value_or_bytes(key, data)
+        return await self._backend._run(self._store.get, key, default)
 
     async def set(self, key: str, value: T) -> None:
         """Store ``value`` under ``key``, as ``store[key] = value``."""
-        await self._run(self._store.__setitem__, key, value)
+        await self._backend._run(self._store.__setitem__, key, value)
 
     async def delete(self, key: str) -> None:
         """Remove ``key``, as ``del store[key]``; a missing key is a ``KeyError``."""
-        await self._run(self._store.__delitem__, key)
+        await self._backend._run(self._store.__delitem__, key)
 
     async def contains(self, key: str) -> bool:
         """Tell whether a value is stored under ``key``, as ``key in store``."""
-        return await self._run(self._store.__contains__, key)
+        return await self._backend._run(self._store.__contains__, key)
 
     async def add(self, key: str, value: T) -> bool:
         """Store ``value`` if nothing is stored under ``key``, in one atomic step; tell whether it was stored."""
-        return await self._run(self._store.add, key, value)
+        return await self._backend._run(self._store.add, key, value)
 
     async def modify(self, key: str, function: Callable[[T], T], *default: T) -> T:
         """Store what ``function`` makes of the value, as ``Store.modify``; it is called in a worker thread."""
-        return await self._run(self._store.modify, key, function, *default)
+        return await self._backend._run(self._store.modify, key, function, *default)
 
     async def keys(self, prefix: str = "", *, keys: Iterable[str] | None = None, glob: str | None = None) -> list[str]:
         """Return the known keys, as ``Store.keys``."""
-        return await self._run(partial(self._store.keys, prefix, keys=keys, glob=glob))
+        return await self._backend._run(partial(self._store.keys, prefix, keys=keys, glob=glob))
 
     async def load_many(
         self, keys: Iterable[str] | None = None, errors: Errors = "raise", *, prefix: str = "", glob: str | None = None
     ) -> dict[str, T]:
         """Return values by key, as ``Store.load_many``."""
         load = partial(self._store.load_many, keys, errors, prefix=prefix, glob=glob, progress=False)
-        return await self._run(load)
+        return await self._backend._run(load)
 
     async def items(
         self, errors: Errors = "raise", *, keys: Iterable[str] | None = None, prefix: str = "", glob: str | None = None
     ) -> AsyncIterator[tuple[str, T]]:
         """Iterate over keys with their values, as ``Store.items``: ``async for key, value in store.aio.items()``."""
-        found = self._store.items(errors, keys=keys, prefix=prefix, glob=glob)
-        pages: Iterator[tuple[str, T]] = await self._run(iter, found)
-        while page := await self._run(_next_page, pages):
+        pages = paged(self._store.items(errors, keys=keys, prefix=prefix, glob=glob), _PAGE)
+        while page := await self._backend._run(next, pages, None):
             for item in page:
                 yield item
 
     async def update(self, other: Any = (), /, **more: T) -> None:
         """Store many values, as ``Store.update``: all are checked before the first is stored."""
-        await self._run(partial(self._store.update, other, progress=False, **more))
+        await self._backend._run(partial(self._store.update, other, progress=False, **more))
 
     async def aclose(self) -> None:
         """Give back what the engine and this view hold; using them again opens them anew."""
-        await self._run(self._store.close)
-        self._workers.close()
-
-    async def _run(self, function: Callable[..., R], *arguments: object) -> R:
-        if not self._store.engine.blocks:
-            return function(*arguments)
-        return await self._workers.run(function, *arguments)
-
-
-def _next_page(pages: Iterator[tuple[str, T]]) -> list[tuple[str, T]]:
-    return list(islice(pages, _PAGE))
+        await self._backend.aclose()

@@ -7,10 +7,9 @@ from __future__ import annotations
 import asyncio
 import io
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial, wraps
-from itertools import islice
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -269,8 +268,8 @@ class EngineBackend(PersistenceBackend):
         await self._run_chunks("batch_delete", self.engine.batch_delete, chunks)
 
     async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
-        listing = await self._run(self.engine.entries, prefix)
-        while page := await self._run(_next_page, listing):
+        pages = paged(await self._run(self.engine.entries, prefix), _PAGE)
+        while page := await self._run(next, pages, None):
             for entry in page:
                 yield entry
 
@@ -392,7 +391,3 @@ def open_backend(
     from persistkit.engines import open_engine
 
     return EngineBackend(open_engine(address, create=create, read_only=read_only, **options))
-
-
-def _next_page(listing: Iterator[Entry]) -> list[Entry]:
-    return list(islice(listing, _PAGE))

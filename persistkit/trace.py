@@ -37,23 +37,14 @@ class Trace:
         return value
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
-        milliseconds = (time.perf_counter() - self._started) * 1000
-        extra = {
+        told = {
             "operation": self._operation,
             "key": self._key,
             "size_bytes": self.size_bytes,
-            "milliseconds": milliseconds,
+            "milliseconds": (time.perf_counter() - self._started) * 1000,
         }
         outcome = "" if kind is None else f" failed: {kind.__name__}"
-        logger.debug(
-            "%s key=%r bytes=%s ms=%.3f%s",
-            self._operation,
-            self._key,
-            self.size_bytes,
-            milliseconds,
-            outcome,
-            extra=extra,
-        )
+        logger.debug("%s key=%r bytes=%s ms=%.3f%s", *told.values(), outcome, extra=told)
 
 
 SILENT: Final = nullcontext(None)
