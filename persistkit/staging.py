@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from itertools import chain, islice, starmap
+from itertools import chain, starmap
 from tempfile import TemporaryFile
 from typing import Any, Final
 
-from persistkit.arguments import BytesLike, as_pair, check_key, check_size, chunked
+from persistkit.arguments import BytesLike, as_pair, check_key, check_size
 from persistkit.engine import Engine
 from persistkit.errors import StorageError
 from persistkit.progress import BATCH_BYTES, Progress
@@ -43,22 +43,19 @@ def store_all(
 
     pairs = starmap(checked, chain(_pairs(given), more.items()))
     with Progress(total, "storing", shown=progress) as bar:
-        for values in _one_by_one(pairs, bar) if isinstance(given, Iterator) else [_staged(pairs)]:
-            # One call where that is one transaction.
-            whole = engine.batch_is_transaction
-            for batch in [values] if whole else _batched(values, bar):
-                engine.batch_save(batch)
-                bar.done(len(batch))
+        if isinstance(given, Iterator):
+            batches = _batches(pairs, bar)
+        elif engine.batch_is_transaction:
+            batches = iter([_staged(pairs)])
+        else:
+            batches = _batches(_staged(pairs).items(), bar)
+        for batch in batches:
+            engine.batch_save(batch)
+            bar.done(len(batch))
 
 
-def _batched(values: dict[str, BytesLike], bar: Progress) -> Iterator[dict[str, BytesLike]]:
-    """Split values into batches of the size that ``bar`` wants by then."""
-    rest = iter(values)
-    while keys := list(islice(rest, bar.batch)):
-        yield from chunked({key: values[key] for key in keys}, len(keys), BATCH_BYTES)
-
-
-def _one_by_one(pairs: Iterable[tuple[str, BytesLike]], bar: Progress) -> Iterator[dict[str, BytesLike]]:
+def _batches(pairs: Iterable[tuple[str, BytesLike]], bar: Progress) -> Iterator[dict[str, BytesLike]]:
+    """Collect pairs into batches of the size that ``bar`` wants by then."""
     batch: dict[str, BytesLike] = {}
     size_bytes = 0
     for key, data in pairs:
