@@ -184,7 +184,6 @@ class _BackgroundLoop:
     def _forget(self) -> None:
         self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
 
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -198,12 +197,9 @@ class _BackgroundLoop:
         if self._thread is threading.current_thread():
             raise RuntimeError("a backend is used without await in its own event loop; await its methods there")
         with self._lock:
-            if self._loop is None or not self._is_alive():
+            if self._loop is None:
                 self._loop = self._start()
             return self._loop
-
-    def _is_alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
 
     def _start(self) -> asyncio.AbstractEventLoop:
         if self._over:
@@ -215,11 +211,10 @@ class _BackgroundLoop:
             loop = asyncio.new_event_loop()
         except OSError as error:  # no descriptor left
             raise StorageError(f"start the background loop: {error}", errno=error.errno) from error
-        self._stopping = stopping = asyncio.Event()
 
         def run() -> None:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(stopping.wait())
+            with asyncio.Runner(loop_factory=lambda: loop):  # which ends all tasks at last
+                loop.run_forever()
 
         # A daemon, stopped by atexit: any other thread is joined before atexit handlers run, so a loop for the whole
         # process could never be told to stop.
@@ -236,8 +231,9 @@ class _BackgroundLoop:
 
     def _stop(self) -> None:
         self._over = True
-        if self._loop is not None and self._stopping is not None and self._thread is not None and self._is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
+        loop, self._loop = self._loop, None
+        if loop is not None and self._thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
 
 
