@@ -36,8 +36,6 @@ _ENGINES: Final = {
     "gs": _OBJECTS,
     "az": _OBJECTS,
 }
-# These engines make a table, or change what they open, unless they are told not to.
-_TOLD: Final = (_SQLITE, _POSTGRESQL)
 _SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
 # What nobody means as the name of a directory that is to be made.
 _FILES: Final = (".zip", ".parquet", ".csv", ".json", ".jsonl", ".npy", ".npz")
@@ -133,15 +131,12 @@ def _opened(address: str | PathLike[str], create: bool, read_only: bool, options
             raise ValueError(f"open {address!r}: values in memory have no name; write 'memory:'")
         from persistkit.engines.memory import MemoryEngine
 
-        return _made(MemoryEngine, (), options)
+        return _made(MemoryEngine, (), create, read_only, options)
     if scheme in _ENGINES:
         if (of_another := _of_another(f"{scheme}:{rest}", create, options)) is not None:
             return of_another
         module, name = _ENGINES[scheme]
-        engine = getattr(import_module(module), name)
-        if _ENGINES[scheme] in _TOLD:
-            options |= {"create": create, "read_only": read_only}
-        return _made(engine, (f"{scheme}:{rest}",), options)
+        return _made(getattr(import_module(module), name), (f"{scheme}:{rest}",), create, read_only, options)
     near = difflib.get_close_matches(scheme, _ENGINES, n=1)
     meant = f"; did you mean {near[0] + '://'!r}? Otherwise" if near else ";"
     # Only the scheme is shown: what follows may hold a password.
@@ -192,8 +187,7 @@ def _open_path(path: Path, create: bool, read_only: bool, options: dict[str, Any
 
         whole = str(path.absolute())
         of_another = sqlite_of_another(whole, create=create, must=True, options=options)
-        told = {"create": create, "read_only": read_only, **options}
-        return of_another or _made(SQLiteEngine, (f"sqlite:///{whole}",), told)
+        return of_another or _made(SQLiteEngine, (f"sqlite:///{whole}",), create, read_only, options)
     if path.suffix.lower() in _SUFFIXES and not path.exists():
         raise StorageError(
             f"open {str(path)!r}: there is no such file{_near(path)}; to make a SQLite file write 'sqlite:///{path}' "
@@ -208,20 +202,24 @@ def _open_path(path: Path, create: bool, read_only: bool, options: dict[str, Any
             f"open {str(path)!r}: a new store is a directory, and this is the name of a file; write "
             f"{str(path.with_suffix(''))!r}, or make a directory of that name first"
         )
-    return _made(FileEngine, (path,), {"create": create, **options})
+    return _made(FileEngine, (path,), create, read_only, options)
 
 
-def _made(engine: type[Engine], place: tuple[object, ...], options: dict[str, Any]) -> Engine:
+def _made(
+    engine: type[Engine], place: tuple[object, ...], create: bool, read_only: bool, options: dict[str, Any]
+) -> Engine:
     """Make the engine, and name an option it does not take, with the one that may be meant."""
     parameters = inspect.signature(engine).parameters
+    for_every_address = {"create": create, "read_only": read_only}
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         taken = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
-        offered = list(dict.fromkeys(["create", "read_only", *taken]))  # the first two are for every address
+        offered = list(dict.fromkeys([*for_every_address, *taken]))
         for name in options:
             if name not in taken:
                 near = difflib.get_close_matches(name, offered, n=1)
                 meant = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(offered)}"
                 raise TypeError(f"{engine.__name__} takes no option {name!r}{meant}")
+    options |= {name: given for name, given in for_every_address.items() if name in parameters}
     return engine(*place, **options)
 
 
