@@ -1,13 +1,27 @@
 """Session checkpoints, step logs and results as bytes under string keys: kept safely, listed truly, seen in a notebook.
 
-The names here load what they need when they are first used: ``import persistkit`` brings in neither NumPy nor
-pandas nor widgets.
+All names but the errors load what they need when they are first used: ``import persistkit`` brings in neither NumPy
+nor pandas nor widgets.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
+
+from persistkit.errors import (
+    BatchError,
+    FormatError,
+    InvalidKeyError,
+    KeyCollisionError,
+    ListingNotSupportedError,
+    MissingKeyError,
+    PersistenceError,
+    ReadOnlyError,
+    StorageError,
+    TransferError,
+    ValueTooLargeError,
+)
 
 if TYPE_CHECKING:
     from persistkit import agents, transfer
@@ -24,19 +38,6 @@ if TYPE_CHECKING:
     from persistkit.engine import Engine
     from persistkit.engines import open_engine
     from persistkit.entry import Entry
-    from persistkit.errors import (
-        BatchError,
-        FormatError,
-        InvalidKeyError,
-        KeyCollisionError,
-        ListingNotSupportedError,
-        MissingKeyError,
-        PersistenceError,
-        ReadOnlyError,
-        StorageError,
-        TransferError,
-        ValueTooLargeError,
-    )
     from persistkit.frames import to_frame
     from persistkit.store import Store, open  # noqa: A004 - persistkit.open is its name
 
@@ -74,24 +75,13 @@ __all__ = [
 
 _HOMES: Final = {
     "BackendEngine": "background",
-    "BatchError": "errors",
     "Engine": "engine",
     "EngineBackend": "backend",
     "Entry": "entry",
     "FilePersistenceBackend": "backend",
-    "FormatError": "errors",
-    "InvalidKeyError": "errors",
-    "KeyCollisionError": "errors",
-    "ListingNotSupportedError": "errors",
     "MemoryPersistenceBackend": "backend",
-    "MissingKeyError": "errors",
     "PersistenceBackend": "backend",
-    "PersistenceError": "errors",
-    "ReadOnlyError": "errors",
-    "StorageError": "errors",
     "Store": "store",
-    "TransferError": "errors",
-    "ValueTooLargeError": "errors",
     "browse": "browser",
     "diff_values": "diff",
     "open": "store",

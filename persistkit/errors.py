@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from persistkit.transfer import CopyReport
-from types import TracebackType
 
 __all__ = [
     "BatchError",
@@ -65,18 +66,7 @@ class InvalidKeyError(PersistenceError, ValueError):
 
 
 class KeyCollisionError(PersistenceError):
-    """Two keys share one filename and the other one has it. Nothing was written.
-
-    Example:
-        >>> import persistkit, tempfile
-        >>> store = persistkit.open(tempfile.mkdtemp())
-        >>> store["a?>"] = 1
-        >>> try:
-        ...     store["a>_"] = 2
-        ... except KeyCollisionError:
-        ...     print(list(store))
-        ['a?>']
-    """
+    """Two keys share one filename, as ``a?>`` and ``a>_`` do, and the other one has it. Nothing was written."""
 
 
 class ValueTooLargeError(PersistenceError, ValueError):
@@ -97,11 +87,7 @@ class StorageError(PersistenceError, OSError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # OSError pickles its positional arguments only, and multiprocessing would lose errno.
-        return _storage_error, (str(self), self.errno)
-
-
-def _storage_error(message: str, errno: int | None) -> StorageError:
-    return StorageError(message, errno=errno)
+        return partial(type(self), errno=self.errno), (str(self),)
 
 
 class ReadOnlyError(PersistenceError):
