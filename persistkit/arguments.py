@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import takewhile
 from math import inf
 from typing import Any, Final, TypeAlias
 
@@ -33,14 +33,11 @@ Items: TypeAlias = Mapping[str, BytesLike] | Iterable[tuple[str, BytesLike]]
 MAX_KEY_BYTES: Final = 1024
 
 
-def check_key(key: str) -> None:
-    """Refuse what cannot be a key on every backend.
-
-    Raises:
-        InvalidKeyError: ``key`` is not text, is longer than 1,024 UTF-8 bytes, or holds NUL or a lone surrogate.
-    """
+def check_key(key: object) -> None:
+    """Refuse, with ``InvalidKeyError``, what cannot be a key on every engine."""
     if not isinstance(key, str):
-        raise InvalidKeyError(f"a key must be text, not {type(key).__name__}: {_shortened(key)}; write {_as_text(key)}")
+        advice = "key.decode()" if isinstance(key, bytes) else "str(key)"
+        raise InvalidKeyError(f"a key must be text, not {type(key).__name__}: {_shortened(key)}; write {advice}")
     if "\0" in key:
         raise InvalidKeyError(f"a key must not contain NUL: {_shortened(key)}")
     if key.isascii():
@@ -72,12 +69,7 @@ def key_of(name: bytes) -> str | None:
 
 
 def check_keys(keys: Iterable[str]) -> list[str]:
-    """Return the keys of a batch as a list, all checked.
-
-    Raises:
-        InvalidKeyError: one of them cannot be a key.
-        TypeError: ``keys`` is one text, not several.
-    """
+    """Return the keys of a batch as a list, all checked; one text is no batch."""
     if isinstance(keys, str):
         raise TypeError(f"a batch takes several keys, not one text: write [{_shortened(keys)}]")
     checked = list(keys)
@@ -87,21 +79,13 @@ def check_keys(keys: Iterable[str]) -> list[str]:
 
 
 def check_prefix(prefix: str) -> None:
-    """Refuse a prefix that is not text.
-
-    Raises:
-        TypeError: ``prefix`` is not text.
-    """
+    """Refuse a prefix that is not text."""
     if not isinstance(prefix, str):
         raise TypeError(f"a prefix must be text (str), not {type(prefix).__name__}: {_shortened(prefix)}")
 
 
 def check_value(key: str, value: BytesLike) -> BytesLike:
-    """Return ``value`` as bytes that can be written in one piece.
-
-    Raises:
-        TypeError: ``value`` is not bytes-like.
-    """
+    """Return ``value`` as bytes that can be written in one piece; ``TypeError`` for what is not bytes-like."""
     if isinstance(value, (bytes, bytearray)):
         return value
     if isinstance(value, memoryview):
@@ -113,11 +97,7 @@ def check_value(key: str, value: BytesLike) -> BytesLike:
 
 
 def check_size(key: str, size_bytes: int, limit_bytes: int | None) -> None:
-    """Refuse a value that is larger than the engine takes, before it is sent.
-
-    Raises:
-        ValueTooLargeError: ``size_bytes`` is above ``limit_bytes``.
-    """
+    """Refuse, with ``ValueTooLargeError``, a value that is larger than the engine takes, before it is sent."""
     if limit_bytes is not None and size_bytes > limit_bytes:
         raise ValueTooLargeError(
             f"save {_shortened(key)}: a value of {size_bytes:,} bytes is above the {limit_bytes:,} this engine takes; "
@@ -126,22 +106,13 @@ def check_size(key: str, size_bytes: int, limit_bytes: int | None) -> None:
 
 
 def check_range(start: int, size: int) -> None:
-    """Refuse a part of a value that cannot be.
-
-    Raises:
-        ValueError: ``start`` or ``size`` is negative.
-    """
+    """Refuse a part of a value that cannot be."""
     if start < 0 or size < 0:
         raise ValueError(f"a range starts at 0 or later and has 0 bytes or more, not start {start} and size {size}")
 
 
 def check_timeout(timeout_seconds: float) -> None:
-    """Refuse a time to wait that is none.
-
-    Raises:
-        TypeError: ``timeout_seconds`` is not a number.
-        ValueError: ``timeout_seconds`` is not above zero, or has no end.
-    """
+    """Refuse a time to wait that is no number, not above zero, or without an end."""
     if not isinstance(timeout_seconds, (int, float)):
         raise TypeError(f"timeout_seconds is a number of seconds, such as 30, not {timeout_seconds!r}")
     if not 0 < timeout_seconds < inf:
@@ -151,12 +122,7 @@ def check_timeout(timeout_seconds: float) -> None:
 
 
 def as_pair(item: Any) -> tuple[str, Any]:
-    """Return an item of a batch, whatever was given for one, as key and value.
-
-    Raises:
-        TypeError: ``item`` is nothing that could be a pair.
-        ValueError: ``item`` has fewer or more than two parts.
-    """
+    """Return an item of a batch, whatever was given for one, as key and value; refuse what is no pair."""
     try:
         key, value = item
     except (TypeError, ValueError):
@@ -166,13 +132,7 @@ def as_pair(item: Any) -> tuple[str, Any]:
 
 
 def collect_items(items: Items, limit_bytes: int | None) -> dict[str, BytesLike]:
-    """Return the items of a batch by key, all checked; the last of a repeated key wins.
-
-    Raises:
-        InvalidKeyError: one of the keys cannot be a key.
-        TypeError: one of the values is not bytes-like, or an item is no pair.
-        ValueTooLargeError: one of the values is larger than ``limit_bytes``.
-    """
+    """Return the items of a batch by key, all checked; the last of a repeated key wins."""
     collected: dict[str, BytesLike] = {}
     for key, value in items.items() if isinstance(items, Mapping) else map(as_pair, items):
         check_key(key)
@@ -202,18 +162,8 @@ def chunked(items: Mapping[str, BytesLike], most: int, most_bytes: int) -> Itera
 
 
 def shared_start(keys: Collection[str]) -> str:
-    """Return the text every one of ``keys`` starts with.
-
-    Example:
-        >>> shared_start(["run/1", "run/20", "run/2"])
-        'run/'
-    """
-    pairs = zip(min(keys, default=""), max(keys, default=""), strict=False)
-    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _as_text(key: object) -> str:
-    return "key.decode()" if isinstance(key, bytes) else "str(key)"
+    """Return the text every one of ``keys`` starts with."""
+    return os.path.commonprefix(list(keys))  # noqa: RUF071 - character by character is meant
 
 
 def _shortened(given: object, limit: int = 80) -> str:
