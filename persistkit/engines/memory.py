@@ -66,12 +66,6 @@ class MemoryEngine(Engine):
             if key.startswith(prefix):
                 yield Entry(key, len(value), modified)
 
-    def _list_keys(self, prefix: str) -> list[str]:
-        return sorted(key for key in self._values.copy() if key.startswith(prefix))
-
-    def _exists(self, key: str) -> bool:
-        return key in self._values
-
     def _key_count(self) -> int:
         return len(self._values)
 
