@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from typing import IO, Any, Never
+from collections.abc import Callable, Iterator
+from typing import Any, Never
 
 from persistkit.arguments import BytesLike
 from persistkit.engine import Engine
@@ -13,6 +12,23 @@ from persistkit.entry import Entry
 from persistkit.errors import ReadOnlyError
 
 __all__ = ["ReadOnlyEngine", "refusal"]
+
+
+def refusal(tried: str, place: str) -> ReadOnlyError:
+    """Return the error that says what was tried on what was opened read only."""
+    return ReadOnlyError(
+        f"{tried}: {place} was opened read only; to write, open it without read_only=True, or, where it is another "
+        "program's, copy it first: store.copy_to(...)"
+    )
+
+
+def _refused(tried: str) -> Callable[..., Never]:
+    """Return a method that refuses to write; ``tried`` may name its first argument."""
+
+    def refuse(self: ReadOnlyEngine, first: object, *_: object) -> Never:
+        raise refusal(tried.format(first), repr(self.engine))
+
+    return refuse
 
 
 class ReadOnlyEngine(Engine):
@@ -31,40 +47,21 @@ class ReadOnlyEngine(Engine):
     def __repr__(self) -> str:
         return f"ReadOnlyEngine({self.engine!r})"
 
-    def _save(self, key: str, value: BytesLike) -> Never:  # noqa: ARG002
-        self._refuse(f"save {key!r}")
-
-    def _delete(self, key: str) -> Never:
-        self._refuse(f"delete {key!r}")
-
-    def _batch_save(self, items: dict[str, BytesLike]) -> Never:
-        self._refuse(f"save a batch of {len(items):,} keys")
-
-    def _batch_delete(self, keys: list[str]) -> Never:
-        self._refuse(f"delete a batch of {len(keys):,} keys")
-
-    def _delete_unchanged(self, seen: dict[str, Entry]) -> Never:
-        self._refuse(f"delete {len(seen):,} keys")
-
-    def _add(self, key: str, value: BytesLike) -> Never:  # noqa: ARG002
-        self._refuse(f"add {key!r}")
-
-    def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> Never:  # noqa: ARG002
-        self._refuse(f"replace {key!r}")
-
-    def _lock_attempts(self, key: str) -> Never:
-        self._refuse(f"lock {key!r}")
-
-    def _rename(self, key: str, new_key: str) -> Never:  # noqa: ARG002
-        self._refuse(f"rename {key!r}")
-
-    def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
-        self._refuse(f"open {key!r} for writing")
+    _save = _refused("save {!r}")
+    _batch_save = _refused("save a batch")
+    _delete = _refused("delete {!r}")
+    _batch_delete = _refused("delete a batch")
+    _delete_unchanged = _refused("delete a batch")
+    _add = _refused("add {!r}")
+    _replace = _refused("replace {!r}")
+    _rename = _refused("rename {!r}")
+    _lock_attempts = _refused("lock {!r}")
+    _open_writer = _refused("open {!r} for writing")
 
     def check(self, *, repair: bool = False) -> list[Any]:
         """Look for problems, where the engine can; repairing them is refused. Any: the engine's own findings."""
         if repair:
-            self._refuse("check with repair=True")
+            raise refusal("check with repair=True", repr(self.engine))
         findings: list[Any] = self.engine.check()  # type: ignore[attr-defined]  # engines that have one
         return findings
 
@@ -112,14 +109,3 @@ class ReadOnlyEngine(Engine):
     def close(self) -> None:
         """Close the engine."""
         self.engine.close()
-
-    def _refuse(self, tried: str) -> Never:
-        raise refusal(tried, repr(self.engine))
-
-
-def refusal(tried: str, place: str) -> ReadOnlyError:
-    """Return the error that says what was tried on what was opened read only."""
-    return ReadOnlyError(
-        f"{tried}: {place} was opened read only; to write, open it without read_only=True, or, where it is another "
-        "program's, copy it first: store.copy_to(...)"
-    )
