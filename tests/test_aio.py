@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 
 import persistkit
 from persistkit import FormatError, Store
-from persistkit.engines.files import FileEngine
 
 VALUES: dict[str, Any] = {"run/1": {"loss": 0.25}, "run/2": [1, (2, 3)], "text": "words", "array": np.arange(3)}
 
@@ -73,32 +71,6 @@ def test_changes_and_errors_are_those_of_the_store(store: Store[Any]) -> None:
 
     asyncio.run(work())
     assert store["count"] == 20
-
-
-def test_a_cancelled_call_changes_nothing_afterwards(tmp_path: Path) -> None:
-    """A save that has begun when it is cancelled has ended when the cancellation arrives; the loop goes on."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    class Slow(FileEngine):
-        def _save(self, key: str, value: Any) -> None:
-            begun.set()
-            go_on.wait(10)
-            super()._save(key, value)
-
-    store = Store(Slow(tmp_path / "s", create=True))
-
-    async def work() -> None:
-        save = asyncio.create_task(store.aio.set("key", 1))
-        await asyncio.to_thread(begun.wait, 10)
-        save.cancel()
-        ended, _ = await asyncio.wait([save], timeout=0.05)
-        assert not ended
-        go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await save
-        assert store["key"] == 1
-
-    asyncio.run(work())
 
 
 def test_a_typed_view_is_awaited_too(tmp_path: Path) -> None:

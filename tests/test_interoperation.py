@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import copy
+import json
 import os
 import pickle
 import pickletools
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import S3Server
 
 import persistkit
 from persistkit import EngineBackend, FilePersistenceBackend, MemoryPersistenceBackend, open_engine
 from persistkit.engines.memory import MemoryEngine
 from persistkit.engines.objects import ObjectEngine
-from persistkit.errors import ReadOnlyError, StorageError
+from persistkit.errors import StorageError
 
 WORKERS = """
 import json, multiprocessing, sys
@@ -59,24 +59,6 @@ if __name__ == "__main__":
     assert set(seen) == {store.address}, seen
 """
 
-INHERITED = """
-import multiprocessing, sys
-import persistkit
-
-store = persistkit.open(sys.argv[1], create=True)
-store["parent"] = 1
-
-
-def work(number):
-    store[f"worker/{number}"] = store["parent"]
-
-
-if __name__ == "__main__":
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        pool.map(work, range(4))
-    assert len(store) == 5
-"""
-
 GONE = """
 import multiprocessing, shutil, sys
 import persistkit
@@ -97,13 +79,6 @@ if __name__ == "__main__":
             print(error)
 """
 
-# A second interpreter says what the parent cannot see of itself: that nothing was shared but the pickle.
-REOPENED = """
-import pickle, sys
-store = pickle.load(sys.stdin.buffer)
-print(store["key"], store)
-"""
-
 
 def environment() -> dict[str, str]:
     """Return what leads another interpreter to the persistkit under test, source or wheel, from any folder."""
@@ -122,32 +97,25 @@ def run(script: str, folder: Path, *arguments: str) -> str:
     return finished.stdout.strip()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("engine", ["files", "sqlite"])
-def test_worker_processes_share_a_store(method: str, engine: str, tmp_path: Path) -> None:
-    """Whatever the start method, a store handed to workers is the same store there, options included."""
-    if engine == "files":
-        run(WORKERS, tmp_path, method, "results", '{"fsync": false}')
-        assert len(list((tmp_path / "results").glob("*.bin"))) == 5
-    else:
-        run(WORKERS, tmp_path, method, "sqlite:///state.db", '{"table": "runs"}')
-        store = persistkit.open(f"sqlite:///{tmp_path}/state.db", table="runs")
+@pytest.mark.parametrize(
+    ("place", "method"),
+    [
+        *product(["files", "sqlite"], ["fork", "spawn", "forkserver"]),
+        *product(["valkey"], ["fork", "spawn"]),
+        ("s3", "spawn"),
+    ],
+    indirect=["place"],
+)
+def test_worker_processes_share_a_store(
+    place: tuple[str, dict[str, Any]], method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store handed to workers is the same there, options included; credentials come from their environment."""
+    address, options = place
+    for name in options.keys() & {"access_key_id", "secret_access_key"}:
+        monkeypatch.setenv(f"AWS_{name.upper()}", options[name])
+    run(WORKERS, tmp_path, method, address, json.dumps(options))
+    with persistkit.open(address, **options) as store:
         assert len(store) == 5
-        store.close()
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_worker_processes_share_a_server(method: str, valkey_address: str, tmp_path: Path) -> None:
-    """A store of a server is the same store in workers, its namespace included."""
-    run(WORKERS, tmp_path, method, valkey_address, f'{{"namespace": "{tmp_path}"}}')
-
-
-def test_worker_processes_share_a_bucket(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spawned workers find a bucket again; the credentials come from their environment, not from the pickle."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.options["access_key_id"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.options["secret_access_key"])
-    options = f'{{"endpoint": "{s3_server.options["endpoint"]}", "region": "us-east-1"}}'
-    run(WORKERS, tmp_path, "spawn", f"s3://{s3_server.bucket}/{s3_server.new_prefix()}", options)
 
 
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
@@ -155,13 +123,6 @@ def test_joblib_workers_share_a_store(backend: str, tmp_path: Path) -> None:
     """Each of joblib's ways to work in parallel takes a store along."""
     run(JOBLIB, tmp_path, "results", backend)
     assert sorted(persistkit.open(tmp_path / "results")) == [f"worker/{number}" for number in range(4)]
-
-
-@pytest.mark.parametrize("address", ["results", "sqlite:///state.db", "memory:"])
-def test_a_store_opened_before_a_fork_is_used_after_it(address: str, tmp_path: Path) -> None:
-    """A global store works in forked workers; one in memory goes its own way there."""
-    script = INHERITED.replace("== 5", "== 1") if address == "memory:" else INHERITED
-    run(script, tmp_path, address)
 
 
 @pytest.mark.parametrize("engine", ["files", "sqlite"])
@@ -186,18 +147,6 @@ def test_a_sqlite_file_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such file"):
         len(store)
     assert not (tmp_path / "state.db").exists()
-
-
-def test_a_pickled_store_is_reopened_by_a_new_process(tmp_path: Path) -> None:
-    """The pickle leads another interpreter to the same directory, read only as before."""
-    persistkit.open(tmp_path / "results", create=True)["key"] = "value"
-    store = persistkit.open(tmp_path / "results", read_only=True)
-    reopened = subprocess.run(
-        [sys.executable, "-c", REOPENED], input=pickle.dumps(store), capture_output=True, check=True
-    )
-    assert reopened.stdout.decode().strip() == f"value {store!r}"
-    with pytest.raises(ReadOnlyError):
-        copy.copy(store)["key"] = "changed"
 
 
 PICKLED: dict[str, Callable[[Path], Any]] = {

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -248,11 +247,6 @@ OBJECTS: dict[str, tuple[Mistake, type[Exception], str]] = {
         "no format 'yaml'; there are json",
     ),
     "a copy onto itself": (lambda store: store.copy_to(store), ValueError, "open another place to copy to"),
-    "memory for workers": (
-        lambda _: pickle.dumps(persistkit.open("memory:")),
-        TypeError,
-        r"open a directory: persistkit\.open\('results', create=True\)",
-    ),
     "a mistyped name": (lambda _: persistkit.Stroe, AttributeError, "it offers.*Store"),
 }
 MISTAKES = PLACES | SERVERS | KEYS | VALUES | OBJECTS

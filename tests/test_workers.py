@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from persistkit import EngineBackend, Entry, FilePersistenceBackend
+from persistkit import EngineBackend, Entry, FilePersistenceBackend, Store
 from persistkit.arguments import BytesLike
 from persistkit.engine import Engine
 
@@ -85,6 +85,7 @@ OPERATIONS: dict[str, Callable[[EngineBackend], Awaitable[object]]] = {
     "entries": list_entries,
     "open_writer": write_stream,
     "open_reader": read_stream,
+    "a store's set": lambda backend: Store(backend.engine).aio.set("slow", "new"),
 }
 
 

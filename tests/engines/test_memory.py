@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
-import pytest
 from dict_engine import DictEngine
 
 from persistkit.engine import Engine
@@ -39,9 +36,3 @@ class TestFourMethods(EngineContract):
         """Look into the dict."""
         assert isinstance(engine, Limited)
         return engine.stored.get(key)
-
-
-def test_values_in_memory_are_never_pickled() -> None:
-    """Pickling says what to open instead: another process would see nothing of this memory."""
-    with pytest.raises(TypeError, match="create=True"):
-        pickle.dumps(MemoryEngine())
