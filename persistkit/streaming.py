@@ -43,11 +43,8 @@ class Streaming(ABC):
     def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
         return self._open_writer_at(key, None)
 
-    def _open_writer_at(self, key: str, time: datetime | None) -> AbstractContextManager[IO[bytes]]:
-        return self._spooling_writer(key, time)
-
     @contextmanager
-    def _spooling_writer(self, key: str, time: datetime | None) -> Iterator[IO[bytes]]:
+    def _open_writer_at(self, key: str, time: datetime | None) -> Iterator[IO[bytes]]:
         from persistkit.streams import SpooledWriter  # here, because few write streams, and tempfile imports much
 
         with SpooledWriter(key, self.max_value_bytes) as writer:

@@ -133,8 +133,10 @@ class PrefixEngine(Engine):
     def _open_writer(self, key: str) -> AbstractContextManager[IO[bytes]]:
         return self.engine._open_writer(self._whole(key))
 
-    def _open_writer_at(self, key: str, time: datetime | None) -> AbstractContextManager[IO[bytes]]:
-        return self.engine._open_writer_at(self._whole(key), time)
+    @contextmanager
+    def _open_writer_at(self, key: str, time: datetime | None) -> Iterator[IO[bytes]]:
+        with self.engine._open_writer_at(self._whole(key), time) as file:
+            yield file
 
     def _change_token(self) -> object | None:
         return self.engine._change_token()

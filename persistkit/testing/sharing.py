@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
@@ -154,21 +155,13 @@ class SharingContract(ValuesContract):
 
 
 def run_threads(*works: Callable[[], object]) -> None:
-    """Run each of ``works`` in a thread of its own, begun together; raise what the first of them raised."""
+    """Run each of ``works`` in a thread of its own, begun together; raise what one of them raised."""
     together = threading.Barrier(len(works))
-    errors: list[BaseException] = []
 
     def run(work: Callable[[], object]) -> None:
         together.wait()
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
+        work()
 
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor(len(works)) as threads:
+        for done in [threads.submit(run, work) for work in works]:
+            done.result()
