@@ -10,10 +10,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 __all__ = ["Options", "bucket_url", "cause_without", "check_path", "hidden", "server_url"]
 
-
 _SERVER: Final = re.compile(r"([^:/]+://[^@/?#]*@)?[^@]*")
-
-
 # As it was written, and as Path writes it. Two letters at least: `C:/results` is a path.
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
@@ -40,11 +37,7 @@ class Options(TypedDict, total=False):
 
 
 def check_path(path: str | os.PathLike[str]) -> None:
-    """Refuse an address where a path is taken, unless there is such a path.
-
-    Raises:
-        ValueError: it is an address. The message holds nothing of it but the scheme.
-    """
+    """Refuse an address where a path is taken, unless there is such a path; tell nothing of it but the scheme."""
     text = os.fspath(path)
     found = _URL.match(text)
     if found and not os.path.exists(text):  # noqa: PTH110 - Path raises where a name is too long
@@ -60,21 +53,13 @@ def server_url(address: str) -> SplitResult:
     Raises:
         ValueError: the address is not whole, or a character of its password would be taken for a separator, and what
             follows it for something that may be shown. The message holds nothing of the address.
-
-    Example:
-        >>> server_url("redis://me:p%40ss@host:6379/0").hostname
-        'host'
     """
-    try:
-        url = urlsplit(address)
-        url.port  # noqa: B018 - reading it is the check
-    except ValueError:
-        url = None
+    url = _parts(address)
     if url is None or not _SERVER.fullmatch(address):
         raise ValueError(
             "an address is scheme://user:password@host:port/database, the port a number, and in user and password "
             "%40 stands for @, %2F for /, %3A for :, %3F for ?, %23 for # (urllib.parse.quote(password, safe=''))"
-        ) from None
+        )
     return url
 
 
@@ -83,32 +68,29 @@ def bucket_url(address: str) -> SplitResult:
 
     Raises:
         ValueError: there is no bucket, or more than bucket and prefix. The message holds nothing of the address.
-
-    Example:
-        >>> bucket_url("s3://bucket/some/prefix").netloc
-        'bucket'
     """
-    try:
-        url = urlsplit(address)
-    except ValueError:
-        url = None
+    url = _parts(address)
     known = url is not None and url.scheme in ("s3", "gs", "az")
     if url is None or not known or not url.netloc or set("@:") & set(url.netloc) or url.query or url.fragment:
         raise ValueError(
             "an address is s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, without ? and #; "
             "credentials do not belong there: write access_key_id=... and secret_access_key=..., or set the "
             "environment's variables"
-        ) from None
+        )
+    return url
+
+
+def _parts(address: str) -> SplitResult | None:
+    try:
+        url = urlsplit(address)
+        url.port  # noqa: B018 - reading it is the check
+    except ValueError:
+        return None
     return url
 
 
 def hidden(text: str, secrets: Iterable[str | None]) -> str:
-    """Return ``text`` with every secret replaced.
-
-    Example:
-        >>> hidden("no user me with s3cret", ["s3cret", None])
-        'no user me with ***'
-    """
+    """Return ``text`` with every secret replaced."""
     for secret in filter(None, secrets):
         text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
     return text
