@@ -189,13 +189,13 @@ class StoreMapping(MutableMapping[str, T]):
         Raises:
             ValueError: ``errors`` is another word.
         """
-        return self._items(errors, Selection(keys, prefix, glob))
+        return views.StoreItems(self, errors, Selection(keys, prefix, glob))
 
     def values(
         self, errors: Errors = "raise", *, keys: Iterable[str] | None = None, prefix: str = "", glob: str | None = None
     ) -> ValuesView[T]:
         """Return a view of the values in the order of their keys; everything else as ``items``."""
-        return views.StoreValues(self, self._items(errors, Selection(keys, prefix, glob)))
+        return views.StoreValues(self, self.items(errors, keys=keys, prefix=prefix, glob=glob))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
@@ -215,9 +215,6 @@ class StoreMapping(MutableMapping[str, T]):
     def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # changes the store, where | makes a dict
         self.update(other)
         return self
-
-    def _items(self, errors: Errors, selection: Selection) -> views.StoreItems:
-        return views.StoreItems(self, self.engine, errors, self._decode, selection)
 
     def _check_writable(self, tried: str, key: str | None = None) -> None:
         if self.read_only:

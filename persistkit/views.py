@@ -28,6 +28,8 @@ __all__ = [
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from persistkit.mapping import StoreMapping
+
     T = TypeVar("T", default=Any)
     V = TypeVar("V")
 else:
@@ -91,26 +93,19 @@ def read_values(
 class StoreItems(ItemsView[str, Any]):
     """The selected keys of a store, sorted, with their values."""
 
-    def __init__(
-        self,
-        store: Mapping[str, Any],
-        engine: Engine,
-        errors: Errors,
-        read: Callable[..., Any],
-        selection: Selection,
-    ) -> None:
+    def __init__(self, store: StoreMapping[Any], errors: Errors, selection: Selection) -> None:
         check_errors(errors)
         super().__init__(store)
-        self._engine = engine
+        self._store = store
         self._errors = errors
-        self._read = read
         self._selection = selection
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        return read_values(self._engine, self._selection.list_keys(self._engine), self._errors, self._read)
+        engine = self._store.engine
+        return read_values(engine, self._selection.list_keys(engine), self._errors, self._store._decode)
 
     def __len__(self) -> int:
-        return len(self._selection.list_keys(self._engine))
+        return len(self._selection.list_keys(self._store.engine))
 
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple) or len(item) != 2 or not isinstance(item[0], str):
@@ -121,7 +116,7 @@ class StoreItems(ItemsView[str, Any]):
 class StoreValues(ValuesView[Any]):
     """The values of a store in the order of their keys."""
 
-    def __init__(self, store: Mapping[str, Any], items: StoreItems) -> None:
+    def __init__(self, store: Mapping[str, Any], items: ItemsView[str, Any]) -> None:
         super().__init__(store)
         self._items = items
 
