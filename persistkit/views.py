@@ -45,8 +45,11 @@ def check_errors(errors: str) -> None:
     """Refuse what says nothing about damaged values.
 
     Raises:
+        TypeError: ``errors`` is not text; a dict's ``items`` raises it too.
         ValueError: ``errors`` is none of the three words.
     """
+    if not isinstance(errors, str):
+        raise TypeError(f"errors is 'raise', 'skip' or 'bytes', not {type(errors).__name__}")
     if errors not in ("raise", "skip", "bytes"):
         raise ValueError(f"errors is 'raise', 'skip' or 'bytes', not {errors!r}")
 
