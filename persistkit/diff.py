@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from itertools import islice, zip_longest
 from typing import Any, Final, TypeAlias
 
-import numpy as np
 import pandas as pd
 
-from persistkit.differences import ABSENT, Comparison
+from persistkit.differences import Comparison
 from persistkit.frames import text_column
 
 __all__ = ["Action", "Diff", "diff_values", "parting"]
@@ -99,8 +98,8 @@ def diff_values(left: Any, right: Any, *, names: tuple[str, str] = ("left", "rig
     diff = Diff(
         {
             "path": text_column([row.path for row in rows]),
-            "left": _objects([row.left for row in rows]),
-            "right": _objects([row.right for row in rows]),
+            "left": pd.Series([row.left for row in rows], dtype=object),
+            "right": pd.Series([row.right for row in rows], dtype=object),
             "change": text_column([row.change for row in rows]),
         }
     )
@@ -123,14 +122,9 @@ def parting(
             return step, f"The runs part at step {step}: the {side} one has ended, the other does {_said(more[0])}."
         if one[0] != other[0]:
             return step, f"The runs part at step {step}: left {_said(one[0])}, right {_said(other[0])}."
-        if not _are_equal(one[1], other[1]):
+        if next(Comparison().rows(one[1], other[1]), None) is not None:
             return step, f"The runs part at step {step}: the same {_said(one[0])} had another result."
     return None, ""
-
-
-def _are_equal(left: Any, right: Any) -> bool:
-    """Tell whether two values are equal as ``diff_values`` has it."""
-    return next(Comparison().rows(left, right), None) is None
 
 
 def _actions_of(value: Any) -> list[Action]:
@@ -143,10 +137,3 @@ def _actions_of(value: Any) -> list[Action]:
 
 def _said(action: str) -> str:
     return f"{action[:_SHOWN]!r}" + ("…" if len(action) > _SHOWN else "")
-
-
-def _objects(values: list[Any]) -> pd.Series[Any]:
-    cells = np.empty(len(values), dtype=object)
-    for place, value in enumerate(values):
-        cells[place] = pd.NA if value is ABSENT else value
-    return pd.Series(cells, dtype=object)

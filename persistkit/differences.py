@@ -11,10 +11,10 @@ import pandas as pd
 from persistkit.alignment import Alignment, members_of
 from persistkit.text import path_step
 
-__all__ = ["ABSENT", "Comparison", "Row"]
+__all__ = ["Comparison", "Row"]
 
 _MOST_CELLS: Final = 100
-ABSENT: Final[Any] = object()
+_ABSENT: Final[Any] = object()
 _EXACT_KINDS: Final = "biufcUS"
 
 
@@ -65,8 +65,10 @@ class Comparison:
     def _compared(self, path: str, left: Any, right: Any) -> _Found:
         if left is right:
             return
-        if left is ABSENT or right is ABSENT:
-            yield Row(path, left, right, "added" if left is ABSENT else "removed")
+        if left is _ABSENT:
+            yield Row(path, pd.NA, right, "added")
+        elif right is _ABSENT:
+            yield Row(path, left, pd.NA, "removed")
         elif type(left) is not type(right):
             yield Row(path, left, right, f"type {type(left).__name__}, {type(right).__name__}")
         elif (compare := self._way(left)) is not None:
@@ -117,7 +119,7 @@ class Comparison:
 
     def _aligned(self, left: Sequence[Any], right: Sequence[Any], path: Callable[[int], str]) -> Iterator[_Pair]:
         for i, j in self.alignment.differing(left, right):
-            ours, theirs = ABSENT if i is None else left[i], ABSENT if j is None else right[j]
+            ours, theirs = _ABSENT if i is None else left[i], _ABSENT if j is None else right[j]
             yield _Pair(path((j or 0) if i is None else i), ours, theirs)
 
     def _arrays(self, path: str, left: Any, right: Any) -> _Found:
@@ -163,9 +165,9 @@ class Comparison:
             places = np.where(places < both, places, -1)
             others = np.where(np.arange(len(other)) < both, 0, -1)
         for place in np.flatnonzero(places < 0).tolist():
-            yield _Pair(f"{path}{_step(axis, index, place)}", _part(axis, left, place), ABSENT)
+            yield _Pair(f"{path}{_step(axis, index, place)}", _part(axis, left, place), _ABSENT)
         for place in np.flatnonzero(others < 0).tolist():
-            yield _Pair(f"{path}{_step(axis, other, place)}", ABSENT, _part(axis, right, place))
+            yield _Pair(f"{path}{_step(axis, other, place)}", _ABSENT, _part(axis, right, place))
         common, other_common = np.flatnonzero(places >= 0), places[places >= 0]
         if (np.diff(other_common) < 0).any():
             yield Row(f"{path} {what}", list(index[common]), list(other[np.sort(other_common)]), "order")
@@ -221,7 +223,7 @@ class Comparison:
         return ~(equal | (one.isna() & other.isna()).to_numpy())
 
 
-_NOTHING: Final = ("", ABSENT)
+_NOTHING: Final = ("", _ABSENT)
 
 
 def _bytes(path: str, left: bytes, right: bytes) -> _Found:
@@ -233,7 +235,7 @@ def _bytes(path: str, left: bytes, right: bytes) -> _Found:
     one, other = left[start : len(left) - end], right[start : len(right) - end]
     kind = Row if one and other else _Pair
     if one or other:
-        yield kind(f"{path}[{start}:{len(left) - end}]", one or ABSENT, other or ABSENT)
+        yield kind(f"{path}[{start}:{len(left) - end}]", one or _ABSENT, other or _ABSENT)
 
 
 def _equal_start(left: Any, right: Any) -> int:

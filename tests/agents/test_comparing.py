@@ -55,20 +55,10 @@ def test_a_run_that_ends_parts_from_the_other() -> None:
         diff_sessions(store, "a", "lost")
 
 
-def test_sessions_of_another_runtime_are_compared(tmp_path: Path) -> None:
-    """What the OpenAI Agents SDK stores is told apart by the same words."""
-    sessions = pytest.importorskip("agents.memory")
-    import asyncio
-
-    async def write() -> None:
-        for name, arguments in (("a", {"city": "Rome"}), ("b", {"city": "Oslo"})):
-            session = sessions.SQLiteSession(name, tmp_path / "openai.sqlite")
-            call = {"type": "function_call", "call_id": name, "name": "weather", "arguments": json.dumps(arguments)}
-            answer = {"type": "function_call_output", "call_id": name, "output": "sunny"}
-            await session.add_items([{"role": "user", "content": "Hot?"}, call, answer])
-            session.close()
-
-    asyncio.run(write())
-    diff = diff_sessions(persistkit.open(tmp_path / "openai.sqlite"), "a", "b")
-    assert diff.step is not None
-    assert "left \"weather(city='Rome')\", right \"weather(city='Oslo')\"" in diff.notes[0]
+def test_sessions_of_another_runtime_are_compared() -> None:
+    """What LangGraph stores is told apart by the same words; its steps have their own numbers."""
+    support = Path(__file__).parents[2] / "notebooks" / "data" / "support.sqlite"
+    diff = diff_sessions(persistkit.open(support), "ada/where-is-my-order", "ben/refund")
+    assert diff.step == 0
+    assert "left 'system: You answer the customers" in diff.notes[0]
+    assert "step 0.messages[1].text" in diff["path"].tolist()
