@@ -29,7 +29,7 @@ LAYERS = [
     {"aio", "caching", "mapping", "pruning", "staging"},
     {"browser", "card", "moving", "shapes", "suggestions", "testing", "transfer"},
     {"diff", "search"},
-    {"differences", "frames", "side_by_side", "views"},
+    {"differences", "frames", "views"},
     {"alignment"},
     {"background"},
     {"backend"},

@@ -126,8 +126,8 @@ class Reader:
 
     def compare(self, left: Entry, right: Entry) -> Message:
         """Return where two values differ, as ``store.diff`` does: rows of the path and the parts of both sides."""
-        from persistkit.diff import diff_values  # here, because few compare, and pandas takes a while to import
-        from persistkit.side_by_side import shown_rows
+        # Here, because few compare, and pandas takes a while to import.
+        from persistkit.diff import diff_values, shown_rows
 
         rows, notes = shown_rows(diff_values(self._comparable(left), self._comparable(right)))
         names = ["where", visible(left.key or ""), visible(right.key or "")]
