@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from io import BytesIO
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from persistkit.background import engine_of
 from persistkit.batches import grouped
@@ -46,7 +45,6 @@ class CopyReport:
         undated: how many of the copied ones have the time of the copy, because the target (Redis, object stores) keeps
             no other, or the source tells none. The others have the time when they were saved in the source.
         size_bytes: of the copied values.
-        seconds: how long it took.
         failures: key -> why it was not copied; everything else was.
         unknown: filenames of values whose key cannot be known; they cannot be copied under one.
         ambiguous: keys that are a guess: another key has the same filename in the source (``Store.alternatives``). The
@@ -57,7 +55,6 @@ class CopyReport:
     skipped: int = 0
     undated: int = 0
     size_bytes: int = 0
-    seconds: float = 0.0
     failures: dict[str, Exception] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     ambiguous: list[str] = field(default_factory=list)
@@ -125,7 +122,6 @@ def copy(
         raise ValueError(f"copy: overwrite is 'error', 'skip' or 'replace', not {overwrite!r}")
     if isinstance(target, ReadOnlyEngine):
         raise refusal("copy", repr(target.engine))
-    began = perf_counter()
     chosen = Selection(keys, prefix, glob)
     missing = {} if keys is None else dict.fromkeys(chosen.named_or_listed(source))
     work = _Copy(source, target, overwrite=overwrite, verify=verify)
@@ -137,7 +133,6 @@ def copy(
                 missing.pop(entry.key or "", None)
     report = work.report
     report.failures |= {key: MissingKeyError(key) for key in missing}
-    report.seconds = perf_counter() - began
     if report.failures:
         raise TransferError(f"copy to {target!r}: {report}", report) from next(iter(report.failures.values()))
     return report
@@ -160,7 +155,7 @@ def compare(
     """
     import pandas as pd
 
-    from persistkit.formats.metadata import TEXT
+    from persistkit.frames import text_column
 
     left, right = engine_of(left, "compare"), engine_of(right, "compare")
     chosen = Selection(keys, prefix, glob)
@@ -178,8 +173,8 @@ def compare(
         for key in _different(left, right, batch):
             status[False, key] = "different"
     rows = sorted(status.items())
-    names: list[Any] = [None if unknown else name for (unknown, name), _ in rows]
-    return pd.DataFrame({"key": pd.array(names, TEXT), "status": pd.array([what for _, what in rows], TEXT)})
+    names = [None if unknown else name for (unknown, name), _ in rows]
+    return pd.DataFrame({"key": text_column(names), "status": text_column([what for _, what in rows])})
 
 
 class _Copy:
