@@ -228,8 +228,8 @@ class RedisEngine(Engine):
         self, operation: str, chunks: Iterable[Collection[str]], command: Callable[[str], Command]
     ) -> dict[str, Any]:
         """Send the command of each key, a chunk of them together; return the answers."""
-        answered: dict[str, Any] = {}
-        attempt_chunks(operation, chunks, lambda chunk: self._each(operation, chunk, command, answered))
+        verb, answered = operation.removeprefix("batch_"), dict[str, Any]()
+        attempt_chunks(operation, chunks, lambda chunk: self._each(verb, chunk, command, answered))
         return answered
 
     def _each(

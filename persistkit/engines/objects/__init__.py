@@ -192,9 +192,10 @@ class ObjectEngine(Engine):
                 owners[name] = key
 
         self._attempt_each("list", [name for name in names if owner_filename_for(name) in objects], read_owner)
-        for name, (filename, key, ambiguous) in read_names(names, owners).items():
+        for name, (filename, keys, complete) in read_names(names, owners).items():
+            key = keys[0] if keys else None
             if not prefix or (key is not None and key.startswith(prefix)):
-                yield Entry(key, *objects[name], filename, ambiguous)
+                yield Entry(key, *objects[name], filename, bool(keys) and not (complete and len(keys) == 1))
 
     def _key_count(self) -> int:
         return sum(is_filename(name) for name in self._bucket.objects("count"))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import quote, unquote
 
 from persistkit.arguments import check_key
-from persistkit.keys import candidates_of, filename_for, needs_owner_file, owner_filename_for, place_for
+from persistkit.keys import KeyCandidates, candidates_of, filename_for, needs_owner_file, owner_filename_for, place_for
 
-__all__ = ["NamedKey", "key_in", "object_name", "object_place", "read_names"]
-
-NamedKey = tuple[str, str | None, bool]
+__all__ = ["key_in", "object_name", "object_place", "read_names"]
 
 # The last two are no characters of XML, in which S3 tells a listing.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
@@ -53,22 +51,15 @@ def key_in(content: bytes | None, name: str) -> str | None:
     return key if object_name(filename_for(key)) == name else None
 
 
-def read_names(names: Sequence[str], owners: Mapping[str, str]) -> dict[str, NamedKey]:
-    """Return filename, key and ambiguity of each object: the owner's key, else what the name reads as."""
+def read_names(names: Iterable[str], owners: Mapping[str, str]) -> dict[str, KeyCandidates]:
+    """Return what each object's name says about its key; it is certain where an owner object tells it."""
     unowned = [name for name in names if name not in owners]
     escaped = [name for name in unowned if _ESCAPED.search(name)]
     # The hash fits one of the two readings only.
     unescaped = zip(escaped, candidates_of(map(_unescaped, escaped)), strict=True)
-    candidates = dict(zip(unowned, candidates_of(unowned), strict=True))
-    candidates |= {name: found for name, found in unescaped if found.keys}
-    named: dict[str, NamedKey] = {}
-    for name in names:
-        if name in owners:
-            named[name] = filename_for(owners[name]), owners[name], False
-        else:
-            filename, keys, complete = candidates[name]
-            named[name] = filename, keys[0] if keys else None, bool(keys) and not (complete and len(keys) == 1)
-    return named
+    read = dict(zip(unowned, candidates_of(unowned), strict=True))
+    read |= {name: found for name, found in unescaped if found.keys}
+    return read | {name: KeyCandidates(filename_for(key), (key,), True) for name, key in owners.items()}
 
 
 def _unescaped(name: str) -> str:
