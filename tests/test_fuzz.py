@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
+from faults.parquet import written
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 
 from persistkit.engines.files import FileEngine
 from persistkit.errors import FormatError
@@ -26,13 +24,6 @@ from persistkit.formats import decode, encode, format_of
 from persistkit.keys import filename_for, owner_filename_for
 
 TEN = '/\\:*?"<>|_'
-
-
-def parquet(table: Any, **options: Any) -> bytes:
-    """Return a table of pyarrow's as Parquet."""
-    sink = io.BytesIO()
-    write_table(table, sink, **options)
-    return sink.getvalue()
 
 
 def stored() -> list[bytes]:
@@ -43,10 +34,10 @@ def stored() -> list[bytes]:
     return [
         bytes(encode(frame)),
         bytes(encode(pd.Series(["a", None], name="s"))),
-        parquet(nested),
-        parquet(repeated, compression="zstd"),
-        parquet(repeated, use_dictionary=False, column_encoding={"t": "DELTA_BYTE_ARRAY", "n": "DELTA_BINARY_PACKED"}),
-        parquet(repeated, data_page_version="2.0", write_page_index=True),
+        written(nested),
+        written(repeated, compression="zstd"),
+        written(repeated, use_dictionary=False, column_encoding={"t": "DELTA_BYTE_ARRAY", "n": "DELTA_BINARY_PACKED"}),
+        written(repeated, data_page_version="2.0", write_page_index=True),
         bytes(encode(np.arange(12).reshape(3, 4))),
         bytes(encode(np.array([(1, "é")], dtype=[("ä", "i4"), ("b", "U2")]))),
         bytes(encode(np.asfortranarray(np.eye(3)))),

@@ -25,23 +25,14 @@ _FIXED_BYTES: Final = {_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}  # no struct o
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The values of one column in one group of rows, as the file describes them.
+    """The values of one column in one group of rows, as the file describes them."""
 
-    Attributes:
-        path: the names from the column of the table down to the values.
-        cells: how many values there are, missing ones included.
-        stored_bytes: size of its pages.
-        unpacked_bytes: size of its pages, before they are compressed.
-        repeats_values: its encoding stores text once that occurs many times.
-        repeats_prefixes: its encoding stores only where a text differs from the one before.
-    """
-
-    path: tuple[bytes, ...]
-    cells: int
+    path: tuple[bytes, ...]  # from the column of the table down to the values
+    cells: int  # missing ones included
     stored_bytes: int
-    unpacked_bytes: int
-    repeats_values: bool
-    repeats_prefixes: bool
+    unpacked_bytes: int  # before its pages are compressed
+    repeats_values: bool  # its encoding stores text once that occurs many times
+    repeats_prefixes: bool  # its encoding stores only where a text differs from the one before
 
 
 def read_footer(data: BytesLike) -> list[list[Chunk]]:

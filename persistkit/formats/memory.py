@@ -65,12 +65,8 @@ class Allowance:
     def take_table(self, file: Any, data: BytesLike, groups: list[list[Chunk]], objects: Mapping[str, int]) -> None:
         """Count what the columns of a Parquet file take.
 
-        Args:
-            file: pyarrow's ``ParquetFile``. Any: pyarrow ships no complete types.
-            data: the bytes of the file.
-            groups: what ``read_footer`` returned.
-            objects: how many bytes of memory a byte of text becomes, for columns whose cells become Python objects
-                though their type does not say so.
+        ``objects`` are columns whose cells become Python objects though their type does not say so, each with how many
+        bytes of memory a byte of its text becomes.
 
         Raises:
             FormatError: it is more than is left, or a group of rows lacks columns.

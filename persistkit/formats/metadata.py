@@ -56,9 +56,7 @@ def is_safe(dtype: Any) -> bool:  # Any: pandas has dtypes of many kinds
 def simplify(frame: pd.DataFrame, embed: Embed) -> tuple[pd.DataFrame, Metadata]:
     """Return a table that Parquet keeps, and the metadata that makes ``frame`` of it again.
 
-    Args:
-        frame: the table; it is not changed.
-        embed: stores a small table as text, for labels and categories.
+    Labels and categories may be small tables of their own, which ``embed`` returns as text.
 
     Raises:
         FormatError: a label is of a type that cannot be carried.
@@ -93,11 +91,7 @@ def simplify(frame: pd.DataFrame, embed: Embed) -> tuple[pd.DataFrame, Metadata]
 def restore(table: Any, metadata: Metadata, reader: Reader, *, labels: bool = True) -> pd.DataFrame:
     """Return the DataFrame of an Arrow table, restored by its metadata.
 
-    Args:
-        table: the columns of the file, the levels of the index first. Any: pyarrow ships no complete types.
-        metadata: what ``simplify`` returned.
-        reader: opens what ``embed`` stored.
-        labels: also give the columns their labels; without, ``table`` may be some of the columns.
+    Without ``labels`` the columns keep their names in the file, and ``table`` may lack some.
     """
     cells = metadata.get("cells", {})
     titles = list(table.column_names)

@@ -41,7 +41,7 @@ _SPACE: Final = " \t\r\n"
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _END: Final = re.compile(r"[ \t\r\n]*\Z")
 LINES_KEYS: Final = (".jsonl", ".ndjson")
-_SCALAR_STARTS: Final = ("-", '"', "t", "f", "n", *"0123456789")
+_SCALAR_STARTS: Final = frozenset('-"tfn0123456789')
 # All control characters but those that `file` counts as text: BEL, BS, TAB, LF, VT, FF, CR, ESC.
 _CONTROLS: Final = bytes({*range(32)} - {*range(7, 14), 27})
 
@@ -166,7 +166,7 @@ def _read_json(text: str, key: str | None) -> tuple[str, Any] | None:
 
 
 def _read_scalar(text: str) -> tuple[str, Any] | None:
-    if not text.startswith(_SCALAR_STARTS) or text == "-Infinity":
+    if text[:1] not in _SCALAR_STARTS or text == "-Infinity":
         return None
     try:
         value, end = _parse(text)

@@ -9,12 +9,10 @@ import struct
 import zlib
 from base64 import b64encode
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
-from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 
 from . import parquet as pq
 
@@ -149,15 +147,8 @@ def _lying_parquet() -> dict[str, bytes]:
 
 
 def _written(table: Any, **options: Any) -> bytes:  # Any: what pyarrow takes
-    sink = BytesIO()
-    write_table(
-        table,
-        sink,
-        store_schema=b"persistkit" in (table.schema.metadata or {}),
-        write_statistics=False,
-        **{"compression": "zstd", **options},
-    )
-    return sink.getvalue()
+    store_schema = b"persistkit" in (table.schema.metadata or {})
+    return pq.written(table, store_schema=store_schema, write_statistics=False, **{"compression": "zstd", **options})
 
 
 def _repeated(text: str, times: int) -> Any:

@@ -1,9 +1,15 @@
-"""Parquet files written by hand, so that they can lie (format: parquet-format's ``parquet.thrift``)."""
+"""Parquet files as other programs write them, and by hand, so that they can lie (format: ``parquet.thrift``)."""
 
 from __future__ import annotations
 
 import struct as packing
 from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]
+from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 
 I32, I64, BINARY, LIST, STRUCT = 5, 6, 8, 9, 12
 INT64, PLAIN = 2, 0
@@ -11,6 +17,13 @@ UNCOMPRESSED, ZSTD = 0, 6
 REQUIRED, OPTIONAL = 0, 1
 
 Field = tuple[int, int, bytes]
+
+
+def written(table: Any, **options: Any) -> bytes:
+    """Return a table of pandas' or pyarrow's as another program writes it."""
+    sink = BytesIO()
+    write_table(pa.Table.from_pandas(table) if isinstance(table, pd.DataFrame) else table, sink, **options)
+    return sink.getvalue()
 
 
 def varint(value: int) -> bytes:

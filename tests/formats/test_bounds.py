@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tracemalloc
 from datetime import date
@@ -13,7 +12,6 @@ import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 from faults import parquet as pqfile
-from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 
 from persistkit.errors import FormatError
 from persistkit.formats import decode, encode
@@ -27,13 +25,12 @@ def table(**columns: object) -> pd.DataFrame:
 def test_a_table_that_needs_much_more_memory_than_its_size_is_refused_unless_asked_for() -> None:
     """A few bytes that describe 20 million cells are read with a raised limit only; stored by us they need none."""
     frame = table(a=np.zeros(20_000_000, "int64"))
-    sink = io.BytesIO()
-    frame.to_parquet(sink)
-    assert len(sink.getvalue()) < 500_000
+    data = pqfile.written(frame)
+    assert len(data) < 500_000
     with pytest.raises(FormatError, match="needs more than 268,435,456 bytes of memory; raise max_bytes"):
-        decode(sink.getvalue())
-    assert decode(sink.getvalue(), max_bytes=2**30)["a"].sum() == 0
-    assert decode(sink.getvalue(), "parquet", max_bytes=2**30)["a"].sum() == 0
+        decode(data)
+    assert decode(data, max_bytes=2**30)["a"].sum() == 0
+    assert decode(data, "parquet", max_bytes=2**30)["a"].sum() == 0
     with pytest.raises(FormatError, match="needs more than 1,000 bytes"):
         decode(bytes(encode(table(a=[1.5] * 100))), max_bytes=1_000)
 
@@ -57,21 +54,19 @@ def test_a_table_that_repeats_itself_comes_back(frame: pd.DataFrame) -> None:
 def test_a_small_file_of_repeated_text_is_read() -> None:
     """39 kB of Parquet by another writer, a million texts of eighty characters, fifty different ones, is healthy."""
     texts = [f"{n % 40:03} {'text' * 19}" for n in range(1_000_000)]
-    sink = io.BytesIO()
-    table(text=texts).to_parquet(sink)
-    assert len(sink.getvalue()) < 60_000
-    assert decode(sink.getvalue())["text"].tolist() == texts
+    data = pqfile.written(table(text=texts))
+    assert len(data) < 60_000
+    assert decode(data)["text"].tolist() == texts
 
 
 def test_text_that_is_stored_once_is_counted_as_often_as_it_occurs() -> None:
     """A text of 60 KB that a few bytes repeat a million times is refused, in a list as in a column."""
     text = pa.DictionaryArray.from_arrays(np.zeros(1_000_000, "i4"), ["x" * 60_000])
     for column in (text, pa.ListArray.from_arrays(np.arange(1_000_001, dtype="i4"), text)):
-        sink = io.BytesIO()
-        write_table(pa.table({"text": column}), sink, store_schema=False, compression="zstd")
-        assert len(sink.getvalue()) < 10_000
+        data = pqfile.written(pa.table({"text": column}), store_schema=False, compression="zstd")
+        assert len(data) < 10_000
         with pytest.raises(FormatError, match="needs more than 268,435,456 bytes"):
-            decode(sink.getvalue())
+            decode(data)
 
 
 def test_columns_that_share_their_bytes_are_damage() -> None:
@@ -98,10 +93,8 @@ def test_tables_within_the_metadata_share_the_bound() -> None:
 def with_metadata(frame: pd.DataFrame, **metadata: object) -> bytes:
     """Return a table as Parquet with metadata of our own that says whatever it likes."""
     arrow = pa.Table.from_pandas(frame)
-    sink = io.BytesIO()
     about = {**arrow.schema.metadata, b"persistkit": json.dumps(metadata).encode()}
-    write_table(arrow.replace_schema_metadata(about), sink)
-    return sink.getvalue()
+    return pqfile.written(arrow.replace_schema_metadata(about))
 
 
 @pytest.mark.parametrize(

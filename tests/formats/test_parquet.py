@@ -16,9 +16,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from described import described
+from faults.parquet import written
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from pyarrow.parquet import write_table
 
 from persistkit.errors import FormatError
 from persistkit.formats import decode, encode
@@ -218,16 +218,13 @@ def test_a_table_without_troubles_is_plain_parquet_for_everybody(tmp_path: Path)
 def test_tables_of_other_writers_that_repeat_themselves_load(options: dict[str, object]) -> None:
     """What is bounded is the memory, not the repetition: many rows of few texts, in any encoding, come whole."""
     texts = [f"a text of some length that comes again, number {n % 50}" for n in range(100_000)]
-    sink = io.BytesIO()
-    write_table(pa.table({"text": texts, "nested": [[n] for n in range(100_000)]}), sink, **options)
-    assert decode(sink.getvalue())["text"].tolist() == texts
+    data = written(pa.table({"text": texts, "nested": [[n] for n in range(100_000)]}), **options)
+    assert decode(data)["text"].tolist() == texts
 
 
 def test_every_flipped_byte_of_a_table_loads_or_is_named_damaged() -> None:
     """Any byte flipped is a table or a FormatError; in its end any bit: pyarrow alone would abort on some."""
-    sink = io.BytesIO()
-    pq.write_table(pa.table({"a": [1, None], "b": [[1], [2, 3]]}), sink)
-    other, ours = sink.getvalue(), bytes(encode(table(a=[1, 2], b=["x", "y"])))
+    other, ours = written(pa.table({"a": [1, None], "b": [[1], [2, 3]]})), bytes(encode(table(a=[1, 2], b=["x", "y"])))
     end = other.rindex(b"PAR1") - int.from_bytes(other[-8:-4], "little") - 4
     flips = [(other, place, 1 << place % 8) for place in range(end, len(other))]
     flips += [(ours, place, 0xFF) for place in range(4, len(ours), 7)]
