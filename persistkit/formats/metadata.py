@@ -1,14 +1,13 @@
 """What Parquet alone loses of a table, kept in the file's metadata: labels, categories, dtypes.
 
 ``simplify`` turns a DataFrame into one that Parquet keeps, and metadata; ``restore`` makes the DataFrame of both again.
-The metadata is JSON: ``columns`` (labels), ``index`` (names, and how many of the first columns are its levels),
+The metadata is tagged JSON: ``columns`` (labels), ``index`` (names, and how many of the first columns are its levels),
 ``cells`` (column of the file -> how its cells are restored), ``attrs``. Other readers of the file see labels as text,
 the levels of the index as columns, and categories that are not text as their codes.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
@@ -19,7 +18,6 @@ import pandas as pd
 
 from persistkit.errors import FormatError
 from persistkit.formats.reading import decode
-from persistkit.formats.tags import read_tags
 from persistkit.formats.writing import encode_json
 
 if TYPE_CHECKING:
@@ -68,14 +66,14 @@ def simplify(frame: pd.DataFrame, embed: Embed) -> tuple[pd.DataFrame, Metadata]
     cells = {title: cell for title, cell in described.items() if cell}
     metadata: Metadata = {"cells": cells} if cells else {}
     if frame.attrs:
-        metadata["attrs"] = _to_json(frame.attrs, "$.attrs")
+        metadata["attrs"] = frame.attrs
     if titles[levels:] != list(frame.columns) or not _is_plain_text(frame.columns):
         metadata["columns"] = _describe_labels(frame.columns, "$.columns", embed)
     if frame.columns.empty and type(frame.index) is pd.RangeIndex:  # a Parquet file has no rows without columns
         metadata["index"] = _describe_labels(frame.index, "$.index", embed)
     elif levels or not _is_plain_name(frame.index.name):
-        names = [_to_json(name, "$.index.names") for name in frame.index.names]
-        metadata["index"] = {"names": names, "levels": levels, "multi": isinstance(frame.index, pd.MultiIndex)}
+        is_multi = isinstance(frame.index, pd.MultiIndex)
+        metadata["index"] = {"names": list(frame.index.names), "levels": levels, "multi": is_multi}
     if not metadata:
         return frame, metadata
     index = pd.RangeIndex(len(frame)) if levels else frame.index
@@ -105,7 +103,7 @@ def restore(table: Any, metadata: Metadata, reader: Reader, *, labels: bool = Tr
             frame.isetitem(place, _restore_column(frame.iloc[:, place], cells[title], reader))
     frame = _restore_index(frame, metadata["index"], reader) if "index" in metadata else frame
     if "attrs" in metadata:
-        frame.attrs = read_tags(metadata["attrs"])
+        frame.attrs = metadata["attrs"]
     if labels and "columns" in metadata:
         frame.columns = _restore_labels(metadata["columns"], reader)
     return frame
@@ -139,7 +137,7 @@ def _restore_index(frame: pd.DataFrame, index: Metadata, reader: Reader) -> pd.D
         parts = [frame.iloc[:, n] for n in range(levels)]
         frame = frame.iloc[:, levels:]
         frame.index = pd.MultiIndex.from_arrays(parts) if index["multi"] else pd.Index(parts[0], dtype=parts[0].dtype)
-    frame.index.names = read_tags([*index["names"]])
+    frame.index.names = index["names"]
     return frame
 
 
@@ -180,7 +178,7 @@ def _describe_column(column: Any, embed: Embed) -> Metadata | None:
     """Return how the cells of a Series or Index level are restored; None where Parquet needs no help."""
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        if _is_text(dtype.categories) and dtype.categories.name is None and (_codes(column) >= 0).any():
+        if _is_text(dtype.categories) and dtype.categories.name is None and (column.array.codes >= 0).any():
             return None
         categories = _describe_labels(dtype.categories, f"$.{column.name}: the categories", embed)
         return {"kind": "codes", "categories": categories, "ordered": dtype.ordered}
@@ -214,14 +212,10 @@ def _describe_objects(array: Any) -> Metadata | None:
 
 def _stored_column(column: Any, cell: Metadata | None, title: str) -> Any:
     if cell is not None and cell["kind"] == "codes":
-        return _codes(column)
+        return column.array.codes
     if cell != JSON:
         return column.array
     return pd.array([encode_json(item, f"$.{title}[{n}]").decode() for n, item in enumerate(column.array)], dtype=TEXT)
-
-
-def _codes(column: Any) -> Any:
-    return column.codes if isinstance(column, pd.CategoricalIndex) else column.cat.codes.array
 
 
 def _restore_column(column: pd.Series[Any], cell: Metadata, reader: Reader) -> Any:
@@ -256,12 +250,12 @@ def _string_dtype(storage: str, missing: Any) -> Any:
 
 
 def _describe_labels(labels: pd.Index[Any], path: str, embed: Embed) -> Metadata:
-    """Return labels or categories as JSON: a range, single values, or a small table of their own."""
-    names = [_to_json(name, f"{path}.names") for name in labels.names]
+    """Return how labels or categories are restored: from a range, single values, or a small table of their own."""
+    names = list(labels.names)
     if isinstance(labels, pd.RangeIndex):
         return {"names": names, "range": [labels.start, labels.stop, labels.step]}
     if labels.dtype == object and labels.nlevels == 1:
-        return {"names": names, "values": [_to_json(label, path) for label in labels]}
+        return {"names": names, "values": list(labels)}
     levels = {str(n): labels.get_level_values(n).array for n in range(labels.nlevels)}
     try:
         return {"names": names, "table": embed(pd.DataFrame(levels)), "multi": isinstance(labels, pd.MultiIndex)}
@@ -275,17 +269,12 @@ def _restore_labels(described: Metadata, reader: Reader) -> pd.Index[Any]:
         labels = pd.RangeIndex(*described["range"])
         reader.take(_LABEL_BYTES * len(labels))
     elif "values" in described:
-        labels = pd.Index(read_tags([*described["values"]]), dtype=object, tupleize_cols=False)
+        labels = pd.Index(described["values"], dtype=object, tupleize_cols=False)
     else:
         levels = [level for _, level in reader.open_embedded(described["table"]).items()]
         labels = pd.MultiIndex.from_arrays(levels) if described["multi"] else pd.Index(levels[0])
-    labels.names = read_tags([*described["names"]])
+    labels.names = described["names"]
     return labels
-
-
-def _to_json(value: Any, path: str) -> Any:
-    """Return a label, a name or attributes as tagged JSON."""
-    return json.loads(encode_json(value, path))
 
 
 def _in_seconds(dtype: Any) -> bool:

@@ -18,6 +18,8 @@ from persistkit.errors import FormatError
 from persistkit.formats.footer import read_footer
 from persistkit.formats.memory import TIMES_ITS_SIZE, Allowance
 from persistkit.formats.metadata import JSON, Metadata, arrow_columns, is_safe, object_columns, restore, simplify
+from persistkit.formats.reading import decode
+from persistkit.formats.writing import encode_json
 
 __all__ = ["Reader", "decode_table", "encode_table"]
 
@@ -43,7 +45,7 @@ def encode_table(value: pd.DataFrame | pd.Series[Any]) -> memoryview:
         table = _arrow_table(stored, metadata)
         buffer = _written(table)
         reader = Reader(len(buffer), measure=True)
-        _compare(frame, list(stored.columns), metadata, reader, buffer)
+        _compare(frame, list(stored.columns), reader, buffer)
         if reader.used > reader.max_bytes:  # reading would refuse what repeats itself and is stored so densely
             padding = {_PADDING: b" " * (reader.used // TIMES_ITS_SIZE)}
             buffer = _written(table.replace_schema_metadata({**table.schema.metadata, **padding}))
@@ -92,7 +94,7 @@ class Reader(Allowance):
         """Return pyarrow's ``ParquetFile``, and our metadata, once the memory for all of it is allowed."""
         groups = read_footer(data)
         file = pq.ParquetFile(pa.BufferReader(data))
-        metadata: Metadata = json.loads((file.schema_arrow.metadata or {}).get(_MARK, b"{}"))
+        metadata: Metadata = decode((file.schema_arrow.metadata or {}).get(_MARK, b"{}"), "json")
         names = file.schema_arrow.names
         objects = dict.fromkeys(names, 1) if as_labels else object_columns(metadata, names)
         self.take_table(file, data, groups, objects)
@@ -119,7 +121,7 @@ def _arrow_table(frame: pd.DataFrame, metadata: Metadata) -> Any:
         described["columns"] = [column for column in described["columns"] if column["field_name"] not in arrow]
         about[b"pandas"] = json.dumps(described).encode()
     if metadata:
-        about[_MARK] = json.dumps(metadata, separators=(",", ":")).encode()
+        about[_MARK] = encode_json(metadata)
     return table.replace_schema_metadata(about)
 
 
@@ -144,9 +146,9 @@ def _embed(frame: pd.DataFrame) -> str:
     return b64encode(encode_table(frame)).decode()
 
 
-def _compare(frame: pd.DataFrame, titles: list[str], metadata: Metadata, reader: Reader, buffer: memoryview) -> None:
+def _compare(frame: pd.DataFrame, titles: list[str], reader: Reader, buffer: memoryview) -> None:
     """Refuse a table that would come back changed: labels and dtypes by the schema, risky columns by their cells."""
-    file, _ = reader.open_file(buffer)
+    file, metadata = reader.open_file(buffer)
     back = restore(file.schema_arrow.empty_table(), metadata, reader)
     if not _same_index(back.columns, frame.columns):
         raise FormatError(f"$.columns: {frame.columns!r} do not come back as they went in; use distinct text")
