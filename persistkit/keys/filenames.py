@@ -9,7 +9,7 @@ their text cut.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from itertools import islice, product
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -36,18 +36,15 @@ _START: Final = 5381
 _UNDERSCORE: Final = ord("_")
 _SPECIALS: Final = b'"*/:<>?\\|'
 _UNKNOWNS: Final = bytes(sorted(_SPECIALS + b"_"))
-_SANITIZED: Final = bytes(_UNDERSCORE if byte in _SPECIALS else byte for byte in range(256))
-_KNOWNS: Final = bytes(byte for byte in range(256) if byte not in _UNKNOWNS)
+_SANITIZED: Final = bytes.maketrans(_SPECIALS, b"_" * len(_SPECIALS))
 
 _SUFFIX_BYTES: Final = len("-0123456789abcdef.bin")
 _MAX_NAME_BYTES: Final = 255
 _MAX_TEXT_BYTES: Final = _MAX_NAME_BYTES - _SUFFIX_BYTES
-_MAX_UNCUT_BYTES: Final = 251 - _SUFFIX_BYTES
+_CUT_NAME_BYTES: Final = 252
+_MAX_UNCUT_BYTES: Final = _CUT_NAME_BYTES - _SUFFIX_BYTES - 1
 # No sanitized text holds a special character, NUL or half a surrogate pair.
-_STEM: Final = r'[^/\\:*?"<>|\0\ud800-\udfff]*-[0-9a-f]{16}'
-_FILENAME: Final = re.compile(_STEM + r"\.bin")
-_OWNER_FILENAME: Final = re.compile(_STEM + r"\.key")
-_NAME_OF_NO_KEY: Final = "-0000000000000000.bin"
+_FILENAME: Final = re.compile(r'[^/\\:*?"<>|\0\ud800-\udfff]*-[0-9a-f]{16}\.bin')
 
 # A byte is 33 * quotient + remainder, so djb2 is two numbers written in base 33, which int() reads at C speed. Blocks,
 # because int() takes quadratic time.
@@ -57,14 +54,7 @@ _REMAINDERS: Final = bytes(_DIGITS[byte % 33] for byte in range(256))
 _BLOCK_BYTES: Final = 256
 _POWERS: Final = [pow(33, exponent, 1 << 64) for exponent in range(_BLOCK_BYTES + 1)]
 
-_RUN: Final = re.compile(b"[" + re.escape(_UNKNOWNS) + b"]{2,}")
-# What a byte that becomes another one hands up to the byte before it, by what it was handed from the one after it.
-_CARRIES: Final = {
-    (byte, below): {(other - byte + below) // 33 for other in _UNKNOWNS if (other - byte + below) % 33 == 0}
-    for byte in _UNKNOWNS
-    for below in range(-2, 3)
-}
-_CHANGES: Final = {byte: _CARRIES[byte, 0] - {0} for byte in _UNKNOWNS}
+_RUN: Final = re.compile(b"([" + re.escape(_UNKNOWNS) + b"]{2,})")
 
 # Up to how many places in doubt no two texts share a name but by carries (found by trying all, for all places in 230
 # bytes); up to how many a key is read for certain and shares its name only if `_is_shared`; and all texts are tried.
@@ -83,7 +73,6 @@ _FEW_KINDS: Final = [
     (b"_/:?", 1, 16),
 ]
 _REMEMBERED: Final = 1 << 12
-_SECONDS: Final = 50.0
 _FIRST_NAMES: Final = 1000
 _MORE_NAMES: Final = 1 << 17
 
@@ -140,7 +129,7 @@ def is_filename(name: str) -> bool:
 
 def is_owner_filename(name: str) -> bool:
     """Tell whether ``name`` has the shape of an owner file's name: that of a value's, with ``.key`` at its end."""
-    return _OWNER_FILENAME.fullmatch(name) is not None and len(name.encode()) <= _MAX_NAME_BYTES
+    return name.endswith(".key") and is_filename(name.removesuffix(".key") + ".bin")
 
 
 def alternatives(key: str) -> tuple[str, ...]:
@@ -156,13 +145,13 @@ def alternatives(key: str) -> tuple[str, ...]:
         ('a>_',)
     """
     data = key.encode()
-    keys = {data}
+    keys = [data]
     filename = filename_for(key)
-    if len(data) <= _MAX_UNCUT_BYTES and 4 < filename.count("_") <= _COMPLETE_PLACES:
+    if len(data) <= _MAX_UNCUT_BYTES and _UNSHARED_PLACES < filename.count("_") <= _COMPLETE_PLACES:
         solver = _solver_for([filename])
         solver.solve_all()
-        for row, other, _, group in solver.iter_keys(solver.found):
-            keys.update([other], solver.more(row, group)[0])
+        ((row, first, group),) = solver.solved()
+        keys = [first, *solver.more(row, group)[0]]
     others = [other.decode() for other in _all_sharing(keys) if other != data]
     return tuple(others[:_MAX_ALTERNATIVES])
 
@@ -191,7 +180,7 @@ def needs_owner_file(key: str) -> bool:
         return True
     places = sum(map(data.count, _UNKNOWNS))
     if places > _CERTAIN_PLACES:
-        return places > _certain_places(frozenset(data.translate(None, _KNOWNS)))
+        return places > _certain_places(frozenset(_UNKNOWNS).intersection(data))
     return places > _UNSHARED_PLACES and _is_shared(data)
 
 
@@ -263,54 +252,52 @@ def candidates_as_found(filenames: Iterable[str], *, thorough: bool = True) -> I
     For whoever shows a listing while it is made: the first thousand filenames take less than a second, but for hard
     names, which follow all others; those that were not solved come last. Closing the iterator ends the search.
     """
-    names = list(dict.fromkeys(filenames))
+    names: list[str] = []
     hard: list[str] = []
+    for name in dict.fromkeys(filenames):
+        if _FILENAME.fullmatch(name) and len(name.encode()) < _CUT_NAME_BYTES:
+            names.append(name)
+        else:
+            yield KeyCandidates(name, (), complete=False)
     lessons: list[bytes] = []
-    start = 0
-    while start < len(names):
-        some = names[start : start + (_FIRST_NAMES if start == 0 else _MORE_NAMES)]
-        start += len(some)
+    start, size = 0, _FIRST_NAMES
+    while some := names[start : start + size]:
+        start, size = start + size, _MORE_NAMES
         solver = _solver_for(some)
         solver.solve_easy()
-        if thorough:
-            lessons += solver.lessons()
-        for row, key, found, group in solver.iter_keys():
-            name = some[row]
-            if found and group < 0 and ("__" not in name or not _collides(key)):
-                yield KeyCandidates(name, (key.decode(),), True)
-            elif found:
-                yield _candidates(solver, name, row, key, group)
-            elif name.count("_") > _CERTAIN_PLACES:
-                hard.append(name)
+        lessons += solver.lessons()
+        yield from _solved(solver, some)
+        for row in solver.unsolved():
+            if some[row].count("_") > _CERTAIN_PLACES:
+                hard.append(some[row])
             else:
-                yield KeyCandidates(name, (), complete=False)
+                yield KeyCandidates(some[row], (), complete=False)
     if not hard:
         return
     solver = _solver_for(hard)
-    for groups in solver.rounds(lessons, _SECONDS if thorough else None):
-        for row, key, _, group in solver.iter_keys(groups):
-            yield _candidates(solver, hard[row], row, key, group)
-    for row, *_ in solver.iter_keys(~solver.found):
+    for _ in islice(solver.rounds(lessons), None if thorough else 1):
+        yield from _solved(solver, hard)
+    for row in solver.unsolved():
         yield KeyCandidates(hard[row], (), complete=False)
 
 
 def _solver_for(names: list[str]) -> Solver:
     from persistkit.keys.solver import Solver
 
-    readable = [name if _FILENAME.fullmatch(name) else _NAME_OF_NO_KEY for name in names]
-    texts = [name[:-_SUFFIX_BYTES].encode() for name in readable]
-    for row, text in enumerate(texts):
-        if len(text) > _MAX_UNCUT_BYTES:
-            readable[row], texts[row] = _NAME_OF_NO_KEY, b""
-    hashes = bytes.fromhex("".join([name[1 - _SUFFIX_BYTES : -4] for name in readable]))
-    return Solver(texts, hashes, _FEW_KINDS)
+    hashes = bytes.fromhex("".join([name[1 - _SUFFIX_BYTES : -4] for name in names]))
+    return Solver([name[:-_SUFFIX_BYTES].encode() for name in names], hashes, _FEW_KINDS)
 
 
-def _candidates(solver: Solver, filename: str, row: int, key: bytes, group: int) -> KeyCandidates:
-    others, complete = solver.more(row, group)
-    keys = _all_sharing([key, *others])
-    complete &= len(keys) <= _MAX_ALTERNATIVES
-    return KeyCandidates(filename, tuple(key.decode() for key in keys[:_MAX_ALTERNATIVES]), complete)
+def _solved(solver: Solver, names: list[str]) -> Iterator[KeyCandidates]:
+    for row, key, group in solver.solved():
+        name = names[row]
+        if group < 0 and ("__" not in name or not _collides(key)):
+            yield KeyCandidates(name, (key.decode(),), True)
+            continue
+        others, complete = solver.more(row, group)
+        keys = _all_sharing([key, *others])
+        complete &= len(keys) <= _MAX_ALTERNATIVES
+        yield KeyCandidates(name, tuple(key.decode() for key in keys[:_MAX_ALTERNATIVES]), complete)
 
 
 def _collides(data: bytes) -> bool:
@@ -319,46 +306,34 @@ def _collides(data: bytes) -> bool:
 
 @lru_cache(_REMEMBERED)
 def _varies(run: bytes) -> bool:
-    """Tell whether another run hashes like ``run``: whether what a changed byte hands up comes to rest further left."""
-    carries: set[int] = set()
-    for byte in reversed(run):
-        handed_up = {carry for below in carries for carry in _CARRIES[byte, below]}
-        if 0 in handed_up:
-            return True
-        carries = handed_up | _CHANGES[byte]
-    return False
+    return len(_variants(run, 2)) > 1
 
 
-def _variants(run: bytes) -> Iterator[bytes]:
-    """Iterate, sorted, over all runs of special characters that hash like ``run``, itself among them."""
-    reachable = [{0}]
+def _variants(run: bytes, most: int) -> list[bytes]:
+    """Return, sorted, the first runs of special characters and underscores that hash like ``run``, itself among them.
+
+    From the last byte to the first, as one adds in base 33: each byte that becomes another one, with what was carried
+    from the bytes after it, leaves a multiple of 33, which is carried on. Nothing may be carried out of the run.
+    """
+    ends: dict[int, list[bytes]] = {0: [b""]}
     for byte in reversed(run):
-        reachable.append({carry for below in reachable[-1] for carry in _CARRIES[byte, below]})
-    head = bytearray()
-    waiting = [(0, b"", 0)]
-    while waiting:
-        size, letter, carry = waiting.pop()
-        head[size:] = letter
-        if len(head) == len(run):
-            yield bytes(head)
-            continue
-        # Only what the bytes after this one can hand up, so that every branch ends in a variant.
-        handed_up = reachable[len(run) - len(head) - 1]
-        for other in reversed(_UNKNOWNS):
-            below = 33 * carry - (other - run[len(head)])
-            if below in handed_up:
-                waiting.append((len(head), bytes([other]), below))
+        longer: dict[int, list[bytes]] = {}
+        for other in _UNKNOWNS:
+            for carried, texts in ends.items():
+                carry, rest = divmod(other - byte + carried, 33)
+                if not rest:
+                    found = longer.setdefault(carry, [])
+                    found += [bytes([other]) + text for text in texts[: most - len(found)]]
+        ends = longer
+    return ends[0]
 
 
 def _sharing(data: bytes) -> Iterator[bytes]:
     """Iterate, sorted, over the first keys that have the text and the hash of ``data``, at least 65 if there are."""
-    pieces: list[Sequence[bytes]] = []
-    end = 0
-    for run in _RUN.finditer(data):
-        pieces += [data[end : run.start()]], list(islice(_variants(run[0]), _MAX_ALTERNATIVES + 1))
-        end = run.end()
-    return map(b"".join, product(*pieces, [data[end:]]))
+    most = _MAX_ALTERNATIVES + 1
+    pieces = [_variants(part, most) if number % 2 else [part] for number, part in enumerate(_RUN.split(data))]
+    return islice(map(b"".join, product(*pieces)), most)
 
 
 def _all_sharing(keys: Iterable[bytes]) -> list[bytes]:
-    return sorted({same for key in keys for same in islice(_sharing(key), _MAX_ALTERNATIVES + 1)})
+    return sorted({same for key in keys for same in _sharing(key)})

@@ -59,12 +59,12 @@ _EXAMPLES: Final = (
 )
 _SPECIALS: Final = b'"*/:<>?\\|'
 _PLACES: Final = re.compile(b"_{1,3}")
-_SANITIZED: Final = bytes(ord("_") if byte in _SPECIALS else byte for byte in range(256))
+_SANITIZED: Final = bytes.maketrans(_SPECIALS, b"_" * len(_SPECIALS))
 _KINDS: Final = bytes(
     ord("0") if chr(byte).isdigit() and byte < 128 else ord("a") if byte > 127 or chr(byte).isalpha() else byte
     for byte in range(256)
 )
-_NUMBERS: Final = {byte: number for number, byte in enumerate(sorted(_SPECIALS + b"_"))}
+_NUMBERED: Final = bytes.maketrans(bytes(sorted(_SPECIALS + b"_")), b"0123456789")
 _TRUST: Final = 1.0
 _Context = tuple[object, ...]
 
@@ -81,9 +81,7 @@ class Likelihoods:
         """Count what stands at the places in doubt of a key."""
         text = key.translate(_SANITIZED)
         for run, contexts in _contexts(text):
-            code = 0
-            for byte in key[run.start() : run.end()]:
-                code = 10 * code + _NUMBERS[byte]
+            code = int(key[run.start() : run.end()].translate(_NUMBERED))
             for context in contexts:
                 counts = self._counts.setdefault(context, {})
                 counts[code] = counts.get(code, 0) + 1

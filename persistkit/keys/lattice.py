@@ -24,7 +24,7 @@ subtracted from t, and nine remain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
@@ -35,11 +35,12 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Bytes = NDArray[np.uint8]
     Words = NDArray[np.uint64]
-    Integers = NDArray[np.int64]
+    Integers = NDArray[np.signedinteger]
     Reals = NDArray[np.float64]
 
-__all__ = ["DIGITS", "DIMENSIONS", "Lattice", "all_guesses", "lattices_of", "weighted"]
+__all__ = ["DIGITS", "DIMENSIONS", "POWERS", "Lattice", "all_guesses", "lattices_of", "weighted"]
 
 DIMENSIONS: Final = 9
 
@@ -48,11 +49,13 @@ flint: Any = import_module("flint") if find_spec("flint") else None
 DIGITS: Final = np.array([byte - ord("_") for byte in sorted(b'"*/:<>?\\_|')], np.int64)
 
 _MODULUS: Final = 1 << 64
+POWERS: Final = np.array([pow(33, exponent, _MODULUS) for exponent in range(257)], np.uint64)
 _MIDDLE: Final = -16
 _HALF_WIDTH: Final = 45.25  # the box around the middle, with room for rounding
 _FAR: Final = 128
 _IS_DIGIT: Final = np.isin(np.arange(-_FAR, _FAR + 1), DIGITS)
 _BLOCK: Final = 1 << 13
+_BATCH: Final = 256
 _STEP_BITS: Final = 8
 _INVERSES: Final = np.array([pow(odd | 1, -1, 1 << _STEP_BITS) for odd in range(1 << _STEP_BITS)], np.int64)
 
@@ -76,7 +79,7 @@ class Lattice:
     def solutions(self, targets: Words) -> tuple[Integers, Integers]:
         """Return all solutions: the row of the target each belongs to, and its digits."""
         shares = ((targets - self._middle)[:, None] * self._coordinates).view(np.int64) / float(_MODULUS)
-        found: list[tuple[Integers, Integers]] = []
+        found_rows, found_digits = [np.zeros(0, np.int64)], [np.zeros((0, len(self._basis)), np.int64)]
         waiting = [(len(self._basis), shares @ self._basis, np.arange(len(targets)))]
         while waiting:
             level, points, rows = waiting.pop()
@@ -89,10 +92,9 @@ class Lattice:
                 digits = np.rint(points).astype(np.int64) + _MIDDLE
                 # Exact, whatever was rounded before.
                 exact = weighted(digits, self._weights) == targets[rows]
-                found.append((rows[exact], digits[exact]))
-        if not found:
-            return np.zeros(0, np.int64), np.zeros((0, len(self._basis)), np.int64)
-        return np.concatenate([rows for rows, _ in found]), np.concatenate([digits for _, digits in found])
+                found_rows.append(rows[exact])
+                found_digits.append(digits[exact])
+        return np.concatenate(found_rows), np.concatenate(found_digits)
 
     def _moved(self, level: int, points: Reals, rows: Integers) -> tuple[Reals, Integers]:
         """Move each point by all multiples of one basis vector that can still lead into the box."""
@@ -110,15 +112,15 @@ class Lattice:
         return points, rows
 
 
-def lattices_of(patterns: Sequence[tuple[int, ...]]) -> list[Lattice]:
-    """Return the lattice of each pattern of exponents; all have the same number of places, at least five."""
-    weights = np.array([[pow(33, exponent, _MODULUS) for exponent in pattern] for pattern in patterns], np.uint64)
-    if flint is None:
-        bases, coordinates = _reduced(weights)
-    else:
-        pairs = [_reduced_by_flint(row.tolist()) for row in weights]
-        bases, coordinates = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
-    return list(map(Lattice, weights, bases, coordinates))
+def lattices_of(patterns: Integers) -> Iterator[Lattice]:
+    """Iterate over the lattices of patterns of at least five exponents, one row each."""
+    for start in range(0, len(patterns), _BATCH):
+        weights = POWERS[patterns[start : start + _BATCH]]
+        if flint is None:
+            yield from map(Lattice, weights, *_reduced(weights))
+        else:
+            for row in weights:
+                yield Lattice(row, *_reduced_by_flint(row.tolist()))
 
 
 def all_guesses(places: int) -> Integers:

@@ -13,9 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Bytes = NDArray[np.uint8]
-    Rows = NDArray[np.intp]
-    Words = NDArray[np.uint64]
+    from persistkit.keys.lattice import Bytes, Integers, Words
 
 __all__ = ["met", "texts_of"]
 
@@ -25,7 +23,7 @@ _TAG: Final = np.uint64(0x9E3779B97F4A7C15**2 % (1 << 64))
 _SPARSE_BITS: Final = 4
 
 
-def met(alphabet: bytes, weights: Words, targets: Words) -> tuple[Rows, Bytes]:
+def met(alphabet: bytes, weights: Words, targets: Words) -> tuple[Integers, Bytes]:
     """Find the characters of ``alphabet`` whose differences from ``_``, weighted, add up to a row's target.
 
     Args:
@@ -70,7 +68,7 @@ def _sums(deltas: Words, weights: Words, starts: Words) -> Words:
     return sums.ravel()
 
 
-def _equal(left: Words, right: Words) -> tuple[Rows, Rows]:
+def _equal(left: Words, right: Words) -> tuple[Integers, Integers]:
     """Return where a number on the left equals one on the right, all pairs."""
     # Tables of some of the numbers' bits are three times faster than sorting, and leave few numbers to be sorted.
     bits = len(left).bit_length() + _SPARSE_BITS
