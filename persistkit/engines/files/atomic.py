@@ -18,6 +18,7 @@ from persistkit.errors import PersistenceError, StorageError
 __all__ = [
     "EXHAUSTED",
     "READ_FLAGS",
+    "Writer",
     "create_file",
     "discard",
     "errors",
@@ -35,7 +36,6 @@ __all__ = [
     "rename",
     "set_time",
     "sync_path",
-    "written",
 ]
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ def read_range(path: str, start: int, size: int) -> bytes:
 
 def _telling(method: Any) -> Any:  # Any: a method of FileIO, and the same one
     def call(self: _RawFile, *given: object) -> Any:
-        with errors(self.tried):
+        with errors(self.tried, self.root):
             return method(self, *given)
 
     return call
@@ -178,17 +178,17 @@ def _telling(method: Any) -> Any:  # Any: a method of FileIO, and the same one
 class _RawFile(FileIO):
     """A file whose errors are ``StorageError`` from a buffer's point of view as well."""
 
-    def __init__(self, path: str, mode: str, flags: int, tried: str) -> None:
-        self.tried = tried
+    def __init__(self, path: str, mode: str, flags: int, tried: str, root: str) -> None:
+        self.tried, self.root = tried, root
         super().__init__(path, mode, opener=lambda *_: os.open(path, flags, 0o666))
 
     readinto, readall, write = map(_telling, (FileIO.readinto, FileIO.readall, FileIO.write))
     seek, truncate, close = map(_telling, (FileIO.seek, FileIO.truncate, FileIO.close))
 
 
-def open_reader(path: str, tried: str) -> BufferedReader:
-    """Open a regular file for reading; errors say what was ``tried``."""
-    raw = _RawFile(path, "rb", READ_FLAGS, tried)
+def open_reader(path: str, tried: str, root: str) -> BufferedReader:
+    """Open a regular file for reading; errors say what was ``tried``, and where."""
+    raw = _RawFile(path, "rb", READ_FLAGS, tried, root)
     try:
         _regular_size(raw.fileno(), path)
     except BaseException:
@@ -197,41 +197,20 @@ def open_reader(path: str, tried: str) -> BufferedReader:
     return BufferedReader(raw)
 
 
-class _Writer(BufferedWriter):
-    """A new file that takes as a chunk what ``save`` takes as a value."""
+class Writer(BufferedWriter):
+    """A new file that takes as a chunk what ``save`` takes as a value; errors say what was ``tried``, and where."""
 
-    def __init__(self, path: str, key: str, tried: str) -> None:
-        super().__init__(_RawFile(path, "xb", _CREATE, tried))
+    def __init__(self, path: str, key: str, tried: str, root: str) -> None:
+        super().__init__(_RawFile(path, "xb", _CREATE, tried, root))
         self._key = key
 
     def write(self, chunk: BytesLike, /) -> int:  # type: ignore[override]  # narrower: no other buffers
+        """Write ``chunk``."""
         return super().write(check_value(self._key, chunk))
 
 
 @contextmanager
-def written(
-    path: str, key: str, tried: str, root: str, time: datetime | None, *, fsync: bool
-) -> Iterator[BufferedWriter]:
-    """Create a file and write it in the block; at its end everything is in the file, and synced if ``fsync``."""
-    with errors(tried, root):
-        file = _Writer(path, key, f"{tried} in {root}")
-    try:
-        yield file
-        if not file.closed:
-            file.flush()
-    finally:
-        # What could not be written was reported by flush, and again only by the way.
-        with suppress(OSError):
-            file.close()
-    with errors(tried, root):
-        if time is not None:
-            set_time(path, time)
-        if fsync:
-            sync_path(path)
-
-
-@contextmanager
-def errors(tried: str, root: str | None = None) -> Iterator[None]:
+def errors(tried: str, root: str) -> Iterator[None]:
     """Raise what the system refuses as one ``StorageError`` that says what was tried, and where."""
     try:
         yield
@@ -241,22 +220,13 @@ def errors(tried: str, root: str | None = None) -> Iterator[None]:
         raise refused(tried, root, error) from error
 
 
-def refused(tried: str, root: str | None, error: OSError) -> StorageError:
+def refused(tried: str, root: str, error: OSError) -> StorageError:
     """Return the error to raise for what the system refused."""
-    place = "" if root is None else f" in {root}"
-    return StorageError(f"{tried}{place}: {_reason(root, error)}", errno=error.errno)
+    return StorageError(f"{tried} in {root}: {_reason(root, error)}", errno=error.errno)
 
 
-def modified_at(status: os.stat_result) -> datetime:
-    """Return a file's time; the first or the last that Python knows when it lies beyond."""
-    try:
-        return datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
-    except (ValueError, OverflowError, OSError):
-        return (datetime.max if status.st_mtime > 0 else datetime.min).replace(tzinfo=UTC)
-
-
-def _reason(root: str | None, error: OSError) -> str:
-    if root is not None and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
+def _reason(root: str, error: OSError) -> str:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
         base_dir = Path(root)
         if any(parent.is_file() for parent in (base_dir, *base_dir.parents)):
             return (
@@ -268,6 +238,14 @@ def _reason(root: str | None, error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return "the file is a symbolic link, which is never followed"
     return error.strerror or str(error)
+
+
+def modified_at(status: os.stat_result) -> datetime:
+    """Return a file's time; the first or the last that Python knows when it lies beyond."""
+    try:
+        return datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
+    except (ValueError, OverflowError, OSError):
+        return (datetime.max if status.st_mtime > 0 else datetime.min).replace(tzinfo=UTC)
 
 
 def is_regular(path: str) -> bool:
@@ -283,29 +261,25 @@ def _regular_size(descriptor: int, path: str) -> int:
 
 
 def _content(descriptor: int, size: int) -> bytes:
-    """Return the bytes of an open file of ``size`` bytes, or more if it has grown."""
-    if size > _ONE_READ:
-        # The system reads no more than 2 GiB at once, and joining parts would hold the value twice.
-        return os.fdopen(descriptor, "rb", buffering=0, closefd=False).readall()
-    # One byte more than expected: a short answer is the end of the file, without a second call to see it.
-    value = os.read(descriptor, size + 1)
-    if len(value) == size:
-        return value
-    chunks = [value]
-    while chunk := os.read(descriptor, 1 << 20):
-        chunks.append(chunk)
-    return b"".join(chunks)
+    """Return the bytes of an open file of ``size`` bytes, or more or fewer if it has changed."""
+    if size <= _ONE_READ:
+        # One byte more than expected: a short answer is the end of the file, without a second call to see it.
+        value = os.read(descriptor, size + 1)
+        if len(value) == size:
+            return value
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    # The system reads no more than 2 GiB at once, and joining parts would hold the value twice.
+    return os.fdopen(descriptor, "rb", buffering=0, closefd=False).readall()
 
 
 def _in_buffer(descriptor: int, size: int) -> BytesLike:
     """Return the content of an open file, of a large one in NumPy's memory, which asks the system for large pages."""
-    if not _LARGE <= size <= _ONE_READ:
-        return _content(descriptor, size)
-    import numpy as np
+    if _LARGE <= size <= _ONE_READ:
+        import numpy as np
 
-    buffer = np.empty(size, np.uint8).data
-    raw = os.fdopen(descriptor, "rb", buffering=0, closefd=False)
-    if raw.readinto(buffer) == size and not raw.read(1):
-        return buffer
-    raw.seek(0)  # its size has changed meanwhile
-    return raw.readall()
+        buffer = np.empty(size, np.uint8).data
+        raw = os.fdopen(descriptor, "rb", buffering=0, closefd=False)
+        if raw.readinto(buffer) == size and not raw.read(1):
+            return buffer
+        raw.seek(0)  # its size has changed meanwhile
+    return _content(descriptor, size)

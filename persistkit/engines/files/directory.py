@@ -31,8 +31,8 @@ __all__ = ["FileEngine"]
 
 T = TypeVar("T")
 Put: TypeAlias = Callable[[str, str], bool]
-Wait: TypeAlias = LockWait | None
 Time: TypeAlias = datetime | None
+Wait: TypeAlias = LockWait | None
 # Their syncs share the journal's commits: on ext4, 500 values of 1 KiB take 0.4 of the time of one by one.
 _SYNCS_AT_ONCE: Final = 16
 
@@ -127,7 +127,7 @@ class FileEngine(Engine):
             try:
                 return atomic.read_file(f"{self._root}/{filename}")
             except FileNotFoundError:
-                os.stat(self._root)  # noqa: PTH116 - a directory that is gone is an error
+                self._missing()
                 return None
 
     def check(self, *, repair: bool = False) -> list[Finding]:
@@ -166,7 +166,7 @@ class FileEngine(Engine):
         return self._read("look for", key, atomic.is_regular) or False
 
     def _delete(self, key: str, value: bytes | None = None) -> None:
-        if self._remove(key, None, value) and self.fsync:
+        if self._remove(key, self._wait(locked=value is not None), value) and self.fsync:
             with self._errors(f"delete {key!r}"):
                 sync_path(self._root)
 
@@ -200,12 +200,18 @@ class FileEngine(Engine):
             yield from self._locks.attempts(key) if HAVE_LOCKS else super()._lock_attempts(key)
 
     def _store(
-        self, action: str, key: str, value: BytesLike, put: Put | None = None, wait: Wait = None, time: Time = None
+        self,
+        action: str,
+        key: str,
+        value: BytesLike,
+        put: Put = rename,
+        time: Time = None,
+        wait: LockWait | None = None,
     ) -> bool:
         temp = new_temp(self._root)
         try:
             create_file(temp, value, fsync=self.fsync, time=time)
-            stored = self._publish(action, key, temp, put, wait)
+            stored = self._publish(action, key, temp, wait or self._wait(locked=put is not rename), put)
             if not stored:
                 discard(temp)
             elif self.fsync:
@@ -217,60 +223,61 @@ class FileEngine(Engine):
             raise
         return stored
 
-    def _publish(self, action: str, key: str, temp: str, put: Put | None = None, wait: Wait = None) -> bool:
-        """Make a finished file the value of ``key``, by renaming it, or by ``put`` under the key's lock."""
-        name, owned = self._owners.place_for_change(key)
+    def _publish(self, action: str, key: str, temp: str, wait: LockWait, put: Put = rename) -> bool:
+        """Make a finished file the value of ``key``, by renaming it, or by what ``put`` does and tells."""
+        name, is_owned = self._place(key)
         path = f"{self._root}/{name}"
-        locked = put is not None or (self._locks_in_use() if wait is None else wait.locked)
-        if not owned and not locked:
-            return rename(temp, path)
-        with self._held(action, key, name, wait, owned=owned, locked=locked):
-            return (put or rename)(temp, path)
+        if not is_owned and not wait.locked:
+            return put(temp, path)
+        with self._held(action, key, name, wait, is_owned):
+            return put(temp, path)
 
-    def _locks_in_use(self) -> bool:
-        return not HAVE_LOCKS or os.access(self._locks.path, os.F_OK)
+    def _place(self, key: str) -> tuple[str, bool]:
+        """Return the filename of ``key``, and whether there must be an owner file to change the value, or there is."""
+        name, may_have_owner = place_for(key)
+        return name, may_have_owner and self._owners.is_needed(key, name)
+
+    def _wait(self, *, locked: bool = False) -> LockWait:
+        """Return how long to wait for locks; each key is locked if that is needed, or somebody has used locks here."""
+        return LockWait(self._timeout_seconds, locked=locked or not HAVE_LOCKS or os.access(self._locks.path, os.F_OK))
 
     @contextmanager
-    def _held(self, action: str, key: str, name: str, wait: Wait, *, owned: bool, locked: bool) -> Iterator[None]:
-        wait = wait or LockWait(self._timeout_seconds)
+    def _held(self, action: str, key: str, name: str, wait: LockWait, is_owned: bool) -> Iterator[None]:
         with (
-            self._locks.hold(name, wait) if locked else nullcontext(),
-            self._owners.hold(action, key, name, wait) if owned else nullcontext(),
+            self._locks.hold(name, wait) if wait.locked else nullcontext(),
+            self._owners.hold(action, key, name, wait) if is_owned else nullcontext(),
         ):
             yield
 
     def _read(self, action: str, key: str, read: Callable[[str], T]) -> T | None:
         name, may_have_owner = place_for(key)
         try:
-            value = read(f"{self._root}/{name}")
+            try:
+                value = read(f"{self._root}/{name}")
+            except FileNotFoundError:
+                self._missing()
+                return None
             return None if may_have_owner and self._owners.owned_by_another(key, name) else value
-        except FileNotFoundError:
-            self._missing(action, key)
-            return None
         except OSError as error:
             raise refused(f"{action} {key!r}", self._root, error) from error
 
-    def _missing(self, action: str, key: str) -> None:
-        """Tell a missing file from a missing directory: the second is an error, never an absent key."""
-        try:
-            os.stat(self._root)  # noqa: PTH116
-        except OSError as error:
-            raise refused(f"{action} {key!r}", self._root, error) from error
+    def _missing(self) -> None:
+        """Raise if the directory is missing, not only the file: that is an error, never an absent key."""
+        os.stat(self._root)  # noqa: PTH116
 
-    def _remove(self, key: str, wait: Wait, seen: Entry | bytes | None = None) -> bool:
+    def _remove(self, key: str, wait: LockWait, seen: Entry | bytes | None = None) -> bool:
         """Remove the value, not yet durably, if it is as it was ``seen``, and tell whether it went."""
-        name, owned = self._owners.place_for_change(key)
+        name, is_owned = self._place(key)
         path = f"{self._root}/{name}"
-        locked = seen is not None or (self._locks_in_use() if wait is None else wait.locked)
         with self._errors(f"delete {key!r}"):
             try:
-                if not owned and not locked:
+                if not is_owned and not wait.locked:
                     os.unlink(path)  # noqa: PTH108
                     return True
                 # An owner file is for who deletes a value: without one there is nothing another key could lose.
-                if owned and not self._exists(key):
+                if is_owned and not self._exists(key):
                     return False
-                with self._held("delete", key, name, wait, owned=owned, locked=locked):
+                with self._held("delete", key, name, wait, is_owned):
                     status = os.lstat(path)
                     now = Entry(key, status.st_size, modified_at(status))
                     if isinstance(seen, Entry) and not sorted_out({key: seen}, [now])[0]:
@@ -279,7 +286,7 @@ class FileEngine(Engine):
                         return False
                     os.unlink(path)  # noqa: PTH108
             except FileNotFoundError:
-                self._missing("delete", key)
+                self._missing()
                 return False
             except KeyCollisionError:
                 if self._exists(key):
@@ -291,9 +298,9 @@ class FileEngine(Engine):
         self._batch_save_at(items, {})
 
     def _batch_save_at(self, items: dict[str, BytesLike], times: Mapping[str, datetime]) -> None:
-        wait = LockWait(self._timeout_seconds, locked=self._locks_in_use())
-        if not self.fsync or len(items) == 1:
-            attempt_each("batch_save", items, lambda k: self._store("save", k, items[k], None, wait, times.get(k)))
+        wait = self._wait()
+        if not self.fsync:
+            attempt_each("batch_save", items, lambda k: self._store("save", k, items[k], time=times.get(k), wait=wait))
             return
         # Write and sync all temporary files, several at a time; rename them all; sync the directory once.
         temps = {key: new_temp(self._root) for key in items}
@@ -304,7 +311,7 @@ class FileEngine(Engine):
 
         def publish(key: str) -> None:
             with self._errors(f"save {key!r}"):
-                self._publish("save", key, temps[key], None, wait)
+                self._publish("save", key, temps[key], wait)
 
         try:
             failures = failures_of("batch_save", list(items), write, _SYNCS_AT_ONCE)
@@ -326,7 +333,7 @@ class FileEngine(Engine):
 
     def _remove_all(self, keys: list[str], seen: dict[str, Entry]) -> None:
         removed: list[str] = []
-        wait = LockWait(self._timeout_seconds, locked=self._locks_in_use())
+        wait = self._wait(locked=bool(seen))
 
         def remove(key: str) -> None:
             removed.extend([key] * self._remove(key, wait, seen.get(key)))
@@ -350,7 +357,7 @@ class FileEngine(Engine):
                 try:
                     status = file.stat(follow_symlinks=False)
                 except FileNotFoundError:
-                    os.stat(self._root)  # noqa: PTH116 - a directory that is gone is an error
+                    self._missing()
                     continue
                 yield Entry(key, status.st_size, modified_at(status), file.name, ambiguous)
 
@@ -371,9 +378,9 @@ class FileEngine(Engine):
         name, may_have_owner = place_for(key)
         with self._errors(f"open {key!r}"), ExitStack() as unless_returned:
             try:
-                file = atomic.open_reader(f"{self._root}/{name}", f"load {key!r} in {self._root}")
+                file = atomic.open_reader(f"{self._root}/{name}", f"load {key!r}", self._root)
             except FileNotFoundError:
-                self._missing("open", key)
+                self._missing()
                 return None
             unless_returned.callback(file.close)
             if may_have_owner and self._owners.owned_by_another(key, name):
@@ -383,12 +390,24 @@ class FileEngine(Engine):
 
     @contextmanager
     def _open_writer_at(self, key: str, time: Time) -> Iterator[IO[bytes]]:
-        temp = new_temp(self._root)
+        temp, tried = new_temp(self._root), f"save {key!r}"
         try:
-            with atomic.written(temp, key, f"save {key!r}", self._root, time, fsync=self.fsync) as file:
+            with self._errors(tried):
+                file = atomic.Writer(temp, key, tried, self._root)
+            try:
                 yield file
-            with self._errors(f"save {key!r}"):
-                self._publish("save", key, temp)
+                if not file.closed:
+                    file.flush()
+            finally:
+                # What could not be written was reported by flush, and again only by the way.
+                with suppress(OSError):
+                    file.close()
+            with self._errors(tried):
+                if time is not None:
+                    atomic.set_time(temp, time)
+                if self.fsync:
+                    sync_path(temp)
+                self._publish("save", key, temp, self._wait())
                 if self.fsync:
                     sync_path(self._root)
         except BaseException:

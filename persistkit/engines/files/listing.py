@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from time import time_ns
 from typing import Final
 
 from persistkit.engines.files.owners import OwnerFiles
 from persistkit.keys import candidates_as_found, is_filename, owner_filename_for
 
-__all__ = ["change_token", "listing", "scan"]
+__all__ = ["change_token", "keys_of", "listing", "scan"]
 
 _MOST_SCANS: Final = 4
 _SAME_TICK_NANOSECONDS: Final = 20_000_000
 
 
-def scan(root: str) -> tuple[list[os.DirEntry[str]], set[str]]:
-    """Return the values' files, each once, and the names of the owner files.
+def scan(root: str) -> tuple[dict[str, os.DirEntry[str]], set[str]]:
+    """Return the values' files by name, and the names of the owner files.
 
     A directory that changes while it is read may show a file twice or, on tmpfs, where a rename gives it a new place,
     not at all. So it is read again, a few times at most, until it has not changed meanwhile.
@@ -37,30 +37,35 @@ def scan(root: str) -> tuple[list[os.DirEntry[str]], set[str]]:
                 files[name] = entry
         if os.stat(root).st_mtime_ns == before:  # noqa: PTH116
             break
-    return list(files.values()), owner_names
+    return files, owner_names
 
 
 def listing(root: str, owners: OwnerFiles) -> Iterator[tuple[os.DirEntry[str], str | None, bool]]:
-    """Iterate over the values' files, with key and ambiguity: the owner's key, else the only or the first candidate."""
+    """Iterate over the values' files, each with its key and ambiguity as ``keys_of`` gives them."""
     files, owner_names = scan(root)
-    owned: dict[str, str | None] = {}
-    if owner_names:
-        owned = {f.name: owners.owner_of(f.name)[0] for f in files if owner_filename_for(f.name) in owner_names}
-    unowned: dict[str, os.DirEntry[str]] = {}
-    for file in files:
-        key = owned.get(file.name)
+    for name, key, ambiguous in keys_of(files, owner_names, owners):
+        yield files[name], key, ambiguous
+
+
+def keys_of(
+    names: Iterable[str], owner_names: Collection[str], owners: OwnerFiles
+) -> Iterator[tuple[str, str | None, bool]]:
+    """Iterate over filenames, with key and ambiguity: the owner's key, else the only or the first candidate."""
+    unowned: list[str] = []
+    for name in names:
+        key = owners.owner_of(name)[0] if owner_names and owner_filename_for(name) in owner_names else None
         if key is None:
-            unowned[file.name] = file
+            unowned.append(name)
         else:
-            yield file, key, False
+            yield name, key, False
     for name, keys, complete in candidates_as_found(unowned):
         if len(keys) == 1 and complete:
-            yield unowned[name], keys[0], False
+            yield name, keys[0], False
             continue
-        # An owner file precedes its value: one made since the scan is there now.
+        # An owner file precedes its value: one made since the directory was read is there now.
         key, unreadable = owners.owner_of(name)
         ambiguous = key is None and bool(keys) and not unreadable
-        yield unowned[name], (keys[0] if ambiguous else key), ambiguous
+        yield name, (keys[0] if ambiguous else key), ambiguous
 
 
 def change_token(root: str) -> tuple[int, int, int | None]:

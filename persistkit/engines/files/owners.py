@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import time
 from typing import Final
@@ -12,7 +12,7 @@ from typing import Final
 from persistkit.arguments import check_key
 from persistkit.engines.files.atomic import EXHAUSTED, READ_FLAGS, create_file, discard, link, new_temp, sync_path
 from persistkit.errors import InvalidKeyError, KeyCollisionError
-from persistkit.keys import candidates_of, filename_for, needs_owner_file, owner_filename_for, place_for
+from persistkit.keys import candidates_of, filename_for, needs_owner_file, owner_filename_for
 from persistkit.locking import MOST_ATTEMPTS, LockWait, file_lock, vanishing
 
 __all__ = ["OwnerFiles", "is_young", "key_in"]
@@ -54,12 +54,11 @@ class OwnerFiles:
         """
         owner_name = owner_filename_for(name)
         for _ in range(MOST_ATTEMPTS):
-            descriptor = self._open(owner_name, READ_FLAGS)
-            if descriptor is None:
-                self._refuse_if_read_as_another(action, key, name)
-                self._create(key, owner_name)
-                continue
-            try:
+            with self._opened(owner_name, READ_FLAGS) as descriptor:
+                if descriptor is None:
+                    self._refuse_if_read_as_another(action, key, name)
+                    self._create(key, owner_name)
+                    continue
                 with file_lock(descriptor, owner_name, wait, shared=True):
                     if os.fstat(descriptor).st_nlink == 0:
                         continue
@@ -70,27 +69,19 @@ class OwnerFiles:
                             os.utime(descriptor)
                         yield
                         return
-                    young = is_young(os.fstat(descriptor).st_mtime)
-            finally:
-                os.close(descriptor)
             if owner is not None:
                 raise self._collision(action, key, name, f"the key {owner!r} owns")
-            if young or not self.remove(owner_name, lambda: True):
+            if not self.remove_dead(name):
                 raise self._collision(action, key, name, "another key has an unfinished owner file for")
         raise vanishing(self._path(owner_name))
 
-    def place_for_change(self, key: str) -> tuple[str, bool]:
-        """Return the filename of ``key``, and whether there must be an owner file to change the value: or there is."""
-        name, may_have_owner = place_for(key)
-        if not may_have_owner:
-            return name, False
-        return name, os.path.lexists(self._path(owner_filename_for(name))) or needs_owner_file(key)
+    def is_needed(self, key: str, name: str) -> bool:
+        """Tell whether there must be an owner file to change the value of ``key``, or there is one."""
+        return os.path.lexists(self._path(owner_filename_for(name))) or needs_owner_file(key)
 
     def owned_by_another(self, key: str, name: str) -> bool:
         """Tell whether the owner file of ``name`` names a key other than ``key``."""
-        content = self.content(owner_filename_for(name))
-        owner = None if content is None else key_in(content, name)
-        return owner is not None and owner != key
+        return key_in(self.content(name), name) not in (None, key)
 
     def owner_of(self, name: str) -> tuple[str | None, bool]:
         """Return the key that owns ``name``, if it is known, and whether there is an owner file that cannot be read.
@@ -99,58 +90,61 @@ class OwnerFiles:
             OSError: the process or the system cannot open more files, which says nothing about the owner.
         """
         try:
-            content = self.content(owner_filename_for(name))
+            return key_in(self.content(name), name), False
         except OSError as error:
             if error.errno in EXHAUSTED:
                 raise
             # check tells; one bad owner file must not hide the whole directory. No regular file names no owner.
             return None, error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO)
-        return None if content is None else key_in(content, name), False
 
-    def content(self, owner_name: str) -> bytes | None:
-        """Return the first 4 KiB of an owner file, or None when it is missing."""
-        descriptor = self._open(owner_name, READ_FLAGS)
-        if descriptor is None:
+    def content(self, name: str) -> bytes | None:
+        """Return the first 4 KiB of the owner file of ``name``, or None when it is missing."""
+        try:
+            descriptor = os.open(self._path(owner_filename_for(name)), READ_FLAGS)
+        except FileNotFoundError:
             return None
         try:
             return os.read(descriptor, _MAX_OWNER_BYTES)
         finally:
             os.close(descriptor)
 
-    def remove(self, owner_name: str, still_unused: Callable[[], bool]) -> bool:
-        """Remove an owner file not used for an hour, unless somebody locks it or ``still_unused`` says no.
+    def remove_dead(self, name: str) -> bool:
+        """Remove the owner file of ``name`` if it names no key or there is no value, and nobody used it for an hour.
 
         Returns whether it is gone. One that this process may not write cannot be locked, and stays.
         """
-        try:
-            # O_RDWR, because an exclusive lock needs a file that is opened for writing.
-            descriptor = self._open(owner_name, READ_FLAGS | os.O_RDWR)
-        except PermissionError:
-            return False
-        if descriptor is None:
-            return True
-        try:
+        owner_name = owner_filename_for(name)
+        path = self._path(owner_name)
+        if not os.access(path, os.W_OK):
+            return not os.path.lexists(path)
+        with self._opened(owner_name, READ_FLAGS | os.O_RDWR) as descriptor:
+            if descriptor is None:
+                return True
             with file_lock(descriptor, owner_name, None, shared=False) as is_locked:
-                if not is_locked:
-                    return False
                 status = os.fstat(descriptor)
                 if status.st_nlink == 0:
                     return True
-                if is_young(status.st_mtime) or not still_unused():
+                is_whole = key_in(os.read(descriptor, _MAX_OWNER_BYTES), name) is not None
+                is_used = is_whole and os.path.lexists(self._path(name))
+                if is_used or is_young(status.st_mtime) or not is_locked:
                     return False
-                os.unlink(self._path(owner_name))  # noqa: PTH108
+                os.unlink(path)  # noqa: PTH108
                 return True
-        finally:
-            os.close(descriptor)
 
     def _path(self, owner_name: str) -> str:
         return f"{self._root}/{owner_name}"
 
-    def _open(self, owner_name: str, flags: int) -> int | None:
+    @contextmanager
+    def _opened(self, owner_name: str, flags: int) -> Iterator[int | None]:
         try:
-            return os.open(self._path(owner_name), flags)
+            descriptor = os.open(self._path(owner_name), flags)
         except FileNotFoundError:
-            return None
+            yield None
+            return
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _create(self, key: str, owner_name: str) -> None:
         """Create the owner file, durably, unless somebody else just did."""
@@ -185,8 +179,10 @@ def is_young(modified: float) -> bool:
     return abs(time() - modified) < _GRACE_SECONDS
 
 
-def key_in(content: bytes, name: str) -> str | None:
+def key_in(content: bytes | None, name: str) -> str | None:
     """Return the key that an owner file's content names, None when it is none or another file's."""
+    if content is None:
+        return None
     try:
         key = content.decode()
         check_key(key)
