@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter, time_ns
+from time import time_ns
 from typing import Any
 
 import diskcache
@@ -53,36 +53,27 @@ _GATHERED = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """Bytes by key, in blocking calls."""
-
-    save: Callable[[str, bytes], object]
-    load: Callable[[str], bytes]
-    has: Callable[[str], bool]
-
-
-@dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison: Python values by key."""
+    """One side of a comparison: values by key, Python's, or bytes until it is given the codec. Any: of both."""
 
     set: Callable[[str, Any], object]
     get: Callable[[str], Any]
     has: Callable[[str], bool]
 
 
-def by_sqlite3(connection: sqlite3.Connection) -> Client:
+def by_sqlite3(connection: sqlite3.Connection) -> Side:
     """Use the standard library, with the pragmas of persistkit."""
     for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", _TABLE.format("BLOB")):
         connection.execute(statement)
     upsert, select = _UPSERT.format("?"), "SELECT value FROM by_hand WHERE key = ?"
-    return Client(
+    return Side(
         lambda key, value: connection.execute(upsert, (key.encode(), len(value), time_ns() // 1000, value)),
         lambda key: connection.execute(select, (key.encode(),)).fetchone()[0],
         lambda key: connection.execute("SELECT 1 FROM by_hand WHERE key = ?", (key.encode(),)).fetchone() is not None,
     )
 
 
-def by_psycopg(connection: psycopg.Connection[Any]) -> Client:
+def by_psycopg(connection: psycopg.Connection[Any]) -> Side:
     """Use psycopg with binary parameters and results."""
     connection.execute("DROP TABLE IF EXISTS by_hand")
     statement: Any = _TABLE.format("BYTEA")  # Any: psycopg takes literal text only
@@ -93,26 +84,26 @@ def by_psycopg(connection: psycopg.Connection[Any]) -> Client:
         select: Any = f"SELECT {column} FROM by_hand WHERE key = %b"  # noqa: S608 - a name of ours
         return connection.execute(select, (key.encode(),), binary=True).fetchone()
 
-    return Client(
+    return Side(
         lambda key, value: connection.execute(upsert, (key.encode(), len(value), time_ns() // 1000, value)),
         lambda key: found("value", key)[0],
         lambda key: found("1", key) is not None,
     )
 
 
-def by_redis(client: Redis) -> Client:
+def by_redis(client: Redis) -> Side:
     """Use redis-py."""
     answered: Any = client  # Any: redis-py annotates every answer as a union of all
-    return Client(
+    return Side(
         lambda key, value: answered.set(f"by_hand:{key}", value),
         lambda key: answered.get(f"by_hand:{key}"),
         lambda key: bool(answered.exists(f"by_hand:{key}")),
     )
 
 
-def by_obstore(store: Any) -> Client:
+def by_obstore(store: Any) -> Side:
     """Use obstore's blocking functions."""
-    return Client(
+    return Side(
         lambda key, value: obstore.put(store, filename_for(key), value),
         lambda key: bytes(obstore.get(store, filename_for(key)).bytes()),
         lambda key: obstore.head(store, filename_for(key)) is not None,
@@ -143,10 +134,10 @@ def opened(engine: str, folder: Path, stack: ExitStack) -> tuple[Store, dict[str
     return store, {"by hand": with_codec(by_obstore(server.client("by-hand")))}
 
 
-def with_codec(client: Client) -> Side:
+def with_codec(client: Side) -> Side:
     """Return a client's operations on Python values, by persistkit's own codec."""
     return Side(
-        lambda key, value: client.save(key, bytes(encode(value))), lambda key: decode(client.load(key)), client.has
+        lambda key, value: client.set(key, bytes(encode(value))), lambda key: decode(client.get(key)), client.has
     )
 
 
@@ -162,12 +153,18 @@ def measure_store(engine: str, options: argparse.Namespace, folder: Path) -> Ite
             block = single if number else Block("warm-up")
             for kind, value in _VALUES.items():
                 for name, side in sides.items():
-                    block.add(name, f"set {kind}", timed(lambda key: side.set(key, value), keys))  # noqa: B023
-                    block.add(name, f"get {kind}", timed(side.get, keys))
+                    with block.timed(name, f"set {kind}", len(keys)):
+                        for key in keys:
+                            side.set(key, value)
+                    with block.timed(name, f"get {kind}", len(keys)):
+                        for key in keys:
+                            side.get(key)
                     if side.get(keys[-1]) != value:
                         raise AssertionError(f"{name}: not the value that was stored")
             for name, side in sides.items():
-                block.add(name, "in", timed(side.has, keys))
+                with block.timed(name, "in", len(keys)):
+                    for key in keys:
+                        side.has(key)
         store.clear()
         items = dict.fromkeys(keys_of_one_template(options.items), _VALUES["text"])
         store.update(items)
@@ -177,9 +174,8 @@ def measure_store(engine: str, options: argparse.Namespace, folder: Path) -> Ite
         }
         for _ in tqdm(range(options.rounds), desc=many.title, unit="round"):
             for name, work in readers.items():
-                began = perf_counter()
-                found = work()
-                many.add(name, "read", (perf_counter() - began) * 1e6 / len(items))
+                with many.timed(name, "read", len(items)):
+                    found = work()
                 if found != items:
                     raise AssertionError(f"{name}: not the values that were stored")
         store.close()
@@ -213,33 +209,13 @@ async def measure_awaited(where: str, parent: Path, options: argparse.Namespace,
             kept = block if number else Block("warm-up")
             for name, (saves, loads) in sides.items():
                 for operation, work in (("save", saves), ("load", loads)):
-                    kept.add(name, f"gathered {operation}", await gathered(work, keys))
-                    kept.add(name, operation, await in_turn(work, keys[:16]))
+                    with kept.timed(name, f"gathered {operation}", len(keys)):
+                        await asyncio.gather(*(work(key) for key in keys))
+                    with kept.timed(name, operation, 16):
+                        for key in keys[:16]:
+                            await work(key)
     block.yardstick = {operation: (per_call, operation) for operation in block.samples[per_call]}
     return block
-
-
-def timed(work: Callable[[str], object], keys: Sequence[str]) -> float:
-    """Return the microseconds per call."""
-    began = perf_counter()
-    for key in keys:
-        work(key)
-    return (perf_counter() - began) * 1e6 / len(keys)
-
-
-async def gathered(work: Callable[[str], Awaitable[Any]], keys: Sequence[str]) -> float:
-    """Return the microseconds per call, all at once."""
-    began = perf_counter()
-    await asyncio.gather(*(work(key) for key in keys))
-    return (perf_counter() - began) * 1e6 / len(keys)
-
-
-async def in_turn(work: Callable[[str], Awaitable[Any]], keys: Sequence[str]) -> float:
-    """Return the microseconds per call, one after the other."""
-    began = perf_counter()
-    for key in keys:
-        await work(key)
-    return (perf_counter() - began) * 1e6 / len(keys)
 
 
 def main(command: Sequence[str]) -> None:
