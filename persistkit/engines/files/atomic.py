@@ -18,7 +18,6 @@ from persistkit.errors import PersistenceError, StorageError
 __all__ = [
     "EXHAUSTED",
     "READ_FLAGS",
-    "Writer",
     "create_file",
     "discard",
     "errors",
@@ -28,6 +27,7 @@ __all__ = [
     "new_temp",
     "open_directory",
     "open_reader",
+    "open_writer",
     "read",
     "read_buffer",
     "read_file",
@@ -197,16 +197,30 @@ def open_reader(path: str, tried: str, root: str) -> BufferedReader:
     return BufferedReader(raw)
 
 
-class Writer(BufferedWriter):
-    """A new file that takes as a chunk what ``save`` takes as a value; errors say what was ``tried``, and where."""
+class _Writer(BufferedWriter):
+    """A new file that takes as a chunk what ``save`` takes as a value."""
 
-    def __init__(self, path: str, key: str, tried: str, root: str) -> None:
-        super().__init__(_RawFile(path, "xb", _CREATE, tried, root))
+    def __init__(self, raw: _RawFile, key: str) -> None:
+        super().__init__(raw)
         self._key = key
 
     def write(self, chunk: BytesLike, /) -> int:  # type: ignore[override]  # narrower: no other buffers
-        """Write ``chunk``."""
         return super().write(check_value(self._key, chunk))
+
+
+@contextmanager
+def open_writer(path: str, key: str, tried: str, root: str) -> Iterator[BufferedWriter]:
+    """Create a file to be written in the block, at whose end it holds everything; errors say what was ``tried``."""
+    with errors(tried, root):
+        file = _Writer(_RawFile(path, "xb", _CREATE, tried, root), key)
+    try:
+        yield file
+        if not file.closed:
+            file.flush()
+    finally:
+        # What could not be written was reported by flush, and again only by the way.
+        with suppress(OSError):
+            file.close()
 
 
 @contextmanager

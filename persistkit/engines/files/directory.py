@@ -40,32 +40,30 @@ _SYNCS_AT_ONCE: Final = 16
 class FileEngine(Engine):
     """One file per key, named ``<sanitized key>-<djb2 hash>.bin``, in the directory ``base_dir``.
 
-    Byte for byte compatible on disk with ``FilePersistenceBackend`` of the Rust crate llm-agent-runtime 1.74.0: a
-    directory written there opens here, and the other way round.
+    A directory that ``FilePersistenceBackend`` of the Rust crate llm-agent-runtime 1.74.0 wrote opens here, and the
+    other way round.
 
     Promises, beyond ``Engine``:
 
-    * With ``fsync`` a save that returned survives a crash of the process, of the system, and a power cut: the file is
-      synced, renamed over the old value, and the directory is synced. When that last sync fails, the caller sees a
-      ``StorageError`` while the new value is in place. ``fsync=False`` leaves the moment of writing to the system.
-    * A batch is made durable as one group: when it returned, all of it survives; when the power goes in the middle,
-      each key has its old value or its new one, whole. An interrupt waits for the system calls that have begun.
+    * With ``fsync`` a save that returned survives a crash of the process, of the system, and a power cut. When the sync
+      of the directory, which comes last, fails, the caller sees a ``StorageError`` while the new value is in place.
+      ``fsync=False`` leaves the moment of writing to the system.
+    * A batch is made durable as one group: when the power goes in the middle, each key has its old value or its new
+      one, whole. An interrupt waits for the system calls that have begun.
     * Two keys never share a value; of ten and more special characters and underscores, unless somebody searched for the
       pair (``needs_owner_file``). A key whose filename could be another's, or does not give it back, has an
       *owner file* ``<sanitized>-<hash>.key``. Where a Rust runtime writes too, the last writer of such a name wins.
     * Nothing outside ``base_dir`` is read or written; links, directories and devices are never followed.
     * ``add``, ``replace`` and ``delete_unchanged`` are atomic between processes; ``rename`` removes nothing newer than
       it moved. They and ``lock`` use the hidden file ``.persistkit-locks``, made by the first use and never removed.
-      From then on every write locks its key; one that began before cannot be excluded, and the Rust runtime knows
-      nothing of it. Where files cannot be locked (macOS, Windows) they exclude threads alone, and ``lock`` is a lease.
-    * What another process has locked is waited for ``timeout_seconds``, by a batch for all of its keys together; then
-      ``StorageError`` names the file. A lock ends with the process that has it.
+      From then on every write locks its key; one that began before cannot be excluded, nor can the Rust runtime.
+      Where files cannot be locked (macOS, Windows) they exclude threads alone, and ``lock`` is a lease.
 
     Args:
         base_dir: the directory; made absolute here, so a later change of the working directory does not matter.
         create: make the directory, and its parents, if it does not exist.
         fsync: make every save durable before it returns.
-        timeout_seconds: how long to wait for a lock of another process.
+        timeout_seconds: how long to wait for a lock of another process, in a batch for all of its keys together.
 
     Raises:
         StorageError: the directory does not exist (and ``create`` is False), is a file, or is not readable.
@@ -73,7 +71,6 @@ class FileEngine(Engine):
     Example:
         >>> import tempfile
         >>> engine = FileEngine(tempfile.mkdtemp())
-        >>> engine.save("session:1", b"state")
         >>> engine.path_for("session:1").name
         'session_1-0377d88a24519c74.bin'
     """
@@ -118,12 +115,9 @@ class FileEngine(Engine):
         Raises:
             StorageError: ``filename`` is not the name of a value in this directory, or not a regular file.
         """
-        if not is_filename(filename) or os.sep in filename:
-            raise StorageError(
-                f"load the file {filename!r} in {self._root}: not the name of a value (<text>-<16 hex digits>.bin)",
-                errno=errno.EINVAL,
-            )
         with traced("load_filename", filename), self._errors(f"load the file {filename!r}"):
+            if not is_filename(filename):
+                raise OSError(errno.EINVAL, "not the name of a value (<text>-<16 hex digits>.bin)")
             try:
                 return atomic.read_file(f"{self._root}/{filename}")
             except FileNotFoundError:
@@ -131,13 +125,11 @@ class FileEngine(Engine):
                 return None
 
     def check(self, *, repair: bool = False) -> list[Finding]:
-        """Look for everything in the directory that is not a whole value under a known key.
+        """Return everything in the directory that is not a whole value under a known key, sorted by filename.
 
         With ``repair`` what is certainly dead is removed: temporary files of persistkit and of the Rust runtime older
-        than an hour, and owner files that have no value and were not used for an hour. A value is never touched.
-
-        Returns:
-            One finding per problem, sorted by filename; ``persistkit.frames.findings_frame`` makes a table of them.
+        than an hour, and owner files not used for an hour that have no value, or were cut by a crash. A value is never
+        touched. ``persistkit.frames.findings_frame`` makes a table of the findings.
 
         Raises:
             StorageError: the directory cannot be read, or a repair was refused.
@@ -233,7 +225,7 @@ class FileEngine(Engine):
             return put(temp, path)
 
     def _place(self, key: str) -> tuple[str, bool]:
-        """Return the filename of ``key``, and whether there must be an owner file to change the value, or there is."""
+        """Return the filename of ``key``, and whether whoever changes the value must hold its owner file."""
         name, may_have_owner = place_for(key)
         return name, may_have_owner and self._owners.is_needed(key, name)
 
@@ -320,23 +312,20 @@ class FileEngine(Engine):
             repeat_until_done(lambda: discard(*temps.values()))
         self._end_batch("save", items, [key for key in items if key not in failures], failures)
 
-    def _batch_delete(self, keys: list[str]) -> None:
-        self._remove_all(keys, {})
-
     def _delete_unchanged(self, seen: dict[str, Entry]) -> dict[str, str]:
         kept: dict[str, str] = {}
         try:
-            self._remove_all(list(seen), seen)
+            self._batch_delete(list(seen), seen)
         except BatchError as error:
             kept = {key: str(reason) for key, reason in error.failures.items()}
         return kept | {key: CHANGED for key in seen if key not in kept and self._exists(key)}
 
-    def _remove_all(self, keys: list[str], seen: dict[str, Entry]) -> None:
+    def _batch_delete(self, keys: list[str], seen: Mapping[str, Entry] | None = None) -> None:
         removed: list[str] = []
-        wait = self._wait(locked=bool(seen))
+        wait = self._wait(locked=seen is not None)
 
         def remove(key: str) -> None:
-            removed.extend([key] * self._remove(key, wait, seen.get(key)))
+            removed.extend([key] * self._remove(key, wait, None if seen is None else seen[key]))
 
         self._end_batch("delete", keys, removed, failures_of("batch_delete", keys, remove))
 
@@ -392,16 +381,8 @@ class FileEngine(Engine):
     def _open_writer_at(self, key: str, time: Time) -> Iterator[IO[bytes]]:
         temp, tried = new_temp(self._root), f"save {key!r}"
         try:
-            with self._errors(tried):
-                file = atomic.Writer(temp, key, tried, self._root)
-            try:
+            with atomic.open_writer(temp, key, tried, self._root) as file:
                 yield file
-                if not file.closed:
-                    file.flush()
-            finally:
-                # What could not be written was reported by flush, and again only by the way.
-                with suppress(OSError):
-                    file.close()
             with self._errors(tried):
                 if time is not None:
                     atomic.set_time(temp, time)
