@@ -74,7 +74,7 @@ def _session(store: Store, head: Raw, rows: dict[str, list[Entry]], skipped: dic
         if messages[n].role == "assistant" and (used := counts.pop(of_place[said[n].step], None)) is not None:
             read, written = tokens(used, "input_tokens"), tokens(used, "output_tokens")
             messages[n] = replace(messages[n], input_tokens=read, output_tokens=written)
-    status, reason = _status([items[key] for key in turns])
+    status, reason = _status(said)
     return Session(
         runtime="openai",
         id=str(head["session_id"]),
@@ -129,16 +129,13 @@ def _steps(messages: list[Message]) -> Iterator[Step]:
             together = []
 
 
-def _status(items: list[Raw]) -> tuple[Status, str | None]:
-    answered = {str(item.get("call_id")) for item in items if item.get("type") == "function_call_output"}
-    open_calls = [
-        item for item in items if item.get("type") == "function_call" and str(item.get("call_id")) not in answered
-    ]
+def _status(said: list[Said]) -> tuple[Status, str | None]:
+    open_calls = [one.message.tool for one in said if one.kind == "call"]
     if open_calls:
-        return "unfinished", f"it was stopped while {open_calls[-1].get('name')!r} was called, or still runs"
-    if items and items[-1].get("role") == "assistant":
+        return "unfinished", f"it was stopped while {open_calls[-1]!r} was called, or still runs"
+    if said and said[-1].message.role == "assistant":
         return "finished", None
-    return "unfinished", "it was stopped before the agent answered, or still runs" if items else "it has no items"
+    return "unfinished", "it was stopped before the agent answered, or still runs" if said else "it has no items"
 
 
 def _time(entry: Entry, started: datetime | None, ended: datetime | None) -> datetime | None:

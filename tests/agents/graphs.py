@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypedDict
 
@@ -15,7 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.types import Send, interrupt
+from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
 __all__ = ["Conversation", "asking", "chat", "failing", "fanning_out", "saver", "talk", "with_subgraph"]
@@ -58,11 +59,9 @@ class Conversation(TypedDict, total=False):
     turns: int
 
 
-@contextmanager
-def saver(path: Path) -> Iterator[SqliteSaver]:
+def saver(path: Path) -> AbstractContextManager[SqliteSaver]:
     """Open LangGraph's own writer of a SQLite file."""
-    with SqliteSaver.from_conn_string(str(path)) as writer:
-        yield writer
+    return SqliteSaver.from_conn_string(str(path))
 
 
 def chat(dice: random.Random, writer: Any, messages: Any = None) -> Any:
@@ -130,19 +129,24 @@ def config(thread: str) -> Any:
     return {"configurable": {"thread_id": thread}}
 
 
+def graph_of(writer: Any, nodes: dict[str, Any], *edges: tuple[str, str]) -> Any:
+    """Return a graph of these nodes; a text for a node is what the model says there."""
+    graph: Any = StateGraph(Conversation)
+    for name, node in nodes.items():
+        graph.add_node(name, partial(_said, node) if isinstance(node, str) else node)
+    for edge in edges:
+        graph.add_edge(*edge)
+    return graph.compile(checkpointer=writer)
+
+
+def _said(text: str, _: Any) -> dict[str, Any]:
+    return {"messages": [AIMessage(text)]}
+
+
 def with_subgraph(writer: Any) -> Any:
     """Return a graph one of whose nodes is a graph."""
-    inner: Any = StateGraph(Conversation)
-    inner.add_node("look", lambda _: {"messages": [AIMessage("looking")]})
-    inner.add_node("find", lambda _: {"messages": [AIMessage("found")]})
-    inner.add_edge(START, "look")
-    inner.add_edge("look", "find")
-    outer: Any = StateGraph(Conversation)
-    outer.add_node("search", inner.compile())
-    outer.add_node("answer", lambda _: {"messages": [AIMessage("done")]})
-    outer.add_edge(START, "search")
-    outer.add_edge("search", "answer")
-    return outer.compile(checkpointer=writer)
+    inner = graph_of(None, {"look": "looking", "find": "found"}, (START, "look"), ("look", "find"))
+    return graph_of(writer, {"search": inner, "answer": "done"}, (START, "search"), ("search", "answer"))
 
 
 def asking(writer: Any) -> Any:
@@ -151,12 +155,7 @@ def asking(writer: Any) -> Any:
     def ask(_: Conversation) -> dict[str, Any]:
         return {"messages": [HumanMessage(interrupt("May I send it?"))]}
 
-    graph: Any = StateGraph(Conversation)
-    graph.add_node("draft", lambda _: {"messages": [AIMessage("a draft")]})
-    graph.add_node("ask", ask)
-    graph.add_edge(START, "draft")
-    graph.add_edge("draft", "ask")
-    return graph.compile(checkpointer=writer)
+    return graph_of(writer, {"draft": "a draft", "ask": ask}, (START, "draft"), ("draft", "ask"))
 
 
 def failing(writer: Any) -> Any:
@@ -165,19 +164,13 @@ def failing(writer: Any) -> Any:
     def fail(_: Conversation) -> dict[str, Any]:
         raise RuntimeError("the disk is full")
 
-    graph: Any = StateGraph(Conversation)
-    graph.add_node("work", lambda _: {"messages": [AIMessage("worked")]})
-    graph.add_node("fail", fail)
-    graph.add_edge(START, "work")
-    graph.add_edge(START, "fail")
-    return graph.compile(checkpointer=writer)
+    return graph_of(writer, {"work": "worked", "fail": fail}, (START, "work"), (START, "fail"))
 
 
 def fanning_out(writer: Any) -> Any:
     """Return a graph that sends two tasks to one node."""
-    graph: Any = StateGraph(Conversation)
-    graph.add_node("plan", lambda _: {"turn": 1})
-    graph.add_node("work", lambda state: {"messages": [AIMessage(f"worked on {state['goal']}")]})
-    graph.add_edge(START, "plan")
-    graph.add_conditional_edges("plan", lambda _: [Send("work", {"goal": goal}) for goal in ("a", "b")], ["work"])
-    return graph.compile(checkpointer=writer)
+
+    def plan(_: Conversation) -> Command[Any]:
+        return Command(update={"turn": 1}, goto=[Send("work", {"goal": goal}) for goal in ("a", "b")])
+
+    return graph_of(writer, {"plan": plan, "work": "worked"}, (START, "plan"))
