@@ -14,7 +14,6 @@ from persistkit.agents.conversations import Said, joined, shortened
 from persistkit.agents.langgraph_messages import Raw, likeness, merged, messages_in, messages_of, overwriting, said_of
 from persistkit.agents.records import Message, Session, Status, Step
 from persistkit.engines.foreign.langgraph import LangGraphEngine, time_of_checkpoint
-from persistkit.engines.foreign.rows import moment_of
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.errors import FormatError
 from persistkit.formats.langgraph import decode_payload, decode_row
@@ -135,13 +134,10 @@ class _Thread:
                 self._writes.setdefault(place, []).append(_Write(key, order, str(columns["channel"]), parts[0]))
                 return
             metadata: Any = next((decode_payload(*part[1:]) for part in parts if part[0] == ["metadata"]), {})
-            time = time_of_checkpoint(place[1])
-            if time is None:  # a saver of one's own made the id
-                time = moment_of(decode_row(self._store.get_bytes(key))["checkpoint"].get("ts"))
-            parent = columns.get("parent_checkpoint_id") or None
             metadata = metadata if type(metadata) is dict else {}
+            parent, time = columns.get("parent_checkpoint_id"), time_of_checkpoint(place[1])
             self.checkpoints[place] = _Checkpoint(key, *place, parent, metadata, time)
-        except (FormatError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (FormatError, KeyError, TypeError, ValueError) as error:
             self._skipped[key] = str(error)
 
     def session(self) -> Session:
@@ -187,7 +183,7 @@ class _Thread:
         return reduce(merged, (self._value(write) for write in writes if write.channel == channel), value)
 
     def _before(self, one: _Checkpoint) -> _Checkpoint | None:
-        return None if one.parent is None else self.checkpoints.get((one.namespace, one.parent))
+        return self.checkpoints.get((one.namespace, one.parent)) if one.parent else None
 
     def _steps(self, one: _Checkpoint) -> Iterator[tuple[Step, list[Raw]]]:
         """Yield the step that a checkpoint ended, and the one after it that never ended, with what they wrote."""
@@ -261,17 +257,12 @@ class _Thread:
         return channels
 
     def _replayed(self, one: _Checkpoint, name: str) -> Any:
-        value: Any = []
-        way: list[_Checkpoint] = []
-        before = self._before(one)
-        while before is not None and before not in way:
+        way, channels = [one], self._channels(one)
+        while name not in channels and (before := self._before(way[-1])) is not None and before not in way:
             way.append(before)
             channels = self._channels(before)
-            if name in channels:
-                value = channels[name]
-                break
-            before = self._before(before)
-        for checkpoint in reversed(way):
+        value = channels.get(name, [])
+        for checkpoint in reversed(way[1:]):
             value = self._after(value, name, checkpoint.writes)
         return value
 
