@@ -34,6 +34,7 @@ _TIMES: Final = re.compile(r"(?:datetime64|timedelta64)(?:\[\w+\])?")
 _NUMBERS: Final = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]
 )
+_CONTAINERS: Final[dict[str, Callable[[Any], Any]]] = {kind.__name__: kind for kind in (tuple, set, frozenset, dict)}
 # Many values of one hash take minutes to put into a set or dict.
 _FEW: Final = 1_000
 
@@ -80,9 +81,7 @@ def has_many_hashes(values: Collection[Any]) -> bool:
 def _read_tag(name: str, content: Any) -> Any:
     """Return the value of a tag; any exception says that it is none."""
     if name in _CONTAINERS:
-        if type(content) is not list:
-            raise TypeError(name)
-        return _CONTAINERS[name](content)
+        return _read_container(name, content)
     if name == "ndarray":
         from persistkit.formats.arrays import decode_array
 
@@ -151,21 +150,17 @@ def _read_float(number: Any) -> float:
     return float(number)
 
 
-def _read_set(kind: Callable[[Any], Any]) -> Callable[[list[Any]], Any]:
-    def read(items: list[Any]) -> Any:
-        made = kind(items) if has_many_hashes(items) else ()
-        if len(made) < len(items):
-            raise ValueError("one item twice")
-        return made
-
-    return read
-
-
-def _read_dict(pairs: list[Any]) -> Any:
-    keys = [key for key, _ in pairs]
-    made = dict(pairs) if has_many_hashes(keys) and set(map(type, pairs)) <= {list} else {}
-    if len(made) < len(pairs) or (set(map(type, keys)) <= {str} and MARK not in made):
-        raise ValueError("one key twice, or an object of JSON")
+def _read_container(name: str, items: Any) -> Any:
+    if type(items) is not list:
+        raise TypeError(name)
+    if name == "tuple":
+        return tuple(items)
+    keys = [key for key, _ in items] if name == "dict" else items
+    made = _CONTAINERS[name](items) if has_many_hashes(keys) else ()
+    if len(made) < len(items):
+        raise ValueError("one item twice")
+    if name == "dict" and (set(map(type, items)) != {list} or (set(map(type, keys)) == {str} and MARK not in made)):
+        raise ValueError("no pairs, or an object of JSON")
     return made
 
 
@@ -248,12 +243,6 @@ def _read_pandas(name: str, content: Any) -> Any:
     return moment if moment.fold == fold else moment.replace(fold=fold)
 
 
-_CONTAINERS: Final[dict[str, Callable[[list[Any]], Any]]] = {
-    "tuple": tuple,
-    "set": _read_set(set),
-    "frozenset": _read_set(frozenset),
-    "dict": _read_dict,
-}
 # Tag, its type, what JSON keeps of a value, and the value of that again.
 _TAGS: Final[dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]]] = {
     "datetime": (datetime, _write_moment, _read_moment(datetime)),
