@@ -127,7 +127,7 @@ def make_preview(
         if view == "markdown":
             data = _whole(value, FIRST_BYTES, "shown as text")
             return Preview(view, kind, views, body={"text": visible(_text(data), lines=True)})
-    except (ValueError, FormatError, csv.Error) as error:
+    except (ValueError, FormatError, csv.Error, SystemError) as error:  # the last is NumPy's, of text beyond Unicode
         note = visible(str(error))[:300]
         view = "text" if "text" in kind.views[:3] and text_of(value.start) is not None else "hex"
     data = value.read(start, max(1, min(size, MORE_BYTES)))
