@@ -31,6 +31,7 @@ _PICTURE_BYTES: Final = 1024 * 1024
 _LINE_POINTS: Final = 400
 _PICTURE_SIDE: Final = 96
 _NUMBERS: Final = "iufc"
+_OWN: Final = "(value)"  # the column of what is no object
 
 Array = npt.NDArray[Any]  # Any: of whatever type the value says
 
@@ -152,9 +153,8 @@ def csv_table(text: str, separator: str, first: int, *, complete: bool) -> dict[
     names, rows = lines[0], lines[1:] if complete else lines[1:-1]
     first = _page(first, len(rows))
     shown = [[cell or None for cell in (row + [""] * len(names))[: len(names)]] for row in rows[first : first + ROWS]]
-    numeric = [all(cell is None or _is_number(cell) for cell in column) for column in zip(*shown, strict=True)]
     summary = f"{_plural(len(rows), 'row')} by {_plural(len(names), 'column')}" + ("" if complete else " in this part")
-    return _table(summary, names, numeric, shown, first, len(rows))
+    return _table(summary, names, _numeric(shown), shown, first, len(rows))
 
 
 def objects_table(values: list[object], first: int) -> dict[str, Any]:
@@ -164,28 +164,23 @@ def objects_table(values: list[object], first: int) -> dict[str, Any]:
         ValueError: none of the values is an object.
     """
     first = _page(first, len(values))
-    rows = [fields_of(value) for value in values]
-    names = list(islice(dict.fromkeys(name for row in rows if row is not None for name in row), 10 * _COLUMNS))
-    if not names:
+    rows = [{_OWN: value} if (fields := fields_of(value)) is None else fields for value in values]
+    found = islice(dict.fromkeys(name for row in rows for name in row), 10 * _COLUMNS)
+    names = sorted(found, key=lambda name: name != _OWN)
+    if names in ([], [_OWN]):
         raise ValueError("no objects, so no columns")
-    own = [] if all(row is not None for row in rows) else ["(value)"]
-    page = list(zip(rows, values, strict=True))[first : first + ROWS]
-    cells = [
-        [
-            *([_json_cell(value)] if own and row is None else [None] * len(own)),
-            *(_json_cell((row or {}).get(name)) for name in names),
-        ]
-        for row, value in page
-    ]
-    numeric = [
-        any(column) and all(c is None or _is_number(str(c)) for c in column) for column in zip(*cells, strict=True)
-    ]
+    cells = [[_json_cell(row.get(name)) for name in names] for row in rows[first : first + ROWS]]
     summary = f"{_plural(len(values), 'row')} by {_plural(len(names), 'column')}"
-    return _table(summary, own + names, numeric, cells, first, len(values))
+    return _table(summary, names, _numeric(cells), cells, first, len(values))
 
 
 def _json_cell(value: object) -> str | None:
     return None if value is None else value if isinstance(value, str) else written(value, None)
+
+
+def _numeric(rows: list[list[str | None]]) -> list[bool]:
+    """Return which columns of text hold numbers alone."""
+    return [all(cell is None or _is_number(cell) for cell in column) for column in zip(*rows, strict=True)]
 
 
 def _is_number(text: str) -> bool:
