@@ -24,6 +24,7 @@ from persistkit.formats.writing import encode_json
 __all__ = ["Reader", "decode_table", "encode_table"]
 
 _MARK: Final = b"persistkit"
+_THREADED_BYTES: Final = 1024 * 1024
 _PADDING: Final = b"persistkit.padding"
 # A page ends at 1 MiB; that it also ends at 20,000 rows makes six times as many, whose headers all are read.
 _PAGES: Final = {"max_rows_per_page": 1 << 20} if "max_rows_per_page" in signature(pq.ParquetWriter).parameters else {}
@@ -85,8 +86,11 @@ class Reader(Allowance):
     def open(self, data: BytesLike, *, as_labels: bool = False) -> tuple[pd.DataFrame, Metadata]:
         """Return the DataFrame in a file, and its metadata; labels cost more than other cells, to look them up."""
         file, metadata = self.open_file(data, as_labels=as_labels)
-        # Before version 19 pyarrow does not read what has no group of rows.
-        table = file.read(use_pandas_metadata=True) if file.num_row_groups else file.schema_arrow.empty_table()
+        if file.num_row_groups:
+            # Each thread keeps the memory of what it has unpacked, and a few bytes may unpack to much.
+            table = file.read(use_pandas_metadata=True, use_threads=len(data) > _THREADED_BYTES)
+        else:  # which pyarrow reads from version 19 on
+            table = file.schema_arrow.empty_table()
         table.validate(full=True)
         return restore(table, metadata, self), metadata
 
