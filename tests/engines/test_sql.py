@@ -168,16 +168,16 @@ def test_read_only_refuses_every_write(database: Database) -> None:
     with database.open() as engine:
         engine.save("key", b"value")
     engine = type(engine)(database.address, table=database.table, read_only=True)  # type: ignore[call-arg]
-    writes: dict[str, tuple[Any, ...]] = {
-        "save": ("key", b"new"),
-        "delete": ("key",),
-        "batch_save": ({"key": b"new"},),
-        "batch_delete": (["key"],),
-        "add": ("new", b"new"),
-        "replace": ("key", b"new", b"value"),
-    }
-    for name, arguments in writes.items():
+    writes: list[Callable[[], object]] = [
+        lambda: engine.save("key", b"new"),
+        lambda: engine.delete("key"),
+        lambda: engine.batch_save({"key": b"new"}),
+        lambda: engine.batch_delete(["key"]),
+        lambda: engine.add("new", b"new"),
+        lambda: engine.replace("key", b"new", b"value"),
+    ]
+    for write in writes:
         with pytest.raises(ReadOnlyError):
-            getattr(engine, name)(*arguments)
+            write()
     assert engine.load("key") == b"value"
     engine.close()
