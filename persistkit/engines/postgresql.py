@@ -65,6 +65,7 @@ class PostgreSQLEngine(SQLEngine):
 
     mark = "%b"
     locked = " ORDER BY key FOR UPDATE"
+    in_rows = "= ANY(ARRAY({}))"  # without the array all rows are read
     bytes_type = "BYTEA"
     is_there = "SELECT to_regclass(quote_ident(%s)) IS NOT NULL"
     # Two sessions that create one table at the same time fail on each other's catalogue rows. Any number, the same in
@@ -73,24 +74,12 @@ class PostgreSQLEngine(SQLEngine):
     refusals = (psycopg.Error, OSError)
     max_value_bytes = 1024**3 - 8_192
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        create: bool = False,
-        read_only: bool = False,
-        table: str = "persistkit",
-        timeout_seconds: float = 30.0,
-    ) -> None:
+    def _located(self, address: str) -> str:
         self._options = _options_of(address)
-        self._place = shown_address(address)
-        super().__init__(table, create=create, read_only=read_only, timeout_seconds=timeout_seconds)
+        return shown_address(address)
 
     def _new_turn(self) -> AbstractContextManager[object]:
         return _Turns(_CONNECTIONS, self._timeout_seconds)
-
-    def __repr__(self) -> str:
-        return f"PostgreSQLEngine({self._place!r})"
 
     def __getstate__(self) -> dict[str, object]:
         options = {name: value for name, value in self._options.items() if not _is_secret(name)}
@@ -103,13 +92,8 @@ class PostgreSQLEngine(SQLEngine):
         found = self._read(f"read a part of {key!r}", statement, (*part, key.encode()))
         return found[0][0] if found else None
 
-    def _select_many(self, columns: str, keys: list[bytes]) -> tuple[str, tuple[list[bytes]]]:
-        return f'SELECT {columns} FROM "{self.table}" WHERE key = ANY(%b)', (keys,)
-
-    def _delete_many(self, connection: Any, keys: list[bytes]) -> None:
-        # A tenth of the time of one statement for each key; locked in their order, as _batch_save locks them.
-        chosen = f'SELECT key FROM "{self.table}" WHERE key = ANY(%b) ORDER BY key FOR UPDATE'
-        connection.execute(f'DELETE FROM "{self.table}" WHERE key = ANY(ARRAY({chosen}))', (keys,))
+    def _among(self, keys: list[bytes]) -> tuple[str, tuple[list[bytes]]]:
+        return "= ANY(%b)", (keys,)
 
     def _change_token(self) -> object | None:
         # Equal snapshots see the same rows. Any writing transaction of the server moves it; a standby's does not tell.

@@ -26,7 +26,7 @@ from persistkit.errors import BatchError, StorageError
 if TYPE_CHECKING:
     from persistkit.engines.sqlite_read_only import ReadOnlyDatabase
 
-__all__ = ["SQLEngine", "moment"]
+__all__ = ["SQLEngine", "entry_of"]
 
 T = TypeVar("T")
 Connection: TypeAlias = Any  # the connections of both drivers are much alike, and have no type in common
@@ -37,7 +37,7 @@ _STATEMENT_ROWS: Final = 5_000
 _STATEMENT_BYTES: Final = 32 * 1024 * 1024
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_NOW: Final[Mapping[str, datetime]] = {}
+_PAUSES_SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)
 _LATEST: Final = 2**63 // 1000 - 1  # the last microsecond that pandas can show
 
 
@@ -51,12 +51,9 @@ class SQLEngine(Engine):
     * ``add``, ``replace`` and ``delete_unchanged`` are atomic among all programs that use the database.
     * Keys are stored as bytes and ordered as bytes. A row of another program whose key cannot be a key is listed with
       key None; sizes are those of the values, and times that cannot be are None.
-    * The tables are made once, however many processes begin at the same time.
+    * The tables, ``table`` and ``<table>_version``, are made once, however many processes begin at the same time.
 
     Readers and writers hold the whole value in memory. Connections are kept for the next operation.
-
-    Attributes:
-        table: the name of the table; ``<table>_version`` keeps the version of its schema.
     """
 
     batch_is_transaction = True
@@ -70,32 +67,45 @@ class SQLEngine(Engine):
     size_column: ClassVar[str] = "length(value)"  # found without reading the value
     modified_column: ClassVar[str] = "modified"  # as a number, or NULL
     locked: ClassVar[str] = ""  # ends a SELECT in a transaction: nobody changes its rows before the COMMIT
+    in_rows: ClassVar[str] = "IN ({})"  # a key is one of a SELECT
     bytes_type: ClassVar[str]  # of the columns of keys and values
     is_there: ClassVar[str]  # the statement that tells whether there is a table of a name
     making_alone: ClassVar[tuple[str, ...]] = ()  # keeps others from making the tables at the same time
 
-    def __init__(self, table: str, *, create: bool, read_only: bool, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        table: str = "persistkit",
+        timeout_seconds: float = 30.0,
+    ) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
             raise ValueError(f"a table's name is at most 51 letters, digits and underscores, not {table!r}")
         if create and table.lower().endswith("_version"):
             raise ValueError(f"a table cannot be named {table!r}: another table may keep its version there")
-        if create and read_only:
-            raise ValueError("what is opened read only is not made; drop create=True")
         check_timeout(timeout_seconds)
         self.table = table
         self._create = create
         self._read_only = read_only
         self._timeout_seconds = timeout_seconds
+        self._place = self._located(address)
         self._columns = f"key, {self.size_column}, {self.modified_column}"
-        mark, row = self.mark, f'"{table}" WHERE key = {self.mark}'
+        mark = self.mark
         self._insert = f'INSERT INTO "{table}" (key, size, modified, value) VALUES ({mark}, {mark}, {mark}, {mark}) '
         self._upsert = self._insert + (
             "ON CONFLICT (key) DO UPDATE SET size = excluded.size, modified = excluded.modified, value = excluded.value"
         )
-        self._delete_one = f"DELETE FROM {row}"
-        self._select_one = f"SELECT {self.value_column} FROM {row}"
-        self._look_for_one = f"SELECT 1 FROM {row}"
+        self._select_one = f'SELECT {self.value_column} FROM "{table}" WHERE key = {mark}'
         self._forget()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._place!r})"
+
+    @abstractmethod
+    def _located(self, address: str) -> str:
+        """Take the address apart, and return it as it may be shown."""
 
     def _forget(self) -> None:
         """Begin without connections: those of a parent process are not ours to use or to close."""
@@ -181,15 +191,19 @@ class SQLEngine(Engine):
             except self.refusals as error:
                 failure, seconds = self._failure(tried, error, connection)
             if waits is None:
-                waits, began = _pauses(), time.monotonic()
+                waits, began = chain(_PAUSES_SECONDS, repeat(_PAUSES_SECONDS[-1])), time.monotonic()
             if time.monotonic() - began >= seconds:
                 raise failure  # outside of the except block: the driver's error is its cause only if it may be
             # The driver's own waiting would not end by Ctrl-C, and would keep other threads from reading.
             time.sleep(next(waits))
 
     @abstractmethod
-    def _select_many(self, columns: str, keys: list[bytes]) -> tuple[str, Sequence[object]]:
-        """Return the statement for some columns of the rows of several keys, and its parameters."""
+    def _among(self, keys: list[bytes]) -> tuple[str, Sequence[object]]:
+        """Return the condition that a key is one of several, without the column's name, and its parameters."""
+
+    def _select_many(self, columns: str, keys: list[str]) -> tuple[str, Sequence[object]]:
+        condition, parameters = self._among([key.encode() for key in keys])
+        return f'SELECT {columns} FROM "{self.table}" WHERE key {condition}', parameters
 
     def _read(self, tried: str, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
         return self._run(tried, lambda connection: connection.execute(statement, parameters).fetchall())
@@ -214,24 +228,21 @@ class SQLEngine(Engine):
     _load_buffer = _load
 
     def _delete(self, key: str) -> None:
-        self._write(f"delete {key!r}", self._delete_one, (key.encode(),))
+        self._write(f"delete {key!r}", f'DELETE FROM "{self.table}" WHERE key = {self.mark}', (key.encode(),))
 
     def _exists(self, key: str) -> bool:
-        return bool(self._read(f"look for {key!r}", self._look_for_one, (key.encode(),)))
+        return bool(self._read(f"look for {key!r}", *self._select_many("1", [key])))
 
     def _key_count(self) -> int:
-        ((count,),) = self._read("count the keys", f'SELECT count(*) FROM "{self.table}"')
-        return int(count)
+        return int(self._read("count the keys", f'SELECT count(*) FROM "{self.table}"')[0][0])
 
     def _add(self, key: str, value: BytesLike) -> bool:
         return self._write(f"add {key!r}", self._insert + "ON CONFLICT (key) DO NOTHING", _row(key, value))
 
     def _replace(self, key: str, value: BytesLike, expected: BytesLike) -> bool:
         mark = self.mark
-        statement = (
-            f'UPDATE "{self.table}" SET size = {mark}, modified = {mark}, value = {mark} '
-            f"WHERE key = {mark} AND {self.value_column} = {mark}"
-        )
+        row = f"size = {mark}, modified = {mark}, value = {mark}"
+        statement = f'UPDATE "{self.table}" SET {row} WHERE key = {mark} AND {self.value_column} = {mark}'
         return self._write(f"replace {key!r}", statement, (*_row(key, value)[1:], key.encode(), bytes(expected)))
 
     def _rename(self, key: str, new_key: str) -> bool:
@@ -251,10 +262,8 @@ class SQLEngine(Engine):
         self._transact(f"save a batch of {len(items):,} keys", list(items), save)
 
     def _batch_delete(self, keys: list[str]) -> None:
-        def delete(connection: Connection) -> None:
-            self._delete_many(connection, [key.encode() for key in sorted(keys)])
-
-        self._transact(f"delete a batch of {len(keys):,} keys", keys, delete)
+        tried = f"delete a batch of {len(keys):,} keys"
+        self._transact(tried, keys, lambda connection: self._delete_many(connection, keys))
 
     def _delete_unchanged(self, seen: dict[str, Entry]) -> dict[str, str]:
         kept: dict[str, str] = {}
@@ -262,17 +271,20 @@ class SQLEngine(Engine):
         def delete(connection: Connection) -> None:
             kept.clear()
             for chunk in paged(sorted(seen), _STATEMENT_ROWS):
-                statement, parameters = self._select_many(self._columns, [key.encode() for key in chunk])
+                statement, parameters = self._select_many(self._columns, chunk)
                 rows = connection.execute(statement + self.locked, parameters).fetchall()
-                same, changed = sorted_out(seen, starmap(_entry, rows))
-                self._delete_many(connection, [key.encode() for key in same])
+                same, changed = sorted_out(seen, starmap(entry_of, rows))
+                self._delete_many(connection, same)
                 kept.update(changed)
 
         self._transact(f"delete {len(seen):,} keys", list(seen), delete)
         return kept
 
-    def _delete_many(self, connection: Connection, keys: list[bytes]) -> None:
-        connection.cursor().executemany(self._delete_one, [(key,) for key in keys])
+    def _delete_many(self, connection: Connection, keys: list[str]) -> None:
+        for chunk in paged(sorted(keys), _STATEMENT_ROWS):
+            statement, parameters = self._select_many("key", chunk)
+            condition = self.in_rows.format(statement + self.locked)
+            connection.execute(f'DELETE FROM "{self.table}" WHERE key {condition}', parameters)
 
     def _transact(self, tried: str, keys: list[str], work: Callable[[Connection], None]) -> None:
         is_sent = False
@@ -303,14 +315,14 @@ class SQLEngine(Engine):
     def _read_many(self, tried: str, columns: str, keys: list[str]) -> Iterator[Any]:
         try:
             for chunk in paged(dict.fromkeys(keys), _STATEMENT_ROWS):
-                yield from self._read(tried, *self._select_many(columns, [key.encode() for key in chunk]))
+                yield from self._read(tried, *self._select_many(columns, chunk))
         except StorageError as error:
             raise BatchError(str(error), dict.fromkeys(keys, error)) from error
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         # The size is asked of the value, because other programs may write another one into the column.
         for page in self._pages(self._columns, prefix):
-            for entry in starmap(_entry, page):
+            for entry in starmap(entry_of, page):
                 if entry.key is not None or not prefix:
                     yield entry
 
@@ -327,10 +339,8 @@ class SQLEngine(Engine):
             # The smallest bytes above all that start with the prefix: UTF-8 has no byte 255, so one more fits.
             end, parameters = f"AND key < {self.mark}", (last[:-1] + bytes([last[-1] + 1]),)
         while True:
-            statement = (
-                f'SELECT {columns} FROM "{self.table}" WHERE key {compare} {self.mark} {end} '
-                f"ORDER BY key LIMIT {_PAGE_ROWS}"
-            )
+            rows = f'"{self.table}" WHERE key {compare} {self.mark} {end} ORDER BY key LIMIT {_PAGE_ROWS}'
+            statement = f"SELECT {columns} FROM {rows}"
             page = self._read(f"list keys starting with {prefix!r}", statement, (last, *parameters))
             yield page
             if len(page) < _PAGE_ROWS:
@@ -338,13 +348,16 @@ class SQLEngine(Engine):
             last, compare = page[-1][0], ">"
 
 
-def _row(key: str, value: BytesLike, times: Mapping[str, datetime] = _NOW) -> tuple[bytes, int, int, bytes]:
-    modified = (times[key] - _EPOCH) // _MICROSECOND if key in times else time.time_ns() // 1000
+def _row(key: str, value: BytesLike, times: Mapping[str, datetime] | None = None) -> tuple[bytes, int, int, bytes]:
+    modified = (times[key] - _EPOCH) // _MICROSECOND if times and key in times else time.time_ns() // 1000
     return key.encode(), len(value), modified, bytes(value)
 
 
-def _entry(raw: bytes, size: int, modified: object) -> Entry:
-    return Entry(key_of(raw), size, moment(modified))
+def entry_of(raw: bytes, size: int, modified: object) -> Entry:
+    """Return what a row tells; key or time are None where another program wrote what cannot be one."""
+    if isinstance(modified, int) and 0 <= modified <= _LATEST:
+        return Entry(key_of(raw), size, _EPOCH + modified * _MICROSECOND)
+    return Entry(key_of(raw), size, None)
 
 
 def _keys(page: list[tuple[bytes]]) -> list[str]:
@@ -354,18 +367,6 @@ def _keys(page: list[tuple[bytes]]) -> list[str]:
         if len(keys) == len(page) and max(map(len, keys)) <= MAX_KEY_BYTES // 4:
             return keys
     return [key for (raw,) in page if (key := key_of(raw)) is not None]
-
-
-def _pauses() -> Iterator[float]:
-    """Return how long to wait, in seconds, before each further try."""
-    return chain((0.0005, 0.001, 0.002, 0.005, 0.01), repeat(0.02))
-
-
-def moment(microseconds: object) -> datetime | None:
-    """Return the time a row tells, or None where another program wrote something else."""
-    if isinstance(microseconds, int) and 0 <= microseconds <= _LATEST:
-        return _EPOCH + microseconds * _MICROSECOND
-    return None
 
 
 _engines: Final[WeakSet[SQLEngine]] = WeakSet()

@@ -8,11 +8,12 @@ import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from errno import ENOENT, ETIMEDOUT
+from itertools import starmap
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from persistkit.engines.sql import SQLEngine, moment
+from persistkit.engines.sql import SQLEngine, entry_of
 from persistkit.engines.sqlite_read_only import ReadOnlyDatabase, connect
 from persistkit.entry import Entry
 from persistkit.errors import StorageError
@@ -75,26 +76,19 @@ class SQLiteEngine(SQLEngine):
     concurrency = 1
     max_value_bytes = 1_000_000_000 - 8_192
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        create: bool = False,
-        read_only: bool = False,
-        table: str = "persistkit",
-        timeout_seconds: float = 30.0,
-    ) -> None:
+    def _located(self, address: str) -> str:
         scheme, _, path = address.partition(":///")
         if scheme != "sqlite" or path in {"", ":memory:"}:
             raise ValueError("a SQLite address names a file, sqlite:///state.db; for values in memory open memory:")
         if "?" in path:
             raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
         self._path = Path(path).expanduser().absolute()
-        super().__init__(table, create=create, read_only=read_only, timeout_seconds=timeout_seconds)
+        self._place = f"sqlite:///{self._path}"
         try:
             self._see_file()
         except OSError as error:
             raise self._failure("open", error)[0] from error
+        return self._place
 
     def _forget(self) -> None:
         super()._forget()
@@ -104,9 +98,6 @@ class SQLiteEngine(SQLEngine):
     def _new_turn(self) -> AbstractContextManager[object]:
         return Lock()
 
-    def __repr__(self) -> str:
-        return f"SQLiteEngine({f'sqlite:///{self._path}'!r})"
-
     def __del__(self) -> None:
         with suppress(AttributeError):  # the arguments were refused
             self.close()
@@ -115,9 +106,9 @@ class SQLiteEngine(SQLEngine):
         yield from super()._entries(prefix)
         if not prefix:
             # A key that is text or a number, of another program: below all bytes.
-            statement = f"SELECT {self.size_column}, {self.modified_column} FROM \"{self.table}\" WHERE key < x''"
-            for size, modified in self._read("list keys that are not bytes", statement):
-                yield Entry(None, size, moment(modified))
+            columns = f"x'ff', {self.size_column}, {self.modified_column}"
+            statement = f"SELECT {columns} FROM \"{self.table}\" WHERE key < x''"
+            yield from starmap(entry_of, self._read("list keys that are not bytes", statement))
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
         number = f"iif(typeof(value) IN ('blob', 'text'), NULL, {self.value_column})"
@@ -137,9 +128,8 @@ class SQLiteEngine(SQLEngine):
 
         return self._run(f"read a part of {key!r}", read)
 
-    def _select_many(self, columns: str, keys: list[bytes]) -> tuple[str, list[bytes]]:
-        marks = ", ".join("?" * len(keys))
-        return f'SELECT {columns} FROM "{self.table}" WHERE key IN ({marks})', keys
+    def _among(self, keys: list[bytes]) -> tuple[str, list[bytes]]:
+        return f"IN ({', '.join('?' * len(keys))})", keys
 
     def _lock_attempts(self, key: str) -> Generator[bool, None, None]:
         self._refuse_if_read_only(f"lock {key!r}")

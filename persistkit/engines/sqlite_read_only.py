@@ -39,6 +39,7 @@ class _State(NamedTuple):
 
 class _Opened(NamedTuple):
     connection: sqlite3.Connection
+    state: _State
     is_locking: bool
     is_kept: bool
 
@@ -69,7 +70,7 @@ class ReadOnlyDatabase:
         self._path = str(path)
         self._check = check
         self._lock = Lock()
-        self._kept: tuple[_State, _Opened] | None = None
+        self._opened: _Opened | None = None
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return what ``work`` returns of a connection.
@@ -82,15 +83,18 @@ class ReadOnlyDatabase:
         before = self._look()
         try:
             with self._lock:
-                opened = self._open(before)
+                is_kept = False  # after an error a transaction may be open
                 try:
+                    if self._opened is None or self._opened.state != before:
+                        self._close()
+                        self._opened = _open(before)
+                        self._check(self._opened.connection)
+                    opened = self._opened
                     answer = work(opened.connection)
-                except BaseException:
-                    self._close()  # a transaction may be open
-                    raise
+                    is_kept = opened.is_kept
                 finally:
-                    if not opened.is_kept:
-                        opened.connection.close()
+                    if not is_kept:
+                        self._close()
             if opened.is_locking or (not before.is_young() and self._look() == before):
                 return answer
         except Exception:
@@ -106,7 +110,7 @@ class ReadOnlyDatabase:
         return (state._replace(shm=None), time.monotonic_ns() if state.is_young() else None)
 
     def close(self) -> None:
-        """Close the connection that is kept; the next read opens one anew."""
+        """Close the connection; the next read opens one anew."""
         with self._lock:
             self._close()
 
@@ -119,24 +123,10 @@ class ReadOnlyDatabase:
             raise FileNotFoundError(ENOENT, "there is no such file")
         return _State(path, file, *others)
 
-    def _open(self, state: _State) -> _Opened:
-        if self._kept is not None and self._kept[0] == state:
-            return self._kept[1]
-        self._close()
-        opened = _open(state)
-        try:
-            self._check(opened.connection)
-        except BaseException:
-            opened.connection.close()
-            raise
-        if opened.is_kept:
-            self._kept = state, opened
-        return opened
-
     def _close(self) -> None:
-        if self._kept is not None:
-            self._kept[1].connection.close()
-            self._kept = None
+        if self._opened is not None:
+            self._opened.connection.close()
+            self._opened = None
 
 
 def connect(path: str, options: str) -> sqlite3.Connection:
@@ -152,16 +142,16 @@ def connect(path: str, options: str) -> sqlite3.Connection:
 
 def _open(state: _State) -> _Opened:
     if not state.file[1]:  # SQLite would delete a -wal beside an empty file
-        return _Opened(sqlite3.connect(":memory:"), is_locking=False, is_kept=False)
+        return _Opened(sqlite3.connect(":memory:"), state, is_locking=False, is_kept=False)
     if state.wal is not None and state.shm is not None:
-        return _Opened(connect(state.path, "mode=ro&readonly_shm=1"), is_locking=True, is_kept=False)
+        return _Opened(connect(state.path, "mode=ro&readonly_shm=1"), state, is_locking=True, is_kept=False)
     if state.wal is not None and state.wal[1]:
         connection = connect(state.path, "mode=ro&vfs=unix-none")
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        return _Opened(connection, is_locking=False, is_kept=False)
+        return _Opened(connection, state, is_locking=False, is_kept=False)
     is_closed = _is_in_wal_mode(state.path)
     connection = connect(state.path, "immutable=1" if is_closed else "mode=ro")
-    return _Opened(connection, is_locking=not is_closed, is_kept=not state.is_young())
+    return _Opened(connection, state, is_locking=not is_closed, is_kept=not state.is_young())
 
 
 def _is_in_wal_mode(path: str) -> bool:
