@@ -84,6 +84,12 @@ def engine(tmp_path: Path) -> FileEngine:
     return FileEngine(tmp_path, fsync=False)
 
 
+@pytest.fixture
+def store() -> persistkit.Store:
+    """An empty store in memory."""
+    return persistkit.open("memory:")
+
+
 @pytest.fixture(params=["files", "sqlite", "postgresql", "valkey", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, Any]]:
     """An address that several processes can open, and its options; on servers one that nobody has used."""

@@ -15,12 +15,6 @@ import persistkit
 from persistkit.errors import FormatError, ReadOnlyError
 
 
-@pytest.fixture
-def store() -> persistkit.Store:
-    """A store in memory."""
-    return persistkit.open("memory:")
-
-
 def test_a_result_is_computed_once_under_a_readable_key(store: persistkit.Store) -> None:
     """However the same arguments are given; the result is an ordinary value of the store, and None is one."""
     calls = []

@@ -15,19 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 from joblib import wrap_non_picklable_objects  # type: ignore[import-untyped]
 
 import persistkit
 
 SOME = {"b": (1, {"d": 2.5, 3: {"x", "y"}}), "a": np.arange(6).reshape(2, 3)}
 SAME = {"a": np.asfortranarray(SOME["a"]), "b": (1, {3: {"y", "x"}, "d": 2.5})}
-
-
-@pytest.fixture
-def store() -> persistkit.Store:
-    """A store in memory."""
-    return persistkit.open("memory:")
 
 
 def module_of(path: Path, source: str) -> Any:

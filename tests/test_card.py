@@ -42,9 +42,8 @@ def test_the_card_of_a_store_without_end_comes_in_time_and_says_what_it_has_seen
     assert re.search(r"… and at least [\d,]+992 more", html)
 
 
-def test_the_card_escapes_whatever_a_key_or_an_address_holds() -> None:
+def test_the_card_escapes_whatever_a_key_or_an_address_holds(store: persistkit.Store) -> None:
     """Markup, quotes, controls, direction overrides, lone surrogates and long keys cannot leave their place."""
-    store = persistkit.open("memory:")
     store["<script>alert(1)</script>"] = 1
     assert "&lt;script&gt;" in store._repr_html_()
     keys = ["<img src=x onerror=alert(1)>", "\"'&", "\u202etxt.exe", "\x1b[31m", "\udcff", "x" * 1_000, ""]

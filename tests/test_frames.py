@@ -30,12 +30,6 @@ DTYPES = {
 MOMENT = datetime(2026, 3, 18, 10, 2, 4, 462001, tzinfo=UTC)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty store in a directory."""
-    return persistkit.open(tmp_path / "results", create=True, fsync=False)
-
-
 def test_one_row_per_stored_value_sorted_by_key() -> None:
     """Every value is one row with its true key, size, time, filename and hash, sorted by key."""
     engine = MemoryEngine()
@@ -214,9 +208,8 @@ def test_findings_become_a_table(tmp_path: Path) -> None:
     assert frame.dtypes.astype(str).to_dict() == findings_frame([]).dtypes.astype(str).to_dict()
 
 
-def test_snapshots_among_sessions_are_told() -> None:
+def test_snapshots_among_sessions_are_told(store: Store) -> None:
     """A table that has sessions and their snapshots says so; one of either alone, or of other keys, does not."""
-    store = persistkit.open("memory:")
     store.update({"session:1": {"n": 2}, "session:1:step:1": {"n": 1}, "session:1:step:2": {"n": 2}, "session:2": {}})
     note = store.values_frame("session:*").attrs["note"]
     assert note.startswith("2 of these 4 rows are snapshots of sessions that have a row too")

@@ -111,9 +111,8 @@ def test_an_iterator_is_stored_batch_by_batch() -> None:
     assert 1_000 < len(store) < 2_000
 
 
-def test_stores_and_dicts_are_joined_by_a_bar() -> None:
+def test_stores_and_dicts_are_joined_by_a_bar(store: Store) -> None:
     """``|`` makes a dict, the right side winning; ``|=`` stores."""
-    store = persistkit.open("memory:")
     store["a"] = 1
     store |= {"b": 2}
     assert (dict(store), store | {"a": 3}) == ({"a": 1, "b": 2}, {"a": 3, "b": 2})
@@ -124,9 +123,8 @@ def test_stores_and_dicts_are_joined_by_a_bar() -> None:
         store | 3  # type: ignore[operator]
 
 
-def test_pop_takes_its_default_by_name_too() -> None:
+def test_pop_takes_its_default_by_name_too(store: Store) -> None:
     """As a dict's, and by name, None included."""
-    store = persistkit.open("memory:")
     assert (store.pop("a", default=3), store.pop("a", None), store.pop("a", 4)) == (3, None, 4)
     with pytest.raises(KeyError):
         store.pop("a")

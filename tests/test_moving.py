@@ -65,9 +65,8 @@ def test_prefixes_move_with_all_below(store_anywhere: Store) -> None:
         (["a"], "a", "a", ["a"]),
     ],
 )
-def test_prefixes_that_overlap(stored: list[str], old: str, new: str, expected: list[str]) -> None:
+def test_prefixes_that_overlap(store: Store, stored: list[str], old: str, new: str, expected: list[str]) -> None:
     """What is below the new prefix already stays there; so all is right, and right when it is done again."""
-    store = persistkit.open("memory:")
     store.update({key: key for key in stored})
     for _ in range(2 if new.startswith(old) else 1):
         store.move(old, new)
@@ -75,9 +74,8 @@ def test_prefixes_that_overlap(stored: list[str], old: str, new: str, expected: 
     assert sorted(store.values()) == sorted(stored)
 
 
-def test_a_move_that_cannot_be_whole_does_nothing() -> None:
+def test_a_move_that_cannot_be_whole_does_nothing(store: Store) -> None:
     """A key that is taken, would be too long, or is to be moved itself refuses all of it before the first."""
-    store = persistkit.open("memory:")
     values = {"a/x": 1, "a/y": 2, "b/y": 3, "n/n/x": 4, "n/x": 5, "l/" + "k" * 1_000: 6}
     store.update(values)
     with pytest.raises(PersistenceError, match=r"'a/y' to 'b/y': .* \(the first of 1 such keys\)"):

@@ -64,9 +64,8 @@ def test_places_are_told_on_every_engine(store_anywhere: Store) -> None:
     assert len(store.search("needle", keys=["text", "gone"])) == 1
 
 
-def test_case_counts_where_it_is_used() -> None:
+def test_case_counts_where_it_is_used(store: Store) -> None:
     """Without an upper-case letter case is ignored; ``case`` decides otherwise."""
-    store = persistkit.open("memory:")
     store.update({"a": "Müller", "b": "müller", "c": "MÜLLER"})
     assert [row[0] for row in found(store, "müller")] == ["a", "b", "c"]
     assert [row[0] for row in found(store, "Müll")] == ["a"]
@@ -77,9 +76,8 @@ def test_case_counts_where_it_is_used() -> None:
     assert found(store, r"\w[a-z]lLER", regex=True) == []
 
 
-def test_the_labels_of_a_table_are_searched() -> None:
+def test_the_labels_of_a_table_are_searched(store: Store) -> None:
     """Index and names of its levels tell where the text is; the numbers of rows without labels are no places."""
-    store = persistkit.open("memory:")
     store["named"] = pd.DataFrame({"n": [1, 2]}, index=pd.Index(["x", "needle"], name="needles"))
     store["series"] = pd.Series([1.5], index=["needle"], name="loss")
     store["two"] = pd.DataFrame({"n": [1]}, index=pd.MultiIndex.from_tuples([("a", "needle")], names=["run", "step"]))
@@ -93,9 +91,8 @@ def test_the_labels_of_a_table_are_searched() -> None:
     assert found(store, "7") == []
 
 
-def test_lines_end_where_editors_end_them() -> None:
+def test_lines_end_where_editors_end_them(store: Store) -> None:
     """A text with other separators in it is found, and lines are counted by their line ends."""
-    store = persistkit.open("memory:")
     store["text"] = "a\x0cb\nc\u2028d\r\nlast\n"
     store["json"] = {"x": "one\nc\u2028d"}
     assert found(store, "c\u2028d") == [["json", "$.x line 2", "c\u2028d"], ["text", "line 2", "c\u2028d"]]
@@ -140,9 +137,8 @@ def test_what_is_there_is_found_however_it_is_escaped(value: dict[str, Any], tex
             assert found(store, text, case=False)
 
 
-def test_a_limit_is_told() -> None:
+def test_a_limit_is_told(store: Store) -> None:
     """More places than the limit make a table of so many rows that says it is not complete; as many do not."""
-    store = persistkit.open("memory:")
     store["key"] = ["hit"] * 5
     assert [(len(frame), frame.attrs["complete"]) for frame in (store.search("hit", limit=n) for n in (4, 5, 6))] == [
         (4, False),
@@ -151,9 +147,8 @@ def test_a_limit_is_told() -> None:
     ]
 
 
-def test_excerpts_are_short_and_whole_characters() -> None:
+def test_excerpts_are_short_and_whole_characters(store: Store) -> None:
     """A place in a long text is shown with what stands around it, beside any characters."""
-    store = persistkit.open("memory:")
     store["key"] = "🦀" * 1_000 + "needle" + "é" * 1_000
     ((_, _, excerpt),) = found(store, "needle")
     assert excerpt == "…" + "🦀" * 40 + "needle" + "é" * 74 + "…"
@@ -161,9 +156,8 @@ def test_excerpts_are_short_and_whole_characters() -> None:
     assert len(store.search("needle")) == 2
 
 
-def test_deep_and_odd_values_are_searched() -> None:
+def test_deep_and_odd_values_are_searched(store: Store) -> None:
     """Deep nesting, JSON in JSON in JSON, tagged values and damaged ones neither raise nor hide a place."""
-    store = persistkit.open("memory:")
     store.put_bytes("deep", b"[" * 900 + b'"needle"' + b"]" * 900)
     text: Any = {"x": "needle"}
     for _ in range(5):
@@ -179,9 +173,8 @@ def test_deep_and_odd_values_are_searched() -> None:
     assert found(store, "2026-11-25") == [["tagged", "$.when", "2026-11-25 00:00:00"]]
 
 
-def test_no_expression_keeps_it_busy() -> None:
+def test_no_expression_keeps_it_busy(store: Store) -> None:
     """An expression that takes other engines for ever is answered at once."""
-    store = persistkit.open("memory:")
     store["key"] = ["a" * 5_000 + "b"] * 20
     began = time.monotonic()
     assert store.search("(a+)+$", regex=True).empty

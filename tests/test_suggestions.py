@@ -26,9 +26,8 @@ class Unlistable(DictEngine):
         raise ListingNotSupportedError("this engine cannot list")
 
 
-def test_a_missing_key_names_itself_and_a_near_one() -> None:
+def test_a_missing_key_names_itself_and_a_near_one(store: Store) -> None:
     """KeyError names the key, and IPython shows the one that was meant, for reading and for deleting."""
-    store = persistkit.open("memory:")
     store["session:1"] = 1
     shell = InteractiveShell.instance()
     for ask in (lambda: store["sesion:1"], lambda: store.__delitem__("sesion:1"), lambda: store.pop("sesion:1")):

@@ -14,16 +14,9 @@ import persistkit
 from persistkit import Store
 from persistkit.agents import messages_frame, redundant_keys, sessions_frame, steps_frame, unfinished_frame
 from persistkit.agents.rust import shutdown_time
-from persistkit.engines.memory import MemoryEngine
 from persistkit.errors import FormatError
 
 DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture
-def store() -> Store:
-    """An empty store."""
-    return Store(MemoryEngine())
 
 
 def test_every_session_is_one_row(sample: Store) -> None:
