@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 
 from persistkit.arguments import BytesLike
 from persistkit.engines.files import FileEngine
+from persistkit.entry import Entry
 from persistkit.errors import BatchError, StorageError
 
 __all__ = ["KEPT", "MUTANTS", "engine_of"]
@@ -83,25 +83,6 @@ def copies() -> AbstractContextManager[None]:
         call(path)
 
     return _patched(replace=replace, link=link, unlink=unlink)
-
-
-def interruptible_batch() -> AbstractContextManager[None]:
-    """Work on a batch in the thread that is interrupted, and copy instead of renaming."""
-    start = threading.Thread.start
-
-    def start_or_run(thread: threading.Thread) -> None:
-        if thread.name == "persistkit-batch":
-            thread.run()
-        else:
-            start(thread)
-
-    @contextmanager
-    def changed() -> Iterator[None]:
-        with pytest.MonkeyPatch.context() as patch, copies():
-            patch.setattr(threading.Thread, "start", start_or_run)
-            yield
-
-    return changed()
 
 
 def ignores_fsync_failure() -> AbstractContextManager[None]:
@@ -212,9 +193,9 @@ class IgnoresErrors(FileEngine):
         with suppress(BatchError):
             super()._batch_save(items)
 
-    def _batch_delete(self, keys: list[str]) -> None:
+    def _batch_delete(self, keys: list[str], seen: Mapping[str, Entry] | None = None) -> None:
         with suppress(BatchError):
-            super()._batch_delete(keys)
+            super()._batch_delete(keys, seen)
 
     def _add(self, key: str, value: BytesLike, time: datetime | None = None) -> bool:
         with suppress(StorageError):
@@ -253,7 +234,6 @@ def engine_of(mutant: str, base: str | os.PathLike[str], *, fsync: bool = True) 
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     KEPT: kept,
     "Copies": copies,
-    "InterruptibleBatch": interruptible_batch,
     "IgnoresErrors": kept,
     "WritesInPlace": kept,
     "IgnoresFsyncFailure": ignores_fsync_failure,

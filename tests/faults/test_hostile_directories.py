@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from persistkit.engines.files import FileEngine
-from persistkit.errors import KeyCollisionError, StorageError
+from persistkit.errors import StorageError
 from persistkit.frames import entries_frame, findings_frame
 from persistkit.keys import filename_for, owner_filename_for
 
@@ -198,7 +198,7 @@ def churn(base: str, seconds: float) -> None:
 
 
 def test_files_that_change_under_the_reader_are_an_answer_or_an_error(tmp_path: Path, report: Report) -> None:
-    """While a other writes, truncates, renames and removes, every call answers or raises a StorageError."""
+    """While another process writes, truncates, renames and removes, every call answers or raises a StorageError."""
     base = tmp_path / "changing"
     base.mkdir()
     engine = FileEngine(base, fsync=False)
@@ -239,40 +239,3 @@ def refused(work: Callable[[], object], allowed: type[Exception]) -> list[str]:
     except Exception as error:
         return [f"{type(error).__name__}: {error}"]
     return []
-
-
-def after_a_jump(base: Path, ahead: int) -> list[str]:
-    """Use a directory whose files are dated ``ahead`` seconds from now, as when the clock has jumped back."""
-    base.mkdir()
-    files = FileEngine(base, fsync=False)
-    files.save("value", b"1")
-    owner_path(base, OWNED).write_bytes(b"")
-    temp, young = (base / f".persistkit-{digit * 32}.tmp" for digit in "01")
-    for path in (temp, young):
-        path.write_bytes(b"temp")
-    for path in (temp, owner_path(base, OWNED), value_path(base, "value"), base):
-        os.utime(path, (time.time() + ahead,) * 2)
-    os.utime(young, (time.time() + 60,) * 2)
-    wrong = ["the value is lost"] * (files.load("value") != b"1")
-    wrong += ["the token changes"] * (files.change_token() != files.change_token())
-    repaired = {finding.filename for finding in files.check(repair=True) if finding.repaired}
-    wrong += [f"repaired {repaired}"] * (repaired != {temp.name, owner_path(base, OWNED).name} or not young.exists())
-    owner_path(base, OWNED).write_bytes(b"")
-    with pytest.raises(KeyCollisionError, match="unfinished"):
-        files.save(OWNED, b"2")
-    os.utime(owner_path(base, OWNED), (time.time() + ahead,) * 2)
-    try:
-        files.save(OWNED, b"3")
-    except KeyCollisionError as error:
-        return [*wrong, str(error)]
-    return wrong + ["the value is not there"] * (files.load(OWNED) != b"3")
-
-
-def test_a_clock_that_jumped_back_leaves_nothing_in_the_way(tmp_path: Path, report: Report) -> None:
-    """What a dead writer left before the clock jumped back is dead all the same; what is young is left alone."""
-    kept, control = Trials(), Trials()
-    for ahead in (7_200, 10 * 365 * 86_400):
-        kept.add(*after_a_jump(tmp_path / f"kept {ahead}", ahead))
-    # What is dated a minute from now belongs to a writer that is alive, and stays.
-    control.add(*after_a_jump(tmp_path / "control", 60))
-    report.record("a clock that jumped back: what died before it is in nobody's way", kept, control)

@@ -1,4 +1,4 @@
-"""Every system call of a write, seen by strace: failed, killed at, and in the right order."""
+"""Every system call of a write, seen by strace: failed, killed at, interrupted."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from . import operations
 from .fork_server import ForkServer
 from .mutants import KEPT
-from .operations import NEW, OPERATIONS, OWNED, Operation, judge
+from .operations import OPERATIONS, OWNED, Operation, judge
 from .report import Report, Trials
 from .requirements import require, require_kernel
-from .tracing import Tracer, disorder, points_of
+from .tracing import Tracer, points_of
 
 pytestmark = pytest.mark.faults
 
@@ -85,25 +85,6 @@ def test_killed_before_any_system_call(operation: Operation, tmp_path: Path, tra
 def test_interrupted_at_any_system_call(operation: Operation, tmp_path: Path, traced: Tracer, report: Report) -> None:
     """Ctrl-C, or a notebook's interrupt, during each call in turn: the old value or the new one, nothing left."""
     kept = break_each_call(operation, KEPT, tmp_path, traced, ["signal=INT:when={}"])
-    mutant = {"stream": "LeavesTempFiles", "batch": "InterruptibleBatch"}.get(operation.name, "Copies")
+    mutant = "LeavesTempFiles" if operation.name == "stream" else "Copies"
     control = break_each_call(operation, mutant, tmp_path, traced, ["signal=INT:when={}"])
     report.record("interrupted (SIGINT) at any system call: old or new, whole, nothing left", kept, control)
-
-
-@pytest.mark.parametrize("operation", WRITES, ids=lambda operation: operation.name)
-def test_the_order_of_system_calls(operation: Operation, tmp_path: Path, traced: Tracer, report: Report) -> None:
-    """Bytes are synced before they get a name, an owner file before its value, the directory before the answer."""
-
-    def look(mutant: str) -> Trials:
-        operation.prepare(base := tmp_path / mutant)
-        trials = Trials()
-        trials.add(*disorder(traced.run(operation, mutant, base).calls, base))
-        return trials
-
-    mutants = ["WithoutDirectorySync"]
-    if NEW in operation.after.values():
-        mutants.append("WithoutFileSync")
-    if operation.after == {OWNED: NEW} and operation.before == {OWNED: None}:
-        mutants.append("WritesOwnerFileLast")
-    promise = "write < fsync < rename < fsync of the directory, and an owner file before its value: the calls in order"
-    report.record(promise, look(KEPT), *map(look, mutants))

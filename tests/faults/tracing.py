@@ -82,32 +82,3 @@ def _calls_of(log: str, base: Path) -> list[Call]:
 def points_of(calls: Sequence[Call]) -> list[tuple[str, int]]:
     """Return every (call, number) of a trace, each once."""
     return list(dict.fromkeys((call.name, call.number) for call in calls))
-
-
-def disorder(calls: Sequence[Call], base: Path) -> list[str]:
-    """Return what a power cut could have torn or lost, by the order of the calls alone.
-
-    A file is synced before it gets its name, an owner file is durable before its value, the directory at the end.
-    """
-    unsynced: set[str] = set()
-    volatile: set[str] = set()
-    found = []
-    for call in calls:
-        paths = re.findall(r'[<"](/[^>"]*)[>"]', call.text)
-        if call.name in ("write", "pwrite64"):
-            unsynced.add(paths[0])
-        elif call.name in ("fsync", "fdatasync"):
-            unsynced.discard(paths[0])
-            volatile = set() if paths[0] == str(base) else volatile
-        elif call.name.startswith(("rename", "link")):
-            source, target = (path for path in paths if path != str(base))
-            if source in unsynced:
-                found.append(f"{Path(target).name} gets its name before its bytes are synced")
-            if target.removesuffix(".bin") + ".key" in volatile:
-                found.append(f"{Path(target).name} is there before its owner file is durable")
-            if target.endswith(".key") and target.removesuffix(".key") + ".bin" in volatile:
-                found.append(f"{Path(target).name} comes after its value")
-            volatile.add(target)
-        elif call.name.startswith("unlink") and paths[-1].endswith(".bin"):
-            volatile.add(paths[-1])
-    return found + [f"{Path(path).name} is acknowledged before the directory is synced" for path in volatile]

@@ -88,15 +88,23 @@ def assert_read(keys: Sequence[str]) -> None:
         assert candidates == KeyCandidates(filename_for(key), every[:64], complete=len(every) < 65)
 
 
-@pytest.mark.parametrize("exponents", [(0,), (3, 0), (1, 0), (64, 32, 0), (2, 1, 0), (9, 8, 1, 0), (200, 128, 64, 0)])
-def test_up_to_four_places_agree_with_brute_force(exponents: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("exponents", "groups"),
+    [((0,), 0), ((3, 0), 0), ((1, 0), 3), ((64, 32, 0), 0), ((2, 1, 0), 59), ((9, 8, 1, 0), None), ((3, 2, 1, 0), 852)],
+)
+def test_up_to_four_places_agree_with_brute_force(exponents: tuple[int, ...], groups: int | None) -> None:
     """Over all texts of the ten characters at up to four places, a name gives exactly the texts that have it."""
     sharing = defaultdict(list)
     for characters in itertools.product(sorted(TEN), repeat=len(exponents)):
         key = key_with(exponents, "".join(characters))
         sharing[filename_for(key)].append(key)
+    assert groups in (None, sum(len(keys) > 1 for keys in sharing.values()))
     expected = [KeyCandidates(name, tuple(keys), complete=True) for name, keys in sharing.items()]
     assert candidates_of(sharing) == expected
+    for keys in sharing.values():
+        for key in keys:
+            assert alternatives(key) == tuple(other for other in keys if other != key)
+            assert needs_owner_file(key) == (len(keys) > 1)
 
 
 @settings(deadline=None)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -85,12 +83,6 @@ def test_names_are_those_of_the_rust_code() -> None:
     assert {key: filename_for(key) for key in PAIRS} == PAIRS
 
 
-@given(any_text | long_text)
-def test_hash_is_djb2(key: str) -> None:
-    """The hash is djb2 in 64 bits, whatever the length of the key."""
-    assert filename_for(key).endswith(f"-{reference_hash(key):016x}.bin")
-
-
 @given(key_text | long_text)
 def test_filename_follows_the_rule(key: str) -> None:
     """A name below 252 bytes is that of the reference; a longer one keeps the hash and the head of the text."""
@@ -127,19 +119,6 @@ def test_cut_and_uncut_names_are_never_confused() -> None:
         assert candidates_of([filename_for(key)]) == [KeyCandidates(filename_for(key), (), complete=False)]
     uncut = f"{'x' * 234}-{reference_hash('x' * 234):016x}.bin"
     assert [reading.keys for reading in candidates_of([uncut, "x" + uncut])] == [(), ()]
-
-
-@pytest.mark.parametrize(("length", "groups"), [(2, 3), (3, 59), (4, 852)])
-def test_alternatives_agree_with_brute_force(length: int, groups: int) -> None:
-    """Over all strings of the ten characters, the alternatives are exactly the others with the same filename."""
-    sharing = defaultdict(list)
-    for letters in itertools.product(SPECIALS + "_", repeat=length):
-        sharing[reference_filename("".join(letters))].append("".join(letters))
-    assert sum(len(keys) > 1 for keys in sharing.values()) == groups
-    for keys in sharing.values():
-        for key in keys:
-            assert alternatives(key) == tuple(sorted(set(keys) - {key}))
-            assert needs_owner_file(key) == (len(keys) > 1)
 
 
 @given(key_text)

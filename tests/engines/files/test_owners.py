@@ -16,7 +16,7 @@ import pytest
 
 from persistkit.engines.files import FileEngine
 from persistkit.errors import BatchError, KeyCollisionError, StorageError
-from persistkit.keys import filename_for, needs_owner_file, owner_filename_for
+from persistkit.keys import filename_for, owner_filename_for
 
 HALVES = [("a?>", "a>_"), ("<|im_start|>", ">:im_start|>"), ("?:_", ">\\>"), ("?\\>", ">|_"), ("?<>", ">\\_")]
 # Nine characters each, whose hashes agree modulo 2 ** 64 only.
@@ -106,26 +106,6 @@ def test_a_collision_that_the_rust_runtime_wrote_gives_no_wrong_answer(engine: F
     (entry,) = engine.entries()
     assert (entry.key, entry.ambiguous) == ("a?>", False)
     assert engine.load("a>_") is None
-
-
-def test_a_name_that_fits_no_key_is_listed_and_readable(engine: FileEngine) -> None:
-    """A name of our shape that nothing fits is an entry without key; its value loads by its filename."""
-    name = "_a_b_c_d_e_f_g_h_i_j-0123456789abcdef.bin"
-    (engine.base_dir / name).write_bytes(b"whose?")
-    (entry,) = engine.entries()
-    assert (entry.key, entry.filename, entry.size) == (None, name, 6)
-    assert engine.list_keys() == []
-    assert engine.key_count() == 1
-    assert list(engine.entries("_")) == []
-    assert engine.load_filename(name) == b"whose?"
-
-
-def test_a_key_that_needs_an_owner_file_is_listed_through_it(engine: FileEngine) -> None:
-    """A key with many kinds of special characters has an owner file where it needs one, and is listed."""
-    key = 'https://example.com:80/a_b?c="d"|e*f/g_h?i<j>k_l'
-    engine.save(key, b"page")
-    assert owner_file(engine, key).exists() == needs_owner_file(key)
-    assert engine.list_keys() == [key]
 
 
 def test_ordinary_keys_pay_nothing_for_owner_files_and_locks(
