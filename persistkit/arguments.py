@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import inf
 from typing import Any, Final, TypeAlias
 
@@ -21,7 +21,6 @@ __all__ = [
     "check_size",
     "check_timeout",
     "check_value",
-    "chunked",
     "collect_items",
     "key_of",
     "shared_start",
@@ -140,25 +139,6 @@ def collect_items(items: Items, limit_bytes: int | None) -> dict[str, BytesLike]
     for key, value in collected.items():
         check_size(key, len(value), limit_bytes)
     return collected
-
-
-def chunked(items: Mapping[str, BytesLike], most: int, most_bytes: int) -> Iterator[dict[str, BytesLike]]:
-    """Split a batch into chunks of at most ``most`` items and ``most_bytes`` bytes; a larger value alone.
-
-    Example:
-        >>> list(chunked({"a": b"12", "b": b"3", "c": b"4567"}, most=5, most_bytes=3))
-        [{'a': b'12', 'b': b'3'}, {'c': b'4567'}]
-    """
-    chunk: dict[str, BytesLike] = {}
-    size_bytes = 0
-    for key, value in items.items():
-        if chunk and (len(chunk) == most or size_bytes + len(value) > most_bytes):
-            yield chunk
-            chunk, size_bytes = {}, 0
-        chunk[key] = value
-        size_bytes += len(value)
-    if chunk:
-        yield chunk
 
 
 def shared_start(keys: Collection[str]) -> str:

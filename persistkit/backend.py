@@ -14,8 +14,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
-from persistkit.arguments import BytesLike, Items, check_keys, chunked, collect_items
-from persistkit.batches import Batch, paged
+from persistkit.arguments import BytesLike, Items, check_keys, collect_items
+from persistkit.batches import Batch, chunked, paged
 from persistkit.engine import Engine
 from persistkit.entry import Entry
 from persistkit.errors import BatchError, ListingNotSupportedError, StorageError

@@ -12,6 +12,7 @@ from math import inf
 from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 
+from persistkit.arguments import BytesLike
 from persistkit.errors import BatchError, StorageError
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Batch",
     "attempt_chunks",
     "attempt_each",
+    "chunked",
     "failures_of",
     "grouped",
     "paged",
@@ -175,17 +177,28 @@ def paged(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
 
 
 def grouped(items: Iterable[Item], size_of: Callable[[Item], int], most: int, most_size: int) -> Iterator[list[Item]]:
-    """Split items into lists of at most ``most``, each ended by the item with which it is above ``most_size``."""
+    """Split items into lists of at most ``most`` and together ``most_size``; a larger item comes alone.
+
+    Example:
+        >>> list(grouped(["12", "3", "4567"], len, most=5, most_size=3))
+        [['12', '3'], ['4567']]
+    """
     group: list[Item] = []
     size = 0
     for item in items:
-        group.append(item)
-        size += size_of(item)
-        if len(group) == most or size > most_size:
+        added = size_of(item)
+        if group and (len(group) == most or size + added > most_size):
             yield group
             group, size = [], 0
+        group.append(item)
+        size += added
     if group:
         yield group
+
+
+def chunked(items: Mapping[str, BytesLike], most: int, most_bytes: int) -> Iterator[dict[str, BytesLike]]:
+    """Split the values of a batch as ``grouped`` does, by their bytes."""
+    return map(dict, grouped(items.items(), lambda item: len(item[1]), most, most_bytes))
 
 
 def raise_failures(operation: str, attempted: int, failures: dict[str, Exception]) -> None:

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
-from persistkit.arguments import BytesLike, check_timeout, chunked, key_of
-from persistkit.batches import attempt_chunks, paged
+from persistkit.arguments import BytesLike, check_timeout, key_of
+from persistkit.batches import attempt_chunks, chunked, paged
 from persistkit.engine import Engine
 from persistkit.engines import shown_address
 from persistkit.engines.addresses import cause_without, hidden, server_url

@@ -16,8 +16,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
 from weakref import WeakSet
 
-from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, chunked, key_of
-from persistkit.batches import paged
+from persistkit.arguments import MAX_KEY_BYTES, BytesLike, check_timeout, key_of
+from persistkit.batches import chunked, paged
 from persistkit.engine import Engine
 from persistkit.engines.read_only import refusal
 from persistkit.entry import Entry, sorted_out
