@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dict_engine import DictEngine
 
 from persistkit import (
     EngineBackend,
-    Entry,
     FilePersistenceBackend,
     MemoryPersistenceBackend,
     PersistenceBackend,
     open_backend,
 )
 from persistkit.arguments import BytesLike
-from persistkit.engine import Engine
 from persistkit.errors import BatchError, InvalidKeyError, ReadOnlyError, StorageError, ValueTooLargeError
 from persistkit.testing import BackendContract
 
@@ -94,27 +91,20 @@ class TestThreeMethods(BackendContract):
         return backend.values.get(key)
 
 
-class BrokenEngine(Engine):
-    """Keys that start with "silent" get no answer, those that start with "bad" are refused; the rest is noted."""
+class BrokenEngine(DictEngine):
+    """Keys that start with "silent" get no answer, those that start with "bad" are refused; all are noted."""
 
     def __init__(self) -> None:
-        self.saved: list[str] = []
+        super().__init__()
+        self.tried: list[str] = []
 
-    def _load(self, key: str) -> bytes | None:
-        return b"" if key in self.saved else None
-
-    def _delete(self, key: str) -> None:
-        self.saved.remove(key)
-
-    def _entries(self, prefix: str) -> Iterator[Entry]:
-        return (Entry(key, 0, None) for key in self.saved if key.startswith(prefix))
-
-    def _save(self, key: str, value: BytesLike) -> None:  # noqa: ARG002
-        self.saved.append(key)
+    def _save(self, key: str, value: BytesLike) -> None:
+        self.tried.append(key)
         if key.startswith("silent"):
             raise StorageError("no answer", errno=errno.ETIMEDOUT)
         if key.startswith("bad"):
             raise StorageError("refused")
+        super()._save(key, value)
 
 
 async def test_a_batch_attempts_every_item_in_chunks() -> None:
@@ -125,14 +115,14 @@ async def test_a_batch_attempts_every_item_in_chunks() -> None:
     with pytest.raises(BatchError, match="batch_save: 3 of 1,300 keys failed") as caught:
         await backend.batch_save(items)
     assert list(caught.value.failures) == ["bad:0", "bad:600", "bad:1200"]
-    assert engine.saved == list(items)
-    engine.saved.clear()
+    assert engine.tried == list(items)
+    engine.tried.clear()
     with pytest.raises(InvalidKeyError):
         await backend.batch_save({**items, "\0": b""})
     engine.max_value_bytes = 5
     with pytest.raises(ValueTooLargeError):
         await backend.batch_save({**items, "large": b"123456"})
-    assert engine.saved == []
+    assert engine.tried == []
 
 
 async def test_a_batch_stops_when_the_storage_stops_answering() -> None:
@@ -141,7 +131,7 @@ async def test_a_batch_stops_when_the_storage_stops_answering() -> None:
     items = {f"{'silent' if number == 5 else 'good'}:{number}": b"" for number in range(1_300)}
     with pytest.raises(BatchError) as caught:
         await EngineBackend(engine).batch_save(items)
-    assert engine.saved == list(items)[:6]
+    assert engine.tried == list(items)[:6]
     assert list(caught.value.failures) == list(items)[5:]
     assert "not tried, because of: no answer" in str(caught.value.failures["good:1299"])
     backend = ThreeMethods()
@@ -158,20 +148,6 @@ async def test_work_a_backend_cancels_itself_is_a_failure() -> None:
     with pytest.raises(BatchError, match="64 of 164"):
         await backend.batch_save(items)
     assert len(backend.values) == 100
-
-
-async def test_each_awaited_operation_is_traced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """At DEBUG the log tells operations, keys and sizes, of loads without a thread too, and no value."""
-    backend = FilePersistenceBackend(tmp_path, fsync=False)
-    with caplog.at_level(logging.DEBUG, "persistkit"):
-        await backend.save("key", b"value")
-        await backend.load("key")
-        await backend.batch_load(["key"])
-    told = [(record.__dict__["operation"], record.__dict__["size_bytes"]) for record in caplog.records]
-    assert told[0] == ("save", 5)
-    assert ("load", 5) in told or ("load_cached", 5) in told
-    assert told[-1] == ("batch_load", 5)
-    assert all("value" not in record.getMessage() for record in caplog.records)
 
 
 async def test_a_directory_is_known_by_its_backend(tmp_path: Path) -> None:

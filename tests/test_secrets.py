@@ -192,15 +192,19 @@ def test_a_server_that_repeats_what_it_was_sent_is_not_quoted(secret: str, caplo
 
 
 def test_refused_credentials_are_not_told(
-    valkey_address: str, s3_server: servers.S3Server, caplog: pytest.LogCaptureFixture
+    valkey_address: str, s3_server: servers.S3Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real servers that refuse a password or a signature make errors without it."""
+    """Real servers that refuse a password or a signature make errors that tell the next step, and not the secret."""
+    monkeypatch.delenv("REDISCLI_AUTH", raising=False)
     options: dict[str, Any] = {**s3_server.options, "secret_access_key": SECRET}
-    refused: list[Engine] = [
-        RedisEngine(valkey_address.replace("://", f"://me:{SECRET}@")),
-        ObjectEngine(f"s3://{s3_server.bucket}/x", **options),
+    refused: list[tuple[Engine, str]] = [
+        (RedisEngine(valkey_address.replace("://", f"://me:{SECRET}@")), r"pass password=\.\.\., or set REDISCLI_AUTH"),
+        (
+            ObjectEngine(f"s3://{s3_server.bucket}/x", **options),
+            "403 Forbidden; look whether the credentials",
+        ),
     ]
-    for engine in refused:
-        with pytest.raises(StorageError):
+    for engine, advice in refused:
+        with pytest.raises(StorageError, match=advice):
             engine.load("key")
         check_untold(told_by_call(lambda engine=engine: engine), caplog)  # type: ignore[misc]

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import anyio
 import pytest
+from dict_engine import DictEngine
 
 from persistkit import EngineBackend, Entry, FilePersistenceBackend, Store
 from persistkit.arguments import BytesLike
-from persistkit.engine import Engine
 
 
-class GatedEngine(Engine):
+class GatedEngine(DictEngine):
     """Values in memory; every operation on a key that starts with "slow" waits at a gate."""
 
     def __init__(self, concurrency: int = 8) -> None:
+        super().__init__()
         self.concurrency = concurrency
-        self.values: dict[str, bytes] = {}
         self.begun = threading.Event()
         self.gate = threading.Event()
         self.working = 0
@@ -39,19 +39,19 @@ class GatedEngine(Engine):
     def _save(self, key: str, value: BytesLike) -> None:
         self._pass(key)
         self.saved.append(key)
-        self.values[key] = bytes(value)
+        super()._save(key, value)
 
     def _load(self, key: str) -> bytes | None:
         self._pass(key)
-        return self.values.get(key)
+        return super()._load(key)
 
     def _delete(self, key: str) -> None:
         self._pass(key)
-        self.values.pop(key, None)
+        super()._delete(key)
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         self._pass(prefix)
-        return iter([Entry(key, len(value), None) for key, value in self.values.items() if key.startswith(prefix)])
+        return super()._entries(prefix)
 
 
 async def write_stream(backend: EngineBackend) -> None:
@@ -92,7 +92,7 @@ OPERATIONS: dict[str, Callable[[EngineBackend], Awaitable[object]]] = {
 async def cancelled_while_it_works(operation: str, again: int) -> bool:
     """Cancel an operation that has begun; tell whether it was waited for, and ended as a cancellation."""
     engine = GatedEngine()
-    engine.values["slow"] = b"old"
+    engine.stored["slow"] = b"old"
     task = asyncio.ensure_future(OPERATIONS[operation](EngineBackend(engine)))
     while not engine.begun.is_set():
         await asyncio.sleep(0)
@@ -175,7 +175,7 @@ async def test_one_slow_call_does_not_hold_up_the_others() -> None:
     assert not any(task.done() for task in slow)
     engine.gate.set()
     await asyncio.gather(*slow)
-    assert len(engine.values) == 203
+    assert len(engine.stored) == 203
 
 
 async def test_closing_lets_waiting_calls_end() -> None:
@@ -197,7 +197,7 @@ async def test_an_engine_that_raises_stop_iteration_is_an_error() -> None:
 
     class Careless(GatedEngine):
         def _load(self, key: str) -> bytes | None:
-            return next(value for stored, value in self.values.items() if stored == key)
+            return next(value for stored, value in self.stored.items() if stored == key)
 
     backend = EngineBackend(Careless())
     async with asyncio.timeout(30):
