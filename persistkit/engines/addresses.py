@@ -97,7 +97,7 @@ def hidden(text: str, secrets: Iterable[str | None]) -> str:
 
 
 def cause_without(error: BaseException, secrets: Iterable[str | None]) -> BaseException | None:
-    """Return ``error`` as the cause of another one; None if it, or what it came from, tells a secret."""
+    """Return ``error``, without its long traceback, as a cause; None if it, or what it came from, tells a secret."""
     secrets = list(secrets)
     link: BaseException | None = error
     while link is not None:
@@ -105,4 +105,5 @@ def cause_without(error: BaseException, secrets: Iterable[str | None]) -> BaseEx
         if hidden(told, secrets) != told:
             return None
         link = link.__cause__ or link.__context__
-    return error
+    error.__suppress_context__ = True
+    return error.with_traceback(None)
