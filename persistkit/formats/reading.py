@@ -41,7 +41,7 @@ _SPACE: Final = " \t\r\n"
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _END: Final = re.compile(r"[ \t\r\n]*\Z")
 LINES_KEYS: Final = (".jsonl", ".ndjson")
-_SCALAR_STARTS: Final = frozenset('-"tfn0123456789')
+_JSON_STARTS: Final = frozenset('{["-0123456789tfn\ufeff' + _SPACE)
 # All control characters but those that `file` counts as text: BEL, BS, TAB, LF, VT, FF, CR, ESC.
 _CONTROLS: Final = bytes({*range(32)} - {*range(7, 14), 27})
 
@@ -128,6 +128,8 @@ def _named_by_start(data: bytes) -> str:
 
 def _read(data: bytes, key: str | None) -> tuple[str, Any]:
     """Return the format, and the value in it: JSON, JSON Lines, text or bytes."""
+    if 0 in data:  # a NUL is in neither JSON nor text
+        return "bytes", data
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -141,12 +143,14 @@ def _read(data: bytes, key: str | None) -> tuple[str, Any]:
             found = fresh_stack.submit(_read_json, text, key).result()
     if found is not None:
         return found
-    if "\0" in text or 10 * (len(data) - len(data.translate(None, _CONTROLS))) > len(data) or data[:4] == _ZIP:
+    if 10 * (len(data) - len(data.translate(None, _CONTROLS))) > len(data) or data[:4] == _ZIP:
         return "bytes", data
     return "text", text
 
 
 def _read_json(text: str, key: str | None) -> tuple[str, Any] | None:
+    if text[:1] not in _JSON_STARTS:
+        return None
     body = text if text.startswith(("{", "[")) else text.removeprefix("\ufeff").lstrip(_SPACE)
     if not body.startswith(("{", "[")):
         return _read_scalar(text)
@@ -166,8 +170,6 @@ def _read_json(text: str, key: str | None) -> tuple[str, Any] | None:
 
 
 def _read_scalar(text: str) -> tuple[str, Any] | None:
-    if text[:1] not in _SCALAR_STARTS or text == "-Infinity":
-        return None
     try:
         value, end = _parse(text)
     except ValueError:
