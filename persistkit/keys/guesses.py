@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -104,27 +104,23 @@ class Likelihoods:
         return shares.reshape((10,) * places)
 
 
-def _contexts(text: bytes) -> list[tuple[re.Match[bytes], list[_Context]]]:
+def _contexts(text: bytes) -> Iterator[tuple[re.Match[bytes], list[_Context]]]:
     kinds = text.translate(_KINDS)
     runs = list(_PLACES.finditer(text))
-    found: list[tuple[re.Match[bytes], list[_Context]]] = []
     for number, run in enumerate(runs):
         start, end = run.span()
         size = end - start
         left, right = kinds[max(0, start - 1) : start], kinds[end : end + 1]
-        found.append(
-            (
-                run,
-                [
-                    (size,),
-                    (size, left, right),
-                    (size, kinds[max(0, start - 3) : start], kinds[end : end + 3]),
-                    (size, text[max(0, start - 3) : start], text[end : end + 3], None),
-                    (size, number, len(runs), left, right),
-                ],
-            )
+        yield (
+            run,
+            [
+                (size,),
+                (size, left, right),
+                (size, kinds[max(0, start - 3) : start], kinds[end : end + 3]),
+                (size, text[max(0, start - 3) : start], text[end : end + 3], None),
+                (size, number, len(runs), left, right),
+            ],
         )
-    return found
 
 
 class Guesses:

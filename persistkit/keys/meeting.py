@@ -24,15 +24,10 @@ _SPARSE_BITS: Final = 4
 
 
 def met(alphabet: bytes, weights: Words, targets: Words) -> tuple[Integers, Bytes]:
-    """Find the characters of ``alphabet`` whose differences from ``_``, weighted, add up to a row's target.
+    """Return the characters of ``alphabet`` whose differences from ``_``, weighted, add up to a row's target.
 
-    Args:
-        alphabet: the characters.
-        weights: one row for each target, one column for each place.
-        targets: the sums.
-
-    Returns:
-        All solutions, by row: the row of each, and its characters.
+    The weights have one row for each target, one column for each place. All solutions are returned, by row: the row of
+    each, and its characters.
     """
     letters = np.frombuffer(alphabet, np.uint8)
     deltas = letters.astype(np.uint64) - np.uint64(ord("_"))

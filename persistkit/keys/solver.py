@@ -31,9 +31,7 @@ from persistkit.keys.meeting import met
 if TYPE_CHECKING:
     from persistkit.keys.lattice import Bytes, Integers, Words
 
-__all__ = ["FewKinds", "Solver"]
-
-FewKinds = Sequence[tuple[bytes, int, int]]
+__all__ = ["Solver"]
 
 _UNDERSCORE: Final = np.uint8(ord("_"))
 _START: Final = np.uint64(5381)
@@ -62,7 +60,7 @@ class Solver:
             the most usual ones first.
     """
 
-    def __init__(self, texts: Sequence[bytes], hashes: bytes, few_kinds: FewKinds) -> None:
+    def __init__(self, texts: Sequence[bytes], hashes: bytes, few_kinds: Sequence[tuple[bytes, int, int]]) -> None:
         self._texts = texts
         self._few_kinds = few_kinds
         self._lengths = np.array([len(text) for text in texts], np.intp)
@@ -104,12 +102,9 @@ class Solver:
             self._solve_all(count)
 
     def rounds(self, lessons: Sequence[bytes]) -> Iterator[None]:
-        """Solve what ``solve_easy`` left: few kinds of characters, up to eleven places, and what is likely.
+        """Solve what ``solve_easy`` left: few kinds of characters, up to eleven places, then what is likely.
 
-        The likely texts are tried for as long as there is time.
-
-        Args:
-            lessons: keys that those searched for may resemble, beside the keys found.
+        The likely texts, as ``lessons`` and the keys found make them, are tried for as long as there is time.
         """
         deadline = monotonic() + _SECONDS
         for count in self._every_count:
