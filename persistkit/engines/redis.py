@@ -109,12 +109,10 @@ class RedisEngine(Engine):
         return bool(self._command(f"look for {key!r}", b"EXISTS", self._name(key)))
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
-        part: bytes = b""
-        if size:
-            end = start + size - 1
-            part = self._command(f"read a part of {key!r}", b"GETRANGE", self._name(key), start, end)
+        last = start + (size or 1) - 1
+        part: bytes = self._command(f"read a part of {key!r}", b"GETRANGE", self._name(key), start, last)
         # A missing value reads like the end of one.
-        return part if part or self._exists(key) else None
+        return part[:size] if part or self._exists(key) else None
 
     def _add(self, key: str, value: BytesLike) -> bool:
         # Sent once only: if its answer was lost, a second one would find the first.

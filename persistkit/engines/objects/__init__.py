@@ -9,10 +9,10 @@ from functools import partial
 from typing import IO, Any, Final, cast
 
 from persistkit.arguments import BytesLike, check_timeout
-from persistkit.batches import attempt_chunks, attempt_each, paged
+from persistkit.batches import attempt_chunks, attempt_each, failures_of, paged
 from persistkit.engine import Engine
 from persistkit.entry import Entry, sorted_out
-from persistkit.errors import BatchError, KeyCollisionError, StorageError
+from persistkit.errors import KeyCollisionError, StorageError
 from persistkit.keys import candidates_of, filename_for, is_filename, owner_filename_for
 
 try:
@@ -141,11 +141,8 @@ class ObjectEngine(Engine):
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
         name, owner_name = object_place(key)
-        if size:
-            part = self._bucket.get_range(f"read a part of {key!r}", name, start, size)
-        else:
-            part = None if self._bucket.head(f"read a part of {key!r}", name) is None else b""
-        return None if part is None or self._is_anothers(key, name, owner_name) else part
+        part = self._bucket.get_range(f"read a part of {key!r}", name, start, size or 1)
+        return None if part is None or self._is_anothers(key, name, owner_name) else part[:size]
 
     def _batch_delete(self, keys: list[str]) -> None:
         def delete(page: list[str]) -> dict[str, Exception]:
@@ -155,11 +152,7 @@ class ObjectEngine(Engine):
             # One answer for a thousand keys: asked again one by one, each tells its own.
             if plain and not self._bucket.remove_all(f"delete {len(plain):,} keys", plain):
                 alone = page
-            try:
-                self._attempt_each("batch_delete", alone, self._delete)
-            except BatchError as error:
-                return error.failures
-            return {}
+            return failures_of("batch_delete", alone, self._delete, _THREADS, GRACE_SECONDS)
 
         attempt_chunks("batch_delete", paged(keys, _DELETED_AT_ONCE), delete)
 
@@ -175,11 +168,8 @@ class ObjectEngine(Engine):
                 for _ in same:
                     self._bucket.remove(f"delete {key!r}", name)
 
-        try:
-            self._attempt_each("delete", seen, delete)
-        except BatchError as error:
-            kept |= {key: str(reason) for key, reason in error.failures.items()}
-        return kept
+        failures = failures_of("delete", list(seen), delete, _THREADS, GRACE_SECONDS)
+        return kept | {key: str(reason) for key, reason in failures.items()}
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         objects = self._bucket.objects("list")
