@@ -40,17 +40,15 @@ class Rules:
         self._before = None if older_than is None else _moment(older_than, self.began)
         self._keep_last = _number("keep_last", keep_last, Integral)
         self._max_bytes = _number("max_bytes", max_bytes, Real)
-        if older_than is None and keep_last is None and max_bytes is None:
+        said = [f"saved before {self._before:%Y-%m-%d %H:%M:%S} UTC"] if self._before else []
+        said += [f"not among the newest {keep_last:,}"] if keep_last is not None else []
+        said += [f"beyond the newest {max_bytes:,} bytes"] if max_bytes is not None else []
+        if not said:
             raise ValueError(
                 "prune: say what is to go: older_than='30 days', keep_last=10 or max_bytes=10**9; "
                 "store.clear() removes all of a selection"
             )
-
-    def __str__(self) -> str:
-        said = [f"saved before {self._before:%Y-%m-%d %H:%M:%S} UTC"] if self._before else []
-        said += [f"not among the newest {self._keep_last:,}"] if self._keep_last is not None else []
-        said += [f"beyond the newest {self._max_bytes:,} bytes"] if self._max_bytes is not None else []
-        return ", ".join(said)
+        self.why = ", ".join(said)
 
     def going(self, listed: Iterable[Entry]) -> Iterator[Entry]:
         """Yield the entries that are to go, from the newest on."""
@@ -82,8 +80,8 @@ def prune(engine: Engine, selection: Selection, rules: Rules, *, dry_run: bool, 
                 kept.update(engine.delete_unchanged(batch))
                 bar.done(len(batch))
     rows += [_Row(entry, "stays", kept[entry.key]) for entry in going if entry.key in kept]
-    outcome, why = "goes" if dry_run else "gone", str(rules)
-    return _table(rows + [_Row(entry, outcome, why) for entry in going if entry.key not in kept])
+    outcome = "goes" if dry_run else "gone"
+    return _table(rows + [_Row(entry, outcome, rules.why) for entry in going if entry.key not in kept])
 
 
 class _Row(NamedTuple):
