@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from errno import ENOENT, ETIMEDOUT
 from itertools import starmap
 from pathlib import Path
@@ -84,10 +84,8 @@ class SQLiteEngine(SQLEngine):
             raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
         self._path = Path(path).expanduser().absolute()
         self._place = f"sqlite:///{self._path}"
-        try:
+        with self._told("open"):
             self._see_file()
-        except OSError as error:
-            raise self._failure("open", error)[0] from error
         return self._place
 
     def _forget(self) -> None:
@@ -135,13 +133,9 @@ class SQLiteEngine(SQLEngine):
         self._refuse_if_read_only(f"lock {key!r}")
         self._run(f"lock {key!r}", lambda _: None)  # which makes the file
         path = str(self._path.resolve())
-        try:
+        with self._told(f"lock {key!r}"):
             locks = KeyLocks(f"{path}-locks", path)
             yield from locks.attempts(f"{self.table}\0{key}") if HAVE_LOCKS else super()._lock_attempts(key)
-        except StorageError:
-            raise
-        except OSError as error:
-            raise self._failure(f"lock {key!r}", error)[0] from error
 
     def _change_token(self) -> object:
         def look(connection: sqlite3.Connection) -> object:
@@ -149,7 +143,18 @@ class SQLiteEngine(SQLEngine):
             statement = "SELECT data_version, total_changes() FROM pragma_data_version"
             return connection, *connection.execute(statement).fetchone()
 
-        return self._run("look for changes", look) if self._reader is None else self._reader.change_token()
+        if self._reader is None:
+            return self._run("look for changes", look)
+        with self._told("look for changes"):
+            return self._reader.change_token()
+
+    @contextmanager
+    def _told(self, tried: str) -> Iterator[None]:
+        """Tell errors of the system as ``_run`` does."""
+        try:
+            yield
+        except OSError as error:
+            raise self._failure(tried, error)[0] from error
 
     def _failure(
         self, tried: str, error: sqlite3.Error | OSError, connection: object = None
@@ -165,12 +170,12 @@ class SQLiteEngine(SQLEngine):
                 "its writer ended within a transaction; let it, or the sqlite3 program, open the file and finish the "
                 "rollback"
             )
-        elif kind in _STARTING and connection is None:
-            seconds = _STARTING_SECONDS
-        if kind == sqlite3.SQLITE_NOTADB:
+        elif kind in _STARTING:
+            seconds = _STARTING_SECONDS if connection is None else 0.0
+            if kind != sqlite3.SQLITE_IOERR and not self._read_only:
+                reason += "; to write, file and folder must be writable; to read, open it with read_only=True"
+        elif kind == sqlite3.SQLITE_NOTADB:
             reason += "; name another"
-        elif kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and not self._read_only:
-            reason += "; to write, file and folder must be writable; to read, open it with read_only=True"
         failure = StorageError(f"{tried} in {self!r}: {reason}", errno=number)
         failure.__cause__ = error
         return failure, seconds

@@ -199,6 +199,10 @@ def test_later_commits_are_seen(path: Path) -> None:
                 assert engine.change_token() != before
             assert engine.load("later") == value
             assert engine.change_token() != before
+        path.unlink()
+        for call in (engine.change_token, engine.key_count):
+            with pytest.raises(StorageError, match="no such file"):
+                call()
 
 
 def test_a_link_leads_to_the_log_beside_the_file(path: Path) -> None:
