@@ -28,8 +28,8 @@ from pydantic import BaseModel
 import persistkit
 from persistkit import Store
 from persistkit.agents import runtime_of, sessions_frame, unfinished_frame
-from persistkit.agents.readers import read_sessions
-from persistkit.agents.records import Message, Session
+from persistkit.agents.readers import read_session, read_sessions
+from persistkit.agents.records import Message
 
 THREADS = [f"thread-{number}" for number in range(6)] + ["user/1:chat", "100%", "store", "東京\n"]
 ROLES = {"human": "user", "ai": "assistant"}
@@ -48,13 +48,6 @@ class Written:
     def has_paths(self) -> bool:
         """Whether it is stored which node wrote what: over SQLite not before langgraph-checkpoint-sqlite 3.1."""
         return any("task_path" in self.store[key] for key in self.store.keys("sent/"))
-
-    def session(self, thread: str) -> Session:
-        """Return a thread as it is read back."""
-        skipped: dict[str, str] = {}
-        (session,) = read_sessions(self.store, skipped, thread)
-        assert skipped == {}
-        return session
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -197,20 +190,20 @@ def test_a_run_that_is_not_finished_says_why(written: Written) -> None:
     assert frame["status"].to_dict() == {"asked": "interrupted", "failed": "failed"}
     assert "May I send it?" in frame["reason"]["asked"]
     assert "the disk is full" in frame["reason"]["failed"]
-    last = written.session("failed").steps[-1]
+    last = read_session(written.store, "failed").steps[-1]
     assert (last.key, last.error) == (None, "RuntimeError('the disk is full')")
     assert last.name == ("fail, work" if written.has_paths else None)
     assert [message.text for message in last.messages] == ["worked"]
-    assert written.session("answered").status == "finished"
+    assert read_session(written.store, "answered").status == "finished"
 
 
 def test_nodes_and_subgraphs_have_their_names(written: Written) -> None:
     """A step names the nodes that ran, those of a fan-out and of a subgraph too, where LangGraph stores them."""
     if not written.has_paths:
-        assert {step.name for step in written.session("sent").steps} == {None}
+        assert {step.name for step in read_session(written.store, "sent").steps} == {None}
         return
-    assert [step.name for step in written.session("sent").steps] == [None, "__start__", "plan", "work"]
-    steps = written.session("sub").steps
+    assert [step.name for step in read_session(written.store, "sent").steps] == [None, "__start__", "plan", "work"]
+    steps = read_session(written.store, "sub").steps
     names = [(step.name, bool(step.namespace)) for step in steps if step.number > 0]
     assert names == [("look", True), ("find", True), ("search", False), ("answer", False)]
     assert all(step.namespace.startswith("search:") for step in steps if step.namespace)
@@ -258,7 +251,9 @@ def test_new_rows_show_up(written: Written) -> None:
     graphs.talk(app, random.Random(3), "thread-0")
     assert written.store.engine.change_token() != before
     assert len(written.store) > known
-    assert ours(written.session("thread-0").messages) == theirs(app.get_state(config("thread-0")).values["messages"])
+    assert ours(read_session(written.store, "thread-0").messages) == theirs(
+        app.get_state(config("thread-0")).values["messages"]
+    )
 
 
 def test_a_copy_keeps_every_row(written: Written, tmp_path: Path) -> None:
@@ -284,7 +279,7 @@ def test_delta_channels_are_replayed(tmp_path: Path) -> None:
                 graphs.talk(app, dice, thread)
                 graphs.talk(app, dice, thread)
                 with persistkit.open(tmp_path / "delta.sqlite") as store:
-                    (session,) = read_sessions(store, {}, thread)
+                    session = read_session(store, thread)
                 assert ours(session.messages) == theirs(app.get_state(config(thread)).values["messages"])
 
 
@@ -301,7 +296,7 @@ def test_a_fork_tells_its_own_messages(tmp_path: Path) -> None:
         app.update_state(earlier, {"messages": [HumanMessage("No: another way.")]}, as_node="act")
         app.invoke(None, config("fork"))
         with persistkit.open(tmp_path / "fork.sqlite") as store:
-            (session,) = read_sessions(store, {})
+            session = read_session(store, "fork")
         assert ours(session.messages) == theirs(app.get_state(config("fork")).values["messages"])
         assert session.details["checkpoints"] == len(list(saver.list(config("fork"))))
         told = [message.text for step in session.steps for message in step.messages if message.role == "user"]

@@ -15,10 +15,9 @@ from agents.extensions.memory import AdvancedSQLiteSession
 from agents.usage import Usage
 
 import persistkit
-from persistkit import Store
 from persistkit.agents import messages_frame, runtime_of, sessions_frame, steps_frame, unfinished_frame
-from persistkit.agents.readers import read_sessions
-from persistkit.agents.records import Message, Session
+from persistkit.agents.readers import read_session, read_sessions
+from persistkit.agents.records import Message
 
 WORDS = ("harbour", "invoice", "Zürich", "東京", "pump", "🚢")
 
@@ -113,14 +112,6 @@ def write(path: Path, sessions: dict[str, list[dict[str, Any]]]) -> dict[str, li
     return asyncio.run(work())
 
 
-def session_of(store: Store, name: str) -> Session:
-    """Return one session as it is read back."""
-    skipped: dict[str, str] = {}
-    (session,) = read_sessions(store, skipped, name)
-    assert skipped == {}
-    return session
-
-
 def test_every_item_is_there_in_order(tmp_path: Path) -> None:
     """Messages, thoughts, calls with their results and unknown kinds are those of get_items, in its order."""
     dice = random.Random(1)
@@ -132,7 +123,7 @@ def test_every_item_is_there_in_order(tmp_path: Path) -> None:
         assert sessions.keys() == given.keys()
         for name, items in given.items():
             assert items_of(sessions[name].messages) == joined(items)
-            assert session_of(store, name) == sessions[name]
+            assert read_session(store, name) == sessions[name]
             assert sessions[name].status == "finished"
             assert [step.number for step in sessions[name].steps] == list(range(1, len(sessions[name].steps) + 1))
             assert tuple(one for step in sessions[name].steps for one in step.messages) == sessions[name].messages
@@ -141,7 +132,7 @@ def test_every_item_is_there_in_order(tmp_path: Path) -> None:
         assert len(store.keys("%73essions/")) == len(given["sessions"])
         with persistkit.open(tmp_path / "copy", create=True, fsync=False) as copy:
             store.copy_to(copy, progress=False)
-            assert items_of(session_of(copy, "x" * 400).messages) == joined(given["x" * 400])
+            assert items_of(read_session(copy, "x" * 400).messages) == joined(given["x" * 400])
             assert copy.keys() == store.keys()
 
 
@@ -177,7 +168,7 @@ def test_a_branch_and_its_tokens_are_told(tmp_path: Path) -> None:
 
     given = asyncio.run(work())
     with persistkit.open(path) as store:
-        session = session_of(store, "s")
+        session = read_session(store, "s")
         assert items_of(session.messages) == joined(given)
         assert [
             (one.text, one.input_tokens, one.output_tokens) for one in session.messages if one.role == "assistant"
