@@ -15,6 +15,8 @@ from datetime import datetime
 from json import JSONDecodeError, loads
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import pandas as pd
+
 from persistkit.agents.readers import store_of
 from persistkit.agents.records import Message, Session, Step
 from persistkit.errors import FormatError
@@ -22,8 +24,6 @@ from persistkit.store import Store
 from persistkit.views import read_values
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from persistkit.transfer import Place
 
 __all__ = ["read_sessions", "recognises", "redundant_keys", "shutdown_time"]
@@ -109,8 +109,6 @@ def shutdown_time(place: Place) -> pd.Timestamp:
         KeyError: no shutdown is stored.
         FormatError: what is stored is no RFC 3339 time.
     """
-    import pandas as pd
-
     data = store_of(place, "shutdown_time").get_bytes(_SHUTDOWN)
     try:
         moment = pd.Timestamp(data.decode())

@@ -7,11 +7,13 @@ from html import escape
 from json import dumps
 from typing import TYPE_CHECKING, Any, Final
 
+import pandas as pd
 import traitlets as t
 
 from persistkit.agents.readers import read_session, state_of, store_of
 from persistkit.agents.records import Message, Session, Step, total_tokens
 from persistkit.browser.page_widget import Answer, PageWidget, joined
+from persistkit.diff import diff_values
 from persistkit.text import human_time, visible
 
 if TYPE_CHECKING:
@@ -111,8 +113,6 @@ class Timeline(PageWidget):
         }, []
 
     def _changes(self, request: Data) -> Answer:
-        from persistkit.diff import diff_values
-
         step = self._step_of(request)
         if step.key is None or self.session.runtime == "rust":  # whose state is the steps, which the page shows
             return {"position": request["position"], "changes": None, "note": ""}, []
@@ -240,9 +240,7 @@ def _cut(text: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    if type(value).__name__ == "NAType":
-        return ""
-    text = _json(value)
+    text = "" if value is pd.NA else _json(value)
     return visible(text[:_MOST_CELL]) + ("…" if len(text) > _MOST_CELL else "")
 
 
