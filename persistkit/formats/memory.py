@@ -124,7 +124,7 @@ class _Column:
         self.dictionary = [self.path]  # its texts stay apart from where they are
         self.batch_rows = _BATCH_ROWS
         if any(chunk.repeats_prefixes for chunk in repeating):
-            self.dictionary = []
+            self.dictionary = []  # pyarrow makes none of these
             longest = max(chunk.unpacked_bytes for chunk in repeating)
             self.batch_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, longest)))
             if is_nested or cells > self.batch_rows * _MOST_BATCHES:

@@ -17,14 +17,9 @@ from persistkit.errors import FormatError
 from persistkit.formats import decode, encode
 
 
-def table(**columns: object) -> pd.DataFrame:
-    """Return a DataFrame of the given columns."""
-    return pd.DataFrame(columns)
-
-
 def test_a_table_that_needs_much_more_memory_than_its_size_is_refused_unless_asked_for() -> None:
     """A few bytes that describe 20 million cells are read with a raised limit only; stored by us they need none."""
-    frame = table(a=np.zeros(20_000_000, "int64"))
+    frame = pd.DataFrame({"a": np.zeros(20_000_000, "int64")})
     data = pqfile.written(frame)
     assert len(data) < 500_000
     with pytest.raises(FormatError, match="needs more than 268,435,456 bytes of memory; raise max_bytes"):
@@ -32,16 +27,16 @@ def test_a_table_that_needs_much_more_memory_than_its_size_is_refused_unless_ask
     assert decode(data, max_bytes=2**30)["a"].sum() == 0
     assert decode(data, "parquet", max_bytes=2**30)["a"].sum() == 0
     with pytest.raises(FormatError, match="needs more than 1,000 bytes"):
-        decode(bytes(encode(table(a=[1.5] * 100))), max_bytes=1_000)
+        decode(bytes(encode(pd.DataFrame({"a": [1.5] * 100}))), max_bytes=1_000)
 
 
 @pytest.mark.parametrize(
     "frame",
     [
-        table(a=np.zeros(20_000_000, "int64")),
-        table(a=np.full(20_000_000, np.nan)),
-        table(a=[date(2026, 1, 1)] * 1_100_000),
-        table(a=pd.Series(["a text of a hundred characters".ljust(100)]).repeat(1_300_000).reset_index(drop=True)),
+        pd.DataFrame({"a": np.zeros(20_000_000, "int64")}),
+        pd.DataFrame({"a": np.full(20_000_000, np.nan)}),
+        pd.DataFrame({"a": [date(2026, 1, 1)] * 1_100_000}),
+        pd.DataFrame({"a": ["a text of a hundred characters".ljust(100)] * 1_300_000}),
         pd.DataFrame(index=pd.RangeIndex(20_000_000)),
     ],
     ids=["zeros", "gaps", "dates", "texts", "no columns"],
@@ -54,7 +49,7 @@ def test_a_table_that_repeats_itself_comes_back(frame: pd.DataFrame) -> None:
 def test_a_small_file_of_repeated_text_is_read() -> None:
     """39 kB of Parquet by another writer, a million texts of eighty characters, fifty different ones, is healthy."""
     texts = [f"{n % 40:03} {'text' * 19}" for n in range(1_000_000)]
-    data = pqfile.written(table(text=texts))
+    data = pqfile.written(pd.DataFrame({"text": texts}))
     assert len(data) < 60_000
     assert decode(data)["text"].tolist() == texts
 
