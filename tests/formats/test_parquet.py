@@ -54,14 +54,8 @@ REFUSED: list[tuple[object, str]] = [
     (table(a=pd.Series([0], dtype=pd.ArrowDtype(pa.time32("s")))), r"\$\.a: its cells"),
     (table(a=pd.array([0], "timestamp[s][pyarrow]")), r"\$\.a: its cells"),
     (pd.DataFrame([1, 2], index=pd.MultiIndex.from_arrays([[1, None], [1, 2]])), r"\$\.index"),
-    (
-        pd.DataFrame([1], index=pd.RangeIndex(1, name=Text("x"))),
-        r"\$\.index\.names\[0\]: test_parquet.Text is not kept",
-    ),
-    (
-        pd.DataFrame([1], columns=pd.Index(["a"], name=Text("x"))),
-        r"\$\.columns\.names\[0\]: test_parquet.Text is not kept",
-    ),
+    (pd.DataFrame([1], index=pd.RangeIndex(1, name=Text("x"))), r"\$\.index\.names\[0\]: .*Text is not kept"),
+    (pd.DataFrame([1], columns=pd.Index(["a"], name=Text("x"))), r"\$\.columns\.names\[0\]: .*Text is not kept"),
     (pd.Series([1], name=pd.Timestamp("2026-01-01", tz=dateutil.tz.tzoffset(None, 3600))), "time zone"),
     (noted(table(a=[1]), x={"y": Text("z")}), r"\$\.attrs\.x\.y: .*Text is not kept"),
     (table(a=[1]).set_flags(allows_duplicate_labels=False), "allows_duplicate_labels"),
