@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from abc import ABC
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import IO, ClassVar, Final
@@ -22,15 +22,9 @@ class Streaming(ABC):
 
     max_value_bytes: int | None = None
     keeps_times: ClassVar[bool] = False
-
-    @abstractmethod
-    def _save(self, key: str, value: BytesLike) -> None: ...
-
-    @abstractmethod
-    def _batch_save_at(self, items: dict[str, BytesLike], times: Mapping[str, datetime]) -> None: ...
-
-    @abstractmethod
-    def _load(self, key: str) -> bytes | None: ...
+    _save: Callable[[str, BytesLike], None]
+    _batch_save_at: Callable[[dict[str, BytesLike], Mapping[str, datetime]], None]
+    _load: Callable[[str], bytes | None]
 
     def _read_range(self, key: str, start: int, size: int) -> bytes | None:
         value = self._load(key)
