@@ -61,6 +61,14 @@ def opened(path: Path, **options: Any) -> SQLiteEngine:
     return SQLiteEngine(f"sqlite:///{path}", create=True, **options)
 
 
+@pytest.fixture
+def engine(path: Path) -> Iterator[SQLiteEngine]:
+    """The engine of a new file, with one value."""
+    with opened(path) as engine:
+        engine.save("key", b"old")
+        yield engine
+
+
 WRITES: dict[str, Callable[[Engine], object]] = {
     "save": lambda engine: engine.save("key", b"new"),
     "batch_save": lambda engine: engine.batch_save({"key": b"new"}),
@@ -90,31 +98,27 @@ def test_what_is_not_synced_is_not_acknowledged(path: Path, write: str) -> None:
     in_child(work)
 
 
-def test_other_threads_read_while_one_waits_for_the_lock(path: Path) -> None:
+def test_other_threads_read_while_one_waits_for_the_lock(path: Path, engine: SQLiteEngine) -> None:
     """A save that waits for another process keeps no thread from reading."""
-    with opened(path) as engine:
-        engine.save("key", b"old")
-        with locked(path):
-            saving = threading.Thread(target=engine.save, args=("key", b"new"))
-            saving.start()
-            assert [engine.load("key") for _ in range(100)] == [b"old"] * 100
-            assert saving.is_alive()
-        saving.join(30)
-        assert engine.load("key") == b"new"
+    with locked(path):
+        saving = threading.Thread(target=engine.save, args=("key", b"new"))
+        saving.start()
+        assert [engine.load("key") for _ in range(100)] == [b"old"] * 100
+        assert saving.is_alive()
+    saving.join(30)
+    assert engine.load("key") == b"new"
 
 
-def test_an_interrupt_ends_the_wait_for_a_lock(path: Path) -> None:
+def test_an_interrupt_ends_the_wait_for_a_lock(path: Path, engine: SQLiteEngine) -> None:
     """Ctrl-C ends a save that waits for another process within about a second, and the engine goes on working."""
-    with opened(path) as engine:
-        engine.save("key", b"old")
-        with locked(path):
-            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-            began = time.monotonic()
-            with pytest.raises(KeyboardInterrupt):
-                engine.save("key", b"new")
-            assert time.monotonic() - began < 2
-            assert engine.load("key") == b"old"
-        engine.save("key", b"new")
+    with locked(path):
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            engine.save("key", b"new")
+        assert time.monotonic() - began < 2
+        assert engine.load("key") == b"old"
+    engine.save("key", b"new")
 
 
 def test_a_file_that_is_not_there_is_not_made_by_accident(path: Path) -> None:
@@ -148,12 +152,11 @@ def test_a_file_that_is_no_database_is_an_error(path: Path) -> None:
     assert path.read_bytes() == content
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_at_once(path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_at_once(path: Path, engine: SQLiteEngine) -> None:
     """Who may not write is told within a second, and how to read; what was stored stays."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    with opened(path) as engine:
-        engine.save("key", b"old")
+    engine.close()
     for folder in [path.parent, *path.parents[1:4]]:
         folder.chmod(0o755)
 
@@ -182,47 +185,44 @@ def test_an_address_of_another_kind_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize(("value", "read"), [("'é'", "é".encode()), ("12", b"12"), ("x'00'", b"\0")])
-def test_values_that_other_programs_stored_are_read_and_replaced(path: Path, value: str, read: bytes) -> None:
+def test_values_that_other_programs_stored_are_read_and_replaced(
+    path: Path, engine: SQLiteEngine, value: str, read: bytes
+) -> None:
     """Text and numbers are their bytes, in every operation; a key that is text is listed with key None."""
-    with opened(path) as engine, closing(sqlite3.connect(path, isolation_level=None)) as other:
-        engine.exists("key")
+    engine.delete("key")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         for key in ("x'6b6579'", "'text'"):
             other.execute(f"INSERT INTO persistkit VALUES ({key}, 'many', CAST(x'ff' AS TEXT), {value})")  # noqa: S608
-        assert engine.load("key") == engine.read_range("key", 0, 9) == read
-        assert engine.read_range("key", 1, 9) == read[1:]
-        assert [entry[:3] for entry in engine.entries()] == [("key", len(read), None), (None, len(read), None)]
-        assert engine.replace("key", b"new", read)
-        assert engine.load("key") == b"new"
+    assert engine.load("key") == engine.read_range("key", 0, 9) == read
+    assert engine.read_range("key", 1, 9) == read[1:]
+    assert [entry[:3] for entry in engine.entries()] == [("key", len(read), None), (None, len(read), None)]
+    assert engine.replace("key", b"new", read)
+    assert engine.load("key") == b"new"
 
 
-def test_a_change_token_sees_other_writers_of_the_file(path: Path) -> None:
+def test_a_change_token_sees_other_writers_of_the_file(path: Path, engine: SQLiteEngine) -> None:
     """What another connection commits moves the token, what it rolls back does not; a new connection counts anew."""
-    with opened(path) as engine:
-        engine.save("key", b"value")
-        before = engine.change_token()
-        with closing(sqlite3.connect(path)) as other:
+    before = engine.change_token()
+    with closing(sqlite3.connect(path)) as other:
+        for end in (other.rollback, other.commit):
             other.execute("DELETE FROM persistkit")
             assert engine.change_token() == before
-            other.rollback()
-            assert engine.change_token() == before
-            other.execute("DELETE FROM persistkit")
-            other.commit()
-        assert engine.change_token() != before
-        assert engine.list_keys() == []
-        engine.close()
-        engine.save("key", b"other")
-        assert engine.change_token() != before
+            end()
+            assert (engine.change_token() == before) == (end == other.rollback)
+    assert engine.list_keys() == []
+    engine.close()
+    engine.save("key", b"other")
+    assert engine.change_token() != before
 
 
-def test_a_part_is_read_without_the_rest(path: Path) -> None:
+def test_a_part_is_read_without_the_rest(engine: SQLiteEngine) -> None:
     """A small part of a large value takes little memory, wherever it begins."""
-    with opened(path) as engine:
-        engine.save("large", bytes(50_000_000) + b"end")
-        engine.close()
-        tracemalloc.start()
-        try:
-            assert engine.read_range("large", 50_000_000, 2**40) == b"end"
-            assert engine.read_range("large", 2**40, 10) == b""
-            assert tracemalloc.get_traced_memory()[1] < 5_000_000
-        finally:
-            tracemalloc.stop()
+    engine.save("large", bytes(50_000_000) + b"end")
+    engine.close()
+    tracemalloc.start()
+    try:
+        assert engine.read_range("large", 50_000_000, 2**40) == b"end"
+        assert engine.read_range("large", 2**40, 10) == b""
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
