@@ -232,12 +232,6 @@ def test_names_of_the_rust_code_give_their_keys_back() -> None:
     assert [key for key, candidates in found.items() if candidates.keys and key not in candidates.keys] == []
 
 
-def test_cut_names_give_no_key() -> None:
-    """A name of 252 bytes or more gives no key, with a hash that fits its text too."""
-    names = [filename_for("a/b" * 80), filename_for("x" * 231), filename_for("_" * 300)]
-    assert candidates_of(names) == [KeyCandidates(name, (), complete=False) for name in names]
-
-
 def test_candidates_come_as_found() -> None:
     """Every name is given once, as ``candidates_of`` has it: the easy ones first, the hard ones after them."""
     easy = [filename_for(f"session:{number}/step:{number % 7}") for number in range(2500)]

@@ -178,25 +178,6 @@ def test_load_filename_stays_inside(engine: FileEngine, filename: str) -> None:
         engine.load_filename(filename)
 
 
-def test_temporary_files_are_never_listed_and_never_left(engine: FileEngine) -> None:
-    """Leftovers of both kinds are no keys; a failed save leaves none; other programs' files are ignored."""
-    (engine.base_dir / ".persistkit-0123456789abcdef0123456789abcdef.tmp").write_bytes(b"")
-    (engine.base_dir / "key-0000000000000001.tmp-0123456789abcdef0123456789abcdef").write_bytes(b"")
-    (engine.base_dir / "notes.txt").write_text("mine")
-    (engine.base_dir / "x.bin").write_text("mine")
-    engine.path_for("directory").mkdir()
-    before = set(os.listdir(engine.base_dir))
-    with pytest.raises(BatchError, match="1 of 2"):
-        engine.batch_save({"directory": b"1", "key": b"2"})
-    with pytest.raises(StorageError):
-        engine.save("directory", b"1")
-    assert not engine.add("key", b"there already")
-    assert not engine.replace("key", b"new", b"something else")
-    assert set(os.listdir(engine.base_dir)) - before == {filename_for("key")}
-    assert engine.list_keys() == ["key"]
-    assert engine.key_count() == 1
-
-
 @pytest.mark.parametrize("unknowns", [1, 2, 3, 4, 10])
 def test_a_name_of_our_shape_that_is_no_key_stops_nothing(engine: FileEngine, unknowns: int) -> None:
     """Another program's name that nothing fits is listed without key, beside the others, and its value loads."""

@@ -71,30 +71,6 @@ def test_the_second_half_of_a_collision_is_refused(engine: FileEngine, first: st
     assert engine.list_keys() == [first]
 
 
-def test_deleting_keeps_the_owner_file(engine: FileEngine) -> None:
-    """After a delete the file is still the first key's, so that no other key slips in beside a competing save."""
-    engine.save("a?>", b"1")
-    engine.delete("a?>")
-    assert owner_file(engine, "a?>").read_text() == "a?>"
-    assert engine.list_keys() == []
-    with pytest.raises(KeyCollisionError):
-        engine.save("a>_", b"2")
-    assert engine.add("a?>", b"3")
-    assert engine.load("a?>") == b"3"
-
-
-@pytest.mark.parametrize("key", ["k" * 235, "k" * 1024, "é" * 512, "日" * 341, "/" * 300, "🦀/" * 200])
-def test_long_keys_are_stored_under_a_cut_name(engine: FileEngine, key: str) -> None:
-    """A key up to 1,024 bytes is stored, listed and deleted; its name is cut on a character's border."""
-    engine.save(key, b"long")
-    assert engine.load(key) == b"long"
-    assert engine.list_keys() == [key]
-    assert all(len(os.fsencode(path.name)) <= 255 for path in engine.base_dir.iterdir())
-    assert owner_file(engine, key).read_text(encoding="utf-8") == key
-    engine.delete(key)
-    assert engine.load(key) is None
-
-
 def test_a_collision_that_the_rust_runtime_wrote_gives_no_wrong_answer(engine: FileEngine) -> None:
     """Without owner the smallest candidate is listed, marked; every candidate loads it; saving one owns it."""
     engine.path_for("a?>").write_bytes(b"of one of them")
