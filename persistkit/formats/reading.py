@@ -39,7 +39,6 @@ _OPAQUE: Final = {*_NAMED.values(), "webp"}
 
 _SPACE: Final = " \t\r\n"
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
-_END: Final = re.compile(r"[ \t\r\n]*\Z")
 LINES_KEYS: Final = (".jsonl", ".ndjson")
 _JSON_STARTS: Final = frozenset('{["-0123456789tfn\ufeff' + _SPACE)
 # All control characters but those that `file` counts as text: BEL, BS, TAB, LF, VT, FF, CR, ESC.
@@ -149,10 +148,11 @@ def _read(data: bytes, key: str | None) -> tuple[str, Any]:
 
 
 def _read_json(text: str, key: str | None) -> tuple[str, Any] | None:
-    if text[:1] not in _JSON_STARTS:
+    start = text[:1]
+    if start not in _JSON_STARTS:
         return None
-    body = text if text.startswith(("{", "[")) else text.removeprefix("\ufeff").lstrip(_SPACE)
-    if not body.startswith(("{", "[")):
+    body = text if start in "{[" else text.removeprefix("\ufeff").lstrip(_SPACE)
+    if body[:1] not in ("{", "["):
         return _read_scalar(text)
     name, value = "jsonl", None
     if key is not None and key.endswith(LINES_KEYS):
@@ -162,7 +162,7 @@ def _read_json(text: str, key: str | None) -> tuple[str, Any] | None:
             value, end = _parse(body)
         except ValueError:
             return None
-        if end == len(body) or _END.match(body, end):
+        if not body[end:].strip(_SPACE):
             name = "json"
         elif (value := _read_lines(body)) is None:
             return None

@@ -85,7 +85,8 @@ def encode_json(value: object, path: str = "$") -> bytes:
     try:
         tagged = _tagged(value, 0, steps)
     except FormatError as error:
-        raise FormatError(f"{path}{_shown_path(steps)}: {str(error).removeprefix('$: ')}") from None
+        path += "".join(map(_shown, steps[:20]))[:200]
+        raise FormatError(f"{path}: {str(error).removeprefix('$: ')}") from None
     except RecursionError as error:
         raise FormatError(f"{path}: nested too deeply for what is left of the stack; store its parts") from error
     try:
@@ -220,11 +221,7 @@ def _fit_key(data: bytes, value: object, key: str | None) -> bytes:
     return data[:1] + b"\n" + data[1:]
 
 
-def _shown_path(steps: list[object]) -> str:
-    return "".join(map(_shown_step, steps[:20]))[:200]
-
-
-def _shown_step(step: object) -> str:
+def _shown(step: object) -> str:
     if type(step) is str:
         return f".{step}" if step.isidentifier() else f"[{json.dumps(step)}]"
     try:
