@@ -17,7 +17,6 @@ __all__ = [
     "check_key",
     "check_keys",
     "check_prefix",
-    "check_range",
     "check_size",
     "check_timeout",
     "check_value",
@@ -102,12 +101,6 @@ def check_size(key: str, size_bytes: int, limit_bytes: int | None) -> None:
             f"save {_shortened(key)}: a value of {size_bytes:,} bytes is above the {limit_bytes:,} this engine takes; "
             "split it over several keys, or keep it in files or an object store"
         )
-
-
-def check_range(start: int, size: int) -> None:
-    """Refuse a part of a value that cannot be."""
-    if start < 0 or size < 0:
-        raise ValueError(f"a range starts at 0 or later and has 0 bytes or more, not start {start} and size {size}")
 
 
 def check_timeout(timeout_seconds: float) -> None:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import IO, ClassVar, Final
 
-from persistkit.arguments import BytesLike, check_key, check_range
+from persistkit.arguments import BytesLike, check_key
 from persistkit.trace import traced
 
 __all__ = ["Streaming"]
@@ -58,7 +58,8 @@ class Streaming(ABC):
             StorageError: the storage refused, is gone or did not answer.
         """
         check_key(key)
-        check_range(start, size)
+        if start < 0 or size < 0:
+            raise ValueError(f"a range starts at 0 or later and has 0 bytes or more, not start {start} and size {size}")
         with traced("read_range", key, size):
             return self._read_range(key, min(start, _FARTHEST), min(size, _FARTHEST))
 
