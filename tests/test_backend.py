@@ -66,15 +66,6 @@ class TestFileBackend(BackendContract):
         """Make an empty directory."""
         return FilePersistenceBackend(self.folder, create=True, fsync=False)
 
-    async def read_raw(self, backend: PersistenceBackend, key: str) -> bytes | None:
-        """Read the file."""
-        assert isinstance(backend, FilePersistenceBackend)
-        path = backend.path_for(key)
-        owner = path.with_suffix(".key")
-        if not path.exists() or (owner.exists() and owner.read_text() != key):
-            return None
-        return path.read_bytes()
-
 
 class TestThreeMethods(BackendContract):
     """A backend of save, load and delete, which cannot list, and checks nothing."""
