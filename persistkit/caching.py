@@ -138,9 +138,8 @@ class _Results:
         self._prefix = f"cache/{self.name}/"
         self._signature = inspect.signature(function)
         parameters = self._signature.parameters.values()
-        self._names = [each.name for each in parameters]
+        self._names = dict.fromkeys(self._signature.parameters)
         self._defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-        self._are_named = frozenset(self._names)
         kinds = [each.kind for each in parameters]
         self._by_place = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self._is_plain = len(kinds) == self._by_place + kinds.count(inspect.Parameter.KEYWORD_ONLY)
@@ -175,7 +174,7 @@ class _Results:
         if self._is_plain and len(args) <= self._by_place and len(given) == len(args) + len(kwargs):
             # A tenth of the time of binding them, where each has one name.
             given = self._defaults | given
-            if given.keys() == self._are_named:
+            if given.keys() == self._names.keys():
                 return {name: given[name] for name in self._names}
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()

@@ -80,8 +80,7 @@ def pause_after(waited_seconds: float) -> float:
 @contextmanager
 def locked(engine: Engine, key: str, timeout_seconds: float | None) -> Iterator[None]:
     """Hold the lock of ``key`` while the block runs, as ``Engine.lock``."""
-    attempts = lock_attempts(engine, key, get_ident())
-    try:
+    with closing(lock_attempts(engine, key, get_ident())) as attempts:
         with traced("lock", key):
             began = time.monotonic()
             while not next(attempts):
@@ -90,8 +89,6 @@ def locked(engine: Engine, key: str, timeout_seconds: float | None) -> Iterator[
                     raise TimeoutError(f"lock {key!r}: somebody else has had it for {timeout_seconds:g} s; try later")
                 time.sleep(pause_after(waited))
         yield
-    finally:
-        attempts.close()
 
 
 def lock_attempts(engine: Engine, key: str, owner: object) -> Generator[bool, None, None]:
