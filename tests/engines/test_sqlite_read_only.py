@@ -76,29 +76,22 @@ def path() -> Iterator[Path]:
 
 
 @contextmanager
-def writer(path: Path, journal_mode: str, how: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the other program until the block ends; it is killed."""
+def left_in(state: str, path: Path) -> Iterator[None]:
+    """Leave the database in one of the states that other programs leave theirs in, until the block ends."""
+    journal_mode, _, how = state.partition(", ")
     program = [sys.executable, "-c", WRITER, str(path), journal_mode, how]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         try:
-            yield process
+            if how in {"killed", "log alone"}:
+                process.kill()
+                process.wait()
+            if how == "log alone":
+                Path(f"{path}-shm").unlink()
+            yield
         finally:
             process.kill()
-
-
-@contextmanager
-def left_in(state: str, path: Path) -> Iterator[None]:
-    """Leave the database in one of the states that other programs leave theirs in."""
-    journal_mode, _, how = state.partition(", ")
-    with writer(path, journal_mode, how if how in {"closed", "reading", "within"} else "open") as process:
-        if how in {"killed", "log alone"}:
-            process.kill()
-            process.wait()
-        if how == "log alone":
-            Path(f"{path}-shm").unlink()
-        yield
 
 
 def contents(folder: Path) -> dict[str, str]:
