@@ -175,7 +175,7 @@ def _of_another(address: str, create: bool, options: dict[str, Any]) -> Engine |
     elif address.startswith(("postgresql:", "postgres:")) and not create:
         from persistkit.engines.foreign import postgresql_of_another
 
-        return postgresql_of_another(address, shown_address(address), options)
+        return postgresql_of_another(address, options)
     return None
 
 

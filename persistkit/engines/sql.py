@@ -90,7 +90,7 @@ class SQLEngine(Engine):
         self._create = create
         self._read_only = read_only
         self._timeout_seconds = timeout_seconds
-        self._place = self._located(address)
+        self.place = self._located(address)
         self._columns = f"key, {self.size_column}, {self.modified_column}"
         mark = self.mark
         self._insert = f'INSERT INTO "{table}" (key, size, modified, value) VALUES ({mark}, {mark}, {mark}, {mark}) '
@@ -101,7 +101,7 @@ class SQLEngine(Engine):
         self._forget()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._place!r})"
+        return f"{type(self).__name__}({self.place!r})"
 
     @abstractmethod
     def _located(self, address: str) -> str:

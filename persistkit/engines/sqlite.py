@@ -83,10 +83,10 @@ class SQLiteEngine(SQLEngine):
         if "?" in path:
             raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
         self._path = Path(path).expanduser().absolute()
-        self._place = f"sqlite:///{self._path}"
+        self.place = f"sqlite:///{self._path}"
         with self._told("open"):
             self._see_file()
-        return self._place
+        return self.place
 
     def _forget(self) -> None:
         super()._forget()

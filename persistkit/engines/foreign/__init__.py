@@ -41,7 +41,7 @@ def sqlite_of_another(path: str, *, create: bool, must: bool, options: dict[str,
         return None
     finally:
         source.close()
-    engine = _engine_of(source, found, (LangGraphEngine, OpenAIAgentsEngine), address, options)
+    engine = _engine_of(source, found, (LangGraphEngine, OpenAIAgentsEngine), options)
     if engine is not None and create:
         raise StorageError(f"open {path!r}: a file of another program, which is only read; drop create=True")
     if engine is None and must and not _is_ours(found, options):
@@ -53,7 +53,7 @@ def sqlite_of_another(path: str, *, create: bool, must: bool, options: dict[str,
     return engine
 
 
-def postgresql_of_another(address: str, place: str, options: dict[str, Any]) -> ReadOnlyEngine | None:
+def postgresql_of_another(address: str, options: dict[str, Any]) -> ReadOnlyEngine | None:
     """Return the engine of LangGraph's tables on a server; None where there are none, or ours, or no answer.
 
     Raises:
@@ -68,7 +68,7 @@ def postgresql_of_another(address: str, place: str, options: dict[str, Any]) -> 
             found = _tables_in(look)
     except StorageError:
         return None
-    return _engine_of(source, found, (LangGraphEngine,), place, options)
+    return _engine_of(source, found, (LangGraphEngine,), options)
 
 
 def _tables_in(source: Source) -> dict[str, set[str]]:
@@ -84,11 +84,7 @@ def _is_ours(found: Mapping[str, set[str]], options: dict[str, Any]) -> bool:
 
 
 def _engine_of(
-    source: Source,
-    found: Mapping[str, set[str]],
-    engines: Iterable[type[RowsEngine]],
-    place: str,
-    options: dict[str, Any],
+    source: Source, found: Mapping[str, set[str]], engines: Iterable[type[RowsEngine]], options: dict[str, Any]
 ) -> ReadOnlyEngine | None:
     for engine in engines:
         tables = engine.tables_of(found)
@@ -98,5 +94,5 @@ def _engine_of(
                 raise TypeError(
                     f"{engine.__name__} takes no option {name!r}; it takes read_only, table, timeout_seconds"
                 )
-            return ReadOnlyEngine(engine(source, tables, place))
+            return ReadOnlyEngine(engine(source, tables))
     return None

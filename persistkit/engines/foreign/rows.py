@@ -81,6 +81,7 @@ def present(tables: Iterable[Table], found: Mapping[str, set[str]]) -> list[Tabl
 class Source(Protocol):
     """The database: an engine of ours without its table, and the SQL that differs; ``{0}`` stands for a column."""
 
+    place: str  # as it may be shown
     all_columns: str  # the statement for every table's name with each of its columns' names
     text_mark: str  # the placeholder for text, which is given in UTF-8
     mark: ClassVar[str]  # that for a number
@@ -100,7 +101,7 @@ class Source(Protocol):
 
 
 class RowsEngine(Engine):
-    """The rows of another program's tables, which are only ever read; ``place`` names the database in messages.
+    """The rows of another program's tables, which are only ever read.
 
     A key is the primary key, its parts joined by ``/``. In a part ``%``, ``/``, control characters and what is not
     UTF-8 are percent-encoded, so that every row has a key of its own; of more than 240 bytes it is cut, and ends in
@@ -111,13 +112,12 @@ class RowsEngine(Engine):
     digits: ClassVar[int] = 1  # of a number in a key, at least
     below: ClassVar[tuple[str, ...]]  # the first parts that are no column
 
-    def __init__(self, source: Source, tables: Iterable[Table], place: str) -> None:
+    def __init__(self, source: Source, tables: Iterable[Table]) -> None:
         self._source = source
         self._tables = tuple(tables)
-        self._place = place
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._place!r})"
+        return f"{type(self).__name__}({self._source.place!r})"
 
     @classmethod
     @abstractmethod
