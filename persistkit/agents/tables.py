@@ -114,17 +114,13 @@ _ANY: Final = Session(runtime="", id="", status="unfinished", messages=(Message(
 def _session_rows(session: Session) -> _Rows:
     yield {
         **_whose(session),
-        "status": session.status,
-        "started": session.started,
-        "ended": session.ended,
-        "duration_ms": session.duration_ms,
+        **_of(session, "status", "started", "ended", "duration_ms"),
         "steps": len(session.steps),
         "messages": len(session.messages),
         "tool_calls": len(session.calls),
         "errors": session.errors,
         **_tokens(session.steps),
-        "answer": session.answer,
-        "details": session.details,
+        **_of(session, "answer", "details"),
     }
 
 
@@ -133,22 +129,14 @@ def _message_rows(session: Session) -> _Rows:
         yield {
             **_whose(session),
             "position": position,
-            "role": message.role,
-            "text": message.text,
-            **_call(message),
-            "input_tokens": message.input_tokens,
-            "output_tokens": message.output_tokens,
-            "time": message.time,
-            "id": message.id,
-            "call_id": message.call_id,
-            "data": message.data,
+            **_of(message, "role", "text", *_CALL, "input_tokens", "output_tokens", "time", "id", "call_id", "data"),
         }
 
 
 def _step_rows(session: Session) -> _Rows:
     for step in session.steps:
         for position, message in enumerate(step.calls or step.messages[-1:] or (None,)):
-            call, is_first = _call(message), position == 0
+            call, is_first = _of(message, *_CALL), position == 0
             said = step.messages if is_first else ()
             yield {
                 **_whose(session),
@@ -171,16 +159,15 @@ def _step_rows(session: Session) -> _Rows:
 def _unfinished_rows(session: Session) -> _Rows:
     if session.status == "finished":
         return
-    last = session.steps[-1] if session.steps else None
-    call = _call(session.calls[-1] if session.calls else None)
+    last = _of(session.steps[-1] if session.steps else None, "number", "error")
+    call = _of(session.calls[-1] if session.calls else None, "tool", "error")
     yield {
         **_whose(session),
-        "status": session.status,
-        "reason": session.reason,
+        **_of(session, "status", "reason"),
         "steps": len(session.steps),
-        "last_step": None if last is None else last.number,
+        "last_step": last["number"],
         "last_tool": call["tool"],
-        "last_error": (None if last is None else last.error) or call["error"],
+        "last_error": last["error"] or call["error"],
         "ended": session.ended,
         "last_key": next((step.key for step in reversed(session.steps) if step.key is not None), None),
     }
@@ -190,8 +177,9 @@ def _whose(session: Session) -> dict[str, Any]:
     return {"runtime": session.runtime, "session": session.id, "agent": session.agent}
 
 
-def _call(message: Message | None) -> dict[str, Any]:
-    return {name: getattr(message, name, None) for name in _CALL}
+def _of(record: Session | Step | Message | None, *names: str) -> dict[str, Any]:
+    """Return the columns that a record has under their own names; missing where there is no record."""
+    return {name: getattr(record, name, None) for name in names}
 
 
 def _tokens(steps: Iterable[Step]) -> dict[str, int | None]:
