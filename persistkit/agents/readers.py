@@ -29,13 +29,6 @@ def runtime_of(place: Place) -> str | None:
     Raises:
         TypeError: ``place`` is no engine, store or backend; the message never shows it.
         StorageError: the storage refused, is gone or did not answer.
-
-    Example:
-        >>> import persistkit
-        >>> store = persistkit.open("memory:")
-        >>> store["loop:4f1c:step:1"] = []
-        >>> runtime_of(store)
-        'rust'
     """
     reader = _reader_of(store_of(place, "runtime_of"))
     return None if reader is None else reader.__name__.rpartition(".")[2]
