@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,8 +13,8 @@ from persistkit.agents.records import Message, Session, Status, Step
 from persistkit.engines.foreign.openai_agents import BELOW, OpenAIAgentsEngine
 from persistkit.engines.foreign.rows import escaped, moment_of
 from persistkit.entry import Entry
-from persistkit.progress import load_in_batches
 from persistkit.store import Store
+from persistkit.views import read_values
 
 __all__ = ["read_sessions", "recognises"]
 
@@ -36,13 +35,7 @@ def read_sessions(store: Store, skipped: dict[str, str], session: str | None = N
     """Yield the sessions of ``store``, or the one of that id; see ``persistkit.agents.records``."""
     prefixes = [""]
     if session is not None:
-        part = escaped(session)
-        prefixes = [
-            OpenAIAgentsEngine.prefix_of(session),
-            f"{_SESSIONS}/{part}",
-            f"{_STRUCTURE}/{part}/",
-            f"{_USAGE}/{part}/",
-        ]
+        prefixes = [OpenAIAgentsEngine.prefix_of(session), *(f"{name}/{escaped(session)}" for name in BELOW)]
     rows: dict[str, dict[str, list[Entry]]] = {}
     plain = {OpenAIAgentsEngine.prefix_of(name)[:-1]: name for name in BELOW}
     for entry in chain.from_iterable(map(store.engine.entries, prefixes)):
@@ -146,14 +139,6 @@ def _time(entry: Entry, started: datetime | None, ended: datetime | None) -> dat
 
 
 def _objects(store: Store, keys: Iterable[str | None], skipped: dict[str, str]) -> dict[str, Raw]:
-    found = {}
-    for key, data in load_in_batches(store.engine, [key for key in keys if key is not None]):
-        try:
-            value = json.loads(data or b"null")
-            if type(value) is dict:
-                found[key] = value
-            else:
-                skipped[key] = "no JSON object"
-        except (ValueError, RecursionError) as error:
-            skipped[key] = f"no JSON: {str(error)[:200]}"
-    return found
+    found = dict(read_values(store.engine, [key for key in keys if key is not None], "bytes"))
+    skipped |= {key: "no JSON object" for key, value in found.items() if type(value) is not dict}
+    return {key: value for key, value in found.items() if type(value) is dict}
