@@ -30,11 +30,8 @@ class OwnerFiles:
     * a temporary file, before the link: no owner; ``check(repair=True)`` removes it after an hour;
     * an owner file without a value, before the value's rename: the key is absent for every reader; the same key saves
       again, another one is refused until ``check(repair=True)`` removes the owner file, an hour after its last use;
-    * an owner file with the old value, before the rename of a new one: the old value, whole;
-    * an owner file with a value: the value is stored.
-
-    Where hard links do not exist the owner file is created exclusively and then written, and a crash between the two
-    leaves a *torn* one (empty or cut): refused for an hour, replaced afterwards.
+    * where hard links do not exist, a *torn* one (empty or cut), since it is created exclusively and then written:
+      refused for an hour, replaced afterwards.
 
     Who saves has a shared lock on the owner file until the value is written, so that a repair at the same moment, which
     needs an exclusive lock, cannot take it away. Nobody without write permission can have an exclusive one.
@@ -111,13 +108,10 @@ class OwnerFiles:
     def remove_dead(self, name: str) -> bool:
         """Remove the owner file of ``name`` if it names no key or there is no value, and nobody used it for an hour.
 
-        Returns whether it is gone. One that this process may not write cannot be locked, and stays.
+        Returns whether it is gone. One that this process may not write, and so cannot lock, or not remove, stays.
         """
         owner_name = owner_filename_for(name)
-        path = self._path(owner_name)
-        if not os.access(path, os.W_OK):
-            return not os.path.lexists(path)
-        with self._opened(owner_name, READ_FLAGS | os.O_RDWR) as descriptor:
+        with suppress(PermissionError), self._opened(owner_name, READ_FLAGS | os.O_RDWR) as descriptor:
             if descriptor is None:
                 return True
             with file_lock(descriptor, owner_name, None, shared=False) as is_locked:
@@ -126,10 +120,10 @@ class OwnerFiles:
                     return True
                 is_whole = key_in(os.read(descriptor, _MAX_OWNER_BYTES), name) is not None
                 is_used = is_whole and os.path.lexists(self._path(name))
-                if is_used or is_young(status.st_mtime) or not is_locked:
-                    return False
-                os.unlink(path)  # noqa: PTH108
-                return True
+                if is_locked and not is_used and not is_young(status.st_mtime):
+                    os.unlink(self._path(owner_name))  # noqa: PTH108
+                    return True
+        return False
 
     def _path(self, owner_name: str) -> str:
         return f"{self._root}/{owner_name}"
