@@ -67,12 +67,6 @@ class FileEngine(Engine):
 
     Raises:
         StorageError: the directory does not exist (and ``create`` is False), is a file, or is not readable.
-
-    Example:
-        >>> import tempfile
-        >>> engine = FileEngine(tempfile.mkdtemp())
-        >>> engine.path_for("session:1").name
-        'session_1-0377d88a24519c74.bin'
     """
 
     keeps_times = True
@@ -203,7 +197,7 @@ class FileEngine(Engine):
         temp = new_temp(self._root)
         try:
             create_file(temp, value, fsync=self.fsync, time=time)
-            stored = self._publish(action, key, temp, wait or self._wait(locked=put is not rename), put)
+            stored = self._publish(action, key, temp, put, wait)
             if not stored:
                 discard(temp)
             elif self.fsync:
@@ -215,13 +209,13 @@ class FileEngine(Engine):
             raise
         return stored
 
-    def _publish(self, action: str, key: str, temp: str, wait: LockWait, put: Put = rename) -> bool:
+    def _publish(self, action: str, key: str, temp: str, put: Put = rename, wait: Wait = None) -> bool:
         """Make a finished file the value of ``key``, by renaming it, or by what ``put`` does and tells."""
         name, is_owned = self._place(key)
         path = f"{self._root}/{name}"
-        if not is_owned and not wait.locked:
-            return put(temp, path)
-        with self._held(action, key, name, wait, is_owned):
+        if put is rename and not is_owned and not (self._locks_in_use() if wait is None else wait.locked):
+            return rename(temp, path)
+        with self._held(action, key, name, wait or self._wait(locked=put is not rename), is_owned):
             return put(temp, path)
 
     def _place(self, key: str) -> tuple[str, bool]:
@@ -230,8 +224,11 @@ class FileEngine(Engine):
         return name, may_have_owner and self._owners.is_needed(key, name)
 
     def _wait(self, *, locked: bool = False) -> LockWait:
-        """Return how long to wait for locks; each key is locked if that is needed, or somebody has used locks here."""
-        return LockWait(self._timeout_seconds, locked=locked or not HAVE_LOCKS or os.access(self._locks.path, os.F_OK))
+        """Return how long to wait for locks, and that keys are to be locked: if asked for, or if others do it here."""
+        return LockWait(self._timeout_seconds, locked=locked or self._locks_in_use())
+
+    def _locks_in_use(self) -> bool:
+        return not HAVE_LOCKS or os.access(self._locks.path, os.F_OK)
 
     @contextmanager
     def _held(self, action: str, key: str, name: str, wait: LockWait, is_owned: bool) -> Iterator[None]:
@@ -303,7 +300,7 @@ class FileEngine(Engine):
 
         def publish(key: str) -> None:
             with self._errors(f"save {key!r}"):
-                self._publish("save", key, temps[key], wait)
+                self._publish("save", key, temps[key], wait=wait)
 
         try:
             failures = failures_of("batch_save", list(items), write, _SYNCS_AT_ONCE)
@@ -388,7 +385,7 @@ class FileEngine(Engine):
                     atomic.set_time(temp, time)
                 if self.fsync:
                     sync_path(temp)
-                self._publish("save", key, temp, self._wait())
+                self._publish("save", key, temp)
                 if self.fsync:
                     sync_path(self._root)
         except BaseException:
