@@ -1,4 +1,4 @@
-"""ObjectEngine: the contract on obstore's memory store and a real S3 server, and what it promises beyond it."""
+"""ObjectEngine: the contract on a real S3 server, and what it promises beyond it."""
 
 from __future__ import annotations
 
@@ -34,15 +34,6 @@ from persistkit.testing.sharing import run_threads
 
 CONTROL: Final = re.compile(r"[\0-\x1f\x7f]")
 MEBIBYTE: Final = 1024 * 1024
-
-
-class TestMemoryStore(EngineContract):
-    """ObjectEngine on obstore's memory store, read back by obstore."""
-
-    def make_engine(self) -> Engine:
-        """Make an empty store."""
-        self.store = MemoryStore()
-        return ObjectEngine(self.store)
 
 
 class TestS3(EngineContract):
@@ -123,20 +114,6 @@ def test_every_key_that_is_saved_is_listed(keys: set[str]) -> None:
         assert all(isinstance(error, KeyCollisionError) for error in refused.values())
         assert engine.list_keys() == sorted(keys - refused.keys())
         assert engine.batch_load(engine.list_keys()) == [key.encode() for key in engine.list_keys()]
-
-
-def test_what_was_stored_without_an_owner_object_stays_readable() -> None:
-    """An object that an earlier version put without one is loaded, counted and removed, and gets one with a save."""
-    store = MemoryStore()
-    key = "line\n%0A"
-    obstore.put(store, filename_for(key).replace("\n", "%0A"), b"old")
-    with ObjectEngine(store) as engine:
-        assert engine.load(key) == b"old"
-        assert [entry.size for entry in engine.entries()] == [3]
-        engine.save(key, b"new")
-        assert engine.list_keys() == [key]
-        engine.delete(key)
-        assert engine.key_count() == 0
 
 
 def test_an_owner_object_that_names_no_key_spoils_no_listing() -> None:

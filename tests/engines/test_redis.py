@@ -19,15 +19,10 @@ from persistkit.testing import EngineContract
 from persistkit.testing.sharing import run_threads
 
 
-def client_of(address: str) -> Redis:
-    """Return a plain client of the server."""
-    return Redis.from_url(address.replace("valkey://", "redis://"))
-
-
 @pytest.fixture(autouse=True)
 def client(valkey_address: str) -> Iterator[Redis]:
     """Empty the database, and give a client for the second route."""
-    with client_of(valkey_address) as client:
+    with Redis.from_url(valkey_address.replace("valkey://", "redis://")) as client:
         client.flushdb()
         yield client
 
