@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from hashlib import blake2b
@@ -42,14 +42,19 @@ def members_of(value: Any) -> dict[Any, Any] | None:
     return dict(vars(value)) if hasattr(type(value), "__pydantic_fields__") else None
 
 
-def _inside(value: Any) -> list[Any] | None:
-    """Return the values a container holds, the keys of a dict first; None for anything else."""
-    if type(value) in _SINGLE:
-        return None
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return list(value)
+def _inside(value: Any) -> tuple[list[Any], Callable[[list[int]], Any]] | None:
+    """Return what a container holds, and what makes the content of their numbers; None for anything else."""
+    if isinstance(value, (list, tuple)):
+        return list(value), tuple
+    if isinstance(value, (set, frozenset)):
+        return list(value), frozenset
     members = members_of(value)
-    return None if members is None else [*members, *members.values()]
+    return None if members is None else ([*members, *members.values()], _by_key)
+
+
+def _by_key(numbers: list[int]) -> frozenset[tuple[int, int]]:
+    half = len(numbers) // 2
+    return frozenset(zip(numbers[:half], numbers[half:], strict=True))
 
 
 class Alignment:
@@ -75,22 +80,24 @@ class Alignment:
         """
         if type(value) in _SINGLE:
             return self._simple(value)
-        waiting: list[tuple[Any, list[Any] | None]] = [(value, None)]
+        found, simple = self._of_containers, self._simple
+        waiting: list[tuple[Any, Any]] = [(value, None)]  # a container, and what it holds once that is known
         opened: set[int] = set()
         while waiting:
-            node, opened_inside = waiting.pop()
-            if opened_inside is not None:
-                content = self._content(node, opened_inside)
-                self._of_containers[id(node)] = self._numbers.setdefault((type(node), content), len(self._numbers))
-            elif id(node) not in self._of_containers and (inside := _inside(node)) is not None:
+            node, inside = waiting.pop()
+            if inside is not None:
+                children, combine = inside
+                numbers = [
+                    simple(one) if type(one) in _SINGLE or id(one) not in found else found[id(one)] for one in children
+                ]
+                found[id(node)] = self._numbers.setdefault((type(node), combine(numbers)), len(self._numbers))
+            elif id(node) not in found and (inside := _inside(node)) is not None:
                 if id(node) in opened:
                     raise ValueError(f"diff: a {type(node).__name__} that contains itself cannot be compared")
                 opened.add(id(node))
                 waiting.append((node, inside))
-                if not _SINGLE.issuperset(map(type, inside)):
-                    waiting += [(child, None) for child in inside if type(child) not in _SINGLE]
-        found = self._of_containers.get(id(value))
-        return self._simple(value) if found is None else found
+                waiting += [(child, None) for child in inside[0] if type(child) not in _SINGLE]
+        return found[id(value)] if id(value) in found else simple(value)
 
     def differing(self, left: Sequence[Any], right: Sequence[Any]) -> Iterator[Pair]:
         """Yield the places of items that belong together and are not equal, in order; None for an item that is alone.
@@ -103,18 +110,6 @@ class Alignment:
                 for i, j in self._pairs(left, right, part):
                     if i is None or j is None or ours[i] != theirs[j]:
                         yield i, j
-
-    def _content(self, node: Any, inside: list[Any]) -> Any:
-        found, simple = self._of_containers, self._simple
-        known = [
-            simple(child) if type(child) in _SINGLE or id(child) not in found else found[id(child)] for child in inside
-        ]
-        if isinstance(node, (list, tuple)):
-            return tuple(known)
-        if isinstance(node, (set, frozenset)):
-            return frozenset(known)
-        half = len(known) // 2
-        return frozenset(zip(known[:half], known[half:], strict=True))
 
     def _simple(self, value: Any) -> int:
         """Return the number of a value that holds no others."""
