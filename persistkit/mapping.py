@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from persistkit import views
-from persistkit.arguments import BytesLike
+from persistkit.arguments import BytesLike, check_key
 from persistkit.engine import Engine
 from persistkit.engines.prefix import PrefixEngine
 from persistkit.engines.read_only import ReadOnlyEngine, refusal
@@ -224,6 +224,8 @@ class StoreMapping(MutableMapping[str, T]):
         return MissingKeyError(key, partial(self._suggestions.near, key))
 
     def _encoded(self, key: str, value: Any) -> BytesLike:
+        if not isinstance(key, str):
+            check_key(key)  # formats look at how a key ends; an engine checks the rest
         try:
             return self._encode(value, key)
         except FormatError as error:
