@@ -6,7 +6,7 @@ from collections.abc import Container
 from html import escape
 from typing import Any, Final
 
-from persistkit.browser.index import KeyIndex, Query
+from persistkit.browser.index import Folder, KeyIndex, Query
 from persistkit.browser.page_widget import Message
 from persistkit.text import human_size, human_time, keys_and_size, label_of, visible
 
@@ -29,10 +29,7 @@ def row_of(index: KeyIndex, row: int, marked: Container[str | None]) -> list[Any
 def folders_of(index: KeyIndex, above: str, following: int) -> Message:
     """Return the folders right below one."""
     found, further = index.level(above, following=following)
-    folders = [
-        [one.path, visible(one.path[len(above) :]), f"{one.keys:,}", keys_and_size(one.keys, one.size), one.leaf]
-        for one in found
-    ]
+    folders = [[*_folder(one, above), f"{one.keys:,}", one.leaf] for one in found]
     return {"folder": above, "folders": folders, "following": further}
 
 
@@ -42,11 +39,12 @@ def overview_of(index: KeyIndex, above: str, marked: Container[str | None]) -> M
     whole = max([1, *(one.size for one in folders)])
     newest = index.rows(Query(folder=above, sort="modified", descending=True))[:_OVERVIEW_ROWS]
     lines = [row_of(index, int(row), marked) for row in newest]
-    bars = [
-        [one.path, visible(one.path[len(above) :]), keys_and_size(one.keys, one.size), one.size / whole]
-        for one in folders
-    ]
+    bars = [[*_folder(one, above), one.size / whole] for one in folders]
     return {"folder": above, "folders": bars, "newest": [line for line in lines if line[4]]}
+
+
+def _folder(one: Folder, above: str) -> list[str]:
+    return [one.path, visible(one.path[len(above) :]), keys_and_size(one.keys, one.size)]
 
 
 def why_empty(index: KeyIndex, state: Message, query: Query) -> tuple[str, int]:

@@ -10,12 +10,11 @@ from typing import Any, Final
 import traitlets as t
 
 from persistkit.background import engine_of
-from persistkit.browser.index import KeyIndex, Query, Rows
+from persistkit.browser.index import KeyIndex, Query
 from persistkit.browser.listing import Listing
 from persistkit.browser.page_widget import Answer, Message, PageWidget, joined
 from persistkit.browser.reading import Reader
 from persistkit.browser.rows import LABEL, folders_of, overview_of, row_of, static_table, why_empty
-from persistkit.engine import Engine
 from persistkit.engines.read_only import ReadOnlyEngine
 from persistkit.entry import Entry
 from persistkit.errors import PersistenceError, ReadOnlyError
@@ -114,7 +113,9 @@ class KeyBrowser(PageWidget):
         own = {name: getattr(self, f"_{name}") for name in _REQUESTS}
         readings = {name: partial(self._read, getattr(self._reader, name)) for name in _READINGS}
         super().__init__({**own, **readings}, height=height)
-        self._read_only = read_only or isinstance(self._engine, ReadOnlyEngine)
+        inner = self._engine.engine if isinstance(self._engine, ReadOnlyEngine) else self._engine
+        self._kind = type(inner).__name__
+        self._read_only = read_only or inner is not self._engine
         self._seen: Entry | None = None
         self._marks: dict[str, Entry] = {}
         self._found = Query()
@@ -123,17 +124,17 @@ class KeyBrowser(PageWidget):
         self._listing.start()
 
     def __repr__(self) -> str:
-        return f"KeyBrowser({type(self._inner).__name__}: {self._summary()})"
+        summary = keys_and_size(len(self._index), self._index.size_bytes)
+        if self._listing.error is not None:
+            summary = f"cannot be listed: {self._listing.error}"
+        elif self._listing.running and not self._listing.snapshot.revision:
+            summary = "still listing"
+        return f"KeyBrowser({self._kind}: {summary})"
 
     @property
     def read_only(self) -> bool:
         """Whether deletions are refused."""
         return self._read_only
-
-    @property
-    def entry(self) -> Entry | None:
-        """The entry that is shown, also when its key is unknown."""
-        return self._seen
 
     @property
     def data(self) -> bytes | None:
@@ -181,19 +182,8 @@ class KeyBrowser(PageWidget):
         return static_table(self._index, repr(self))
 
     @property
-    def _inner(self) -> Engine:
-        return self._engine.engine if isinstance(self._engine, ReadOnlyEngine) else self._engine
-
-    @property
     def _index(self) -> KeyIndex:
         return self._listing.snapshot.index
-
-    def _summary(self) -> str:
-        if self._listing.error is not None:
-            return f"cannot be listed: {self._listing.error}"
-        if self._listing.running and not self._listing.snapshot.revision:
-            return "still listing"
-        return keys_and_size(len(self._index), self._index.size_bytes)
 
     def _state(self) -> Message:
         snapshot = self._listing.snapshot
@@ -216,7 +206,7 @@ class KeyBrowser(PageWidget):
 
     def _listed(self) -> None:
         with self._lock:
-            self._first = {**self._page({})[0], "place": type(self._inner).__name__}
+            self._first = {**self._page({})[0], "place": self._kind}
             self.send({"op": "state", **self._state()})
 
     def _tell(self, change: Message) -> None:
@@ -257,14 +247,11 @@ class KeyBrowser(PageWidget):
             offset = places[0]
         offset = max(0, min(offset, len(rows) - 1)) // limit * limit
         shown = [row_of(index, int(row), self._marks) for row in rows[offset : offset + limit]]
-        found = {"found": len(rows), "foundText": self._found_text(rows, query), "offset": offset, "limit": limit}
+        text = f"{len(rows):,} of {keys_and_size(len(index), index.size_of(rows))}"
+        found = {"found": len(rows), "foundText": text if query.text or query.folder else "", "offset": offset}
         folder = {"folder": query.folder, "folderLabel": visible(query.folder), "selectedFound": bool(places)}
         empty = ("", 0) if shown else why_empty(index, state, query)
         return {**state, **found, **folder, "rows": shown, "empty": empty[0], "elsewhere": empty[1]}, []
-
-    def _found_text(self, rows: Rows, query: Query) -> str:
-        whole = keys_and_size(len(self._index), self._index.size_of(rows))
-        return f"{len(rows):,} of {whole}" if query.text or query.folder else ""
 
     def _folders(self, request: Message) -> Answer:
         return folders_of(self._index, request.get("folder", ""), int(request.get("following", 0))), []

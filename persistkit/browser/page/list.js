@@ -1,3 +1,5 @@
+const ROWS = 50; // of a page
+
 /** Where in `text` the words that are searched for stand, as [start, end]. */
 function rangesOf(text, words) {
   const ranges = [];
@@ -21,9 +23,10 @@ function markedPart(text, from, to, ranges) {
   return [...parts, text.slice(at, to)];
 }
 
-/** A key that is cut keeps its telling end. */
-function keyParts(label, words) {
-  if (!label) return [h("span.dim", TEXT.emptyKey)];
+/** A key without the folder it is in; one that is cut keeps its telling end. */
+function keyParts(whole, folder = "", words = []) {
+  if (!whole) return [h("span.dim", TEXT.emptyKey)];
+  const label = whole.startsWith(folder) && whole !== folder ? whole.slice(folder.length) : whole;
   const ranges = rangesOf(label, words);
   const cut = Math.max(0, label.length - 12);
   return [h("bdi.start", ...markedPart(label, 0, cut, ranges)), h("bdi", ...markedPart(label, cut, label.length, ranges))];
@@ -36,7 +39,6 @@ class List {
     this.sort = "key";
     this.descending = false;
     this.offset = 0;
-    this.limit = 50;
     this.found = 0;
     this.drawn = 0; // the offset of the rows that are shown
     this.goal = null; // the position the keyboard is on its way to, on a page that is not here yet
@@ -48,7 +50,7 @@ class List {
 
   build() {
     this.columns = Object.entries(TEXT.columns).map(([name, label]) => {
-      const head = h(`th.${name}`, { scope: "col", role: "columnheader", "data-column": name },
+      const head = h(`th.${name}`, { scope: "col", "data-column": name },
         name === "kind" ? h("span.hidden", label) : icon(label, TEXT.sortBy(name), () => this.sortBy(name)));
       const width = (size, far) => { head.style.width = `${Math.max(50, Math.min(320, size - far))}px`; };
       if (name === "size" || name === "modified") head.append(splitter(TEXT.width(label), "vertical", () => head.offsetWidth, width));
@@ -58,28 +60,27 @@ class List {
     this.markAll = h("input", { type: "checkbox", label: TEXT.markPage, change: () => this.markPage(this.markAll.checked) });
     this.rows = h("tbody");
     this.grid = h("table.keys", { role: "grid", label: TEXT.keys },
-      h("thead", h("tr", { role: "row", "aria-rowindex": 1 }, h("th.mark", { scope: "col", role: "columnheader" }, this.markAll), ...this.columns)), this.rows);
+      h("thead", h("tr", { "aria-rowindex": 1 }, h("th.mark", { scope: "col" }, this.markAll), ...this.columns)), this.rows);
     this.empty = h("div.empty", { hidden: true });
-    this.scroller = h("div.scroll", { keydown: (e) => this.key(e) }, this.grid, this.empty);
+    this.scroller = h("div.scroll", { keydown: (e) => this.key(e), scroll: () => this.soonKinds() }, this.grid, this.empty);
     this.marks = h("div.marks", { hidden: true });
     this.pageInput = h("input.page", { type: "number", min: "1", label: TEXT.page, change: () => this.turn((Number(this.pageInput.value) || 1) - 1) });
     this.pages = h("span.dim");
     const turns = [() => 0, () => this.page - 1, () => this.page + 1, () => this.found];
     [this.first, this.previous, this.nextPage, this.last] = turns.map((page, n) => icon("«‹›»"[n], TEXT.pages[n], () => this.turn(page())));
-    this.limitChoice = choice(TEXT.perPage, Object.fromEntries([25, 50, 100, 250].map((n) => [n, TEXT.rows(n)])),
-      () => { this.limit = Number(this.limitChoice.value); this.load({ follow: true }); });
-    this.limitChoice.value = "50";
-    const pager = h("div.pager", h("div.turn", this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last, this.limitChoice));
+    const pager = h("div.pager", h("div.turn", this.first, this.previous, this.pageInput, this.pages, this.nextPage, this.last));
     this.root = h("div.list", this.scroller, this.marks, pager);
   }
 
-  get page() { return Math.floor(this.offset / this.limit); }
+  get page() { return Math.floor(this.offset / ROWS); }
+
+  boxes() { return [...this.rows.querySelectorAll("input:enabled")]; }
 
   load({ follow = false, query = false, done }) {
     const { view } = this;
     clearTimeout(view.listing);
     if (follow && this.choice) this.sendChoice();
-    const asked = { sort: this.sort, descending: this.descending, folder: view.folder, offset: this.offset, limit: this.limit, follow: follow && this.goal === null };
+    const asked = { sort: this.sort, descending: this.descending, folder: view.folder, offset: this.offset, limit: ROWS, follow: follow && this.goal === null };
     if (query) Object.assign(asked, { query: view.search.value, match: view.match.value });
     view.line.ask("page", asked, (answer) => {
       if (answer.error) return this.say(answer.error);
@@ -96,14 +97,14 @@ class List {
       this.anchor = null;
     }
     this.view.take(answer);
-    Object.assign(this, { offset: answer.offset, drawn: answer.offset, found: answer.found, limit: answer.limit });
+    Object.assign(this, { offset: answer.offset, drawn: answer.offset, found: answer.found });
     this.words = answer.match === "glob" ? [] : answer.query.split(/\s+/).filter(Boolean);
-    this.prefix = answer.folderLabel || "";
+    this.prefix = answer.folderLabel;
     this.foundText = answer.foundText;
     this.view.drawBar();
     this.rows.replaceChildren(...answer.rows.map((row, i) => this.row(row, i)));
     this.grid.setAttribute("aria-rowcount", this.found + 1);
-    const pages = Math.max(1, Math.ceil(this.found / this.limit));
+    const pages = Math.max(1, Math.ceil(this.found / ROWS));
     this.pageInput.value = this.page + 1;
     this.pageInput.max = pages;
     this.pages.textContent = TEXT.of(count(pages));
@@ -112,7 +113,7 @@ class List {
     for (const th of this.columns) {
       if (th.dataset.column !== "kind") th.setAttribute("aria-sort", th.dataset.column !== this.sort ? "none" : this.descending ? "descending" : "ascending");
     }
-    this.markAll.checked = false;
+    this.markAll.checked = this.boxes().length > 0 && this.boxes().every((box) => box.checked);
     this.say(answer.empty, Boolean(answer.problem), answer.elsewhere);
     const lines = [...this.rows.children];
     const active = (this.goal === null ? lines.find((tr) => tr.getAttribute("aria-selected") === "true") : lines[this.goal - this.drawn]) || lines[0];
@@ -121,7 +122,7 @@ class List {
     else if (active !== lines[0]) this.reveal(active);
     this.goal = null;
     this.drawMarks();
-    this.view.later("kinds", 150, () => this.askKinds()); // who turns pages quickly waits for none
+    this.soonKinds();
   }
 
   say(text, problem = true, elsewhere = 0) {
@@ -133,14 +134,12 @@ class List {
   row([row, label, size, bytes, time, known, marked], i) {
     const box = h("input", { type: "checkbox", tabindex: "-1", label: TEXT.mark, disabled: !known, click: (e) => { e.stopPropagation(); this.markAt(tr, e); } });
     box.checked = Boolean(marked);
-    const inside = this.prefix && label.startsWith(this.prefix) && label.length > this.prefix.length;
-    const key = h("div.keytext", ...keyParts(inside ? label.slice(this.prefix.length) : label, this.words));
+    const key = h("div.keytext", ...keyParts(label, this.prefix, this.words));
     const [flag, title] = known ? TEXT.ambiguous : TEXT.unknown;
     if (known !== 1) key.append(h("span.flag", { title }, flag));
-    const tr = h("tr", { role: "row", tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 2, "aria-selected": String(row === this.view.state.selected), click: (e) => this.click(tr, e) },
+    const tr = h("tr", { tabindex: "-1", "data-row": row, "aria-rowindex": this.offset + i + 2, "aria-selected": String(row === this.view.state.selected), click: (e) => this.click(tr, e) },
       h("td.mark", box), this.kindCell(row), h("td.key", { title: label }, key),
       h("td.size", { title: `${count(bytes)} bytes` }, size), h("td.modified", { title: time }, time.slice(0, 10), h("span.clock", time.slice(10))));
-    for (const td of tr.children) td.setAttribute("role", "gridcell");
     return tr;
   }
 
@@ -148,6 +147,9 @@ class List {
     const [name, label] = this.kinds.get(row) || ["", ""];
     return h("td.kind", { title: label }, name && h("span.icon", { "aria-hidden": "true" }, ICONS[name] || "01"), name && h("span.kindname", name));
   }
+
+  /** Who turns pages or scrolls quickly waits for no kinds. */
+  soonKinds() { this.view.later("kinds", 150, () => this.askKinds()); }
 
   /** Ask what the rows in view are; a few at a time, so that other requests come in between. */
   askKinds() {
@@ -163,7 +165,6 @@ class List {
         const row = Number(tr.dataset.row);
         if (this.kinds.has(row) && !tr.children[1].firstChild) tr.children[1].replaceWith(this.kindCell(row));
       }
-      for (const td of this.rows.querySelectorAll("td.pk-kind")) td.setAttribute("role", "gridcell");
       this.askKinds();
     });
   }
@@ -209,7 +210,7 @@ class List {
   /** Choose the row at a position of all that was found, on its own page. */
   goTo(position) {
     const at = Math.max(0, Math.min(position, this.found - 1));
-    const offset = Math.floor(at / this.limit) * this.limit;
+    const offset = Math.floor(at / ROWS) * ROWS;
     if (offset === this.drawn && this.offset === this.drawn) {
       const tr = this.rows.children[at - offset];
       tr.focus({ preventScroll: true });
@@ -224,14 +225,14 @@ class List {
     const tr = e.target.closest("tbody tr");
     if (!tr || e.ctrlKey || e.metaKey || e.altKey) return;
     const at = this.goal === null ? this.position(tr) : this.goal;
-    const { offset, limit } = this;
+    const { offset } = this;
     const go = (to) => {
-      if (e.shiftKey) this.markRange(at, Math.max(0, Math.min(to, this.found - 1)), true);
+      if (e.shiftKey) this.mark({ between: [at, to], on: true });
       this.goTo(to);
     };
     const acts = {
-      ArrowDown: () => go(at + 1), ArrowUp: () => go(at - 1), Home: () => go(offset), End: () => go(offset + limit - 1),
-      PageDown: () => go(offset + limit), PageUp: () => go(offset - limit),
+      ArrowDown: () => go(at + 1), ArrowUp: () => go(at - 1), Home: () => go(offset), End: () => go(offset + ROWS - 1),
+      PageDown: () => go(offset + ROWS), PageUp: () => go(offset - ROWS),
       Enter: () => { if (this.goal === null) this.choose(tr); this.view.preview.focus(); },
       " ": () => { const box = tr.querySelector("input:enabled"); if (this.goal === null && box) box.click(); },
     };
@@ -246,22 +247,13 @@ class List {
     if (box.disabled) return;
     if (toggle && !e.shiftKey) box.checked = !box.checked;
     const at = this.position(tr);
-    if (e.shiftKey && this.anchor !== null) this.markRange(this.anchor, at, true);
+    if (e.shiftKey && this.anchor !== null) this.mark({ between: [this.anchor, at], on: true });
     else this.mark({ rows: [Number(tr.dataset.row)], on: box.checked });
     this.anchor = at;
   }
 
-  markRange(from, to, on) {
-    const [first, last] = [Math.min(from, to), Math.max(from, to)];
-    [...this.rows.children].forEach((tr, i) => {
-      const box = tr.querySelector("input:enabled");
-      if (box && this.drawn + i >= first && this.drawn + i <= last) box.checked = on;
-    });
-    this.mark({ between: [first, last], on });
-  }
-
   markPage(on) {
-    const boxes = [...this.rows.querySelectorAll("input:enabled")];
+    const boxes = this.boxes();
     for (const box of boxes) box.checked = on;
     this.mark({ rows: boxes.map((box) => Number(box.closest("tr").dataset.row)), on });
   }
@@ -270,7 +262,7 @@ class List {
     this.view.line.ask("mark", { ...asked, revision: this.view.state.revision }, (answer) => {
       this.view.tell();
       if (answer.error) this.view.dialog.tell(TEXT.failed, [answer.error]);
-      if (answer.error || asked.all || !asked.on && !asked.rows) this.load({});
+      if (answer.error || !asked.rows) this.load({}); // of a range or all that is found Python knows which
     });
   }
 
@@ -296,7 +288,7 @@ class List {
   }
 
   turn(page) {
-    this.offset = page * this.limit; // Python keeps it among the pages there are
+    this.offset = page * ROWS; // Python keeps it among the pages there are
     this.goal = null;
     this.scroller.scrollTop = 0;
     this.load({});

@@ -132,11 +132,9 @@ function dataTable(table, ask) {
   const { index, first, total, step } = table;
   const side = (tag, i) => (table.numeric[i] ? `${tag}.num` : tag);
   const cellOf = (cell, i) => {
-    const head = i < index;
-    const tag = side(head ? "th" : "td", i);
-    const more = head ? { scope: "row" } : {};
-    if (cell === null) return h(`${tag}.missing`, more, TEXT.missing);
-    return Array.isArray(cell) ? h(tag, { ...more, title: cell[1] }, h("bdi", cell[0])) : h(tag, more, h("bdi", cell));
+    const [text, title] = [cell].flat();
+    const tag = side(i < index ? "th" : "td", i);
+    return h(text === null ? `${tag}.missing` : tag, { title, scope: i < index ? "row" : null }, h("bdi", text ?? TEXT.missing));
   };
   const head = table.columns.map((name, i) => h(side("th", i), { scope: "col" }, name, h("span.dtype", table.kinds[i] || "")));
   const number = index ? [] : [h("td")];
@@ -253,8 +251,8 @@ class Preview {
       if (answer.error || this.row !== null || !hint.isConnected) return;
       const bars = answer.folders.map(([path, label, summary, share]) => button("", () => view.enter(path), { title: summary },
         h("span.meter", { style: `width:${Math.max(1, share * 100)}%` }), h("bdi.barname", label), h("span.dim", summary)));
-      const inside = view.folderLabel;
-      const newest = answer.newest.map(([row, label, , , time]) => button("", () => this.open(row), { title: label }, h("div.barname.keytext", ...keyParts(label.startsWith(inside) ? label.slice(inside.length) : label, [])), h("span.dim", time)));
+      const newest = answer.newest.map(([row, label, , , time]) => button("", () => this.open(row), { title: label },
+        h("div.barname.keytext", ...keyParts(label, view.list.prefix)), h("span.dim", time)));
       this.root.replaceChildren(hint, bars.length ? h("div.overview", h("strong", TEXT.space), ...bars) : "",
         newest.length ? h("div.overview", h("strong", TEXT.newest), ...newest) : "", view.state.readOnly ? h("div.dim", TEXT.readOnly) : "");
     });

@@ -37,8 +37,6 @@ const TEXT = {
   page: "Page",
   pages: ["First page", "Previous page", "Next page", "Last page"],
   of: (n) => `of ${n}`,
-  perPage: "Rows a page",
-  rows: (n) => `${n} rows`,
   preview: "Preview",
   value: "Value",
   select: "Select a key to see its value.",

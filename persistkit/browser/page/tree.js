@@ -9,12 +9,12 @@ class Folders {
   show(on) {
     this.root.hidden = !on;
     if (!on) return;
-    const all = this.item("", TEXT.allKeys, count(this.view.state.total), this.view.state.summary, false);
+    const all = this.item("", TEXT.allKeys, this.view.state.summary, count(this.view.state.total), false);
     this.root.replaceChildren(all);
     this.open(all.firstChild, true);
   }
 
-  item(path, label, keys, summary, leaf) {
+  item(path, label, summary, keys, leaf) {
     const group = h("div.group", { role: "group", hidden: true });
     const chosen = path === this.view.folder;
     const twist = leaf ? h("span.twist") : h("span.twist", { click: (e) => { e.stopPropagation(); this.open(item, group.hidden); } });

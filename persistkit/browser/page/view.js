@@ -4,7 +4,6 @@ class View {
     this.model = model;
     this.state = { revision: -1, total: 0, listing: true, listed: 0, readOnly: true, selected: null, marked: 0 };
     this.folder = "";
-    this.folderLabel = "";
     this.visible = true;
     this.list = new List(this);
     this.tree = new Folders(this);
@@ -14,10 +13,10 @@ class View {
     this.line = new Line(model, (draw) => this.keepFocus(draw), (message) => this.hear(message), (waiting) => this.drawWaiting(waiting));
     this.watcher = new IntersectionObserver((seen) => {
       this.visible = seen.at(-1).isIntersecting;
-      if (this.visible) this.list.askKinds();
+      if (this.visible) this.list.soonKinds();
     });
     this.watcher.observe(this.root);
-    this.sizes = new ResizeObserver(() => this.later("kinds", 120, () => this.list.askKinds()));
+    this.sizes = new ResizeObserver(() => this.list.soonKinds());
     this.sizes.observe(this.list.scroller);
     this.poller = setInterval(() => this.poll(), POLL_MS);
     this.list.load({ follow: true });
@@ -76,7 +75,6 @@ class View {
     this.root.classList.add("pk");
     this.setHeight(this.model.get("height") || 440);
     this.release = keepKeys(this.root, (e) => { if (e.key === "Escape") this.escape(e); });
-    this.list.scroller.addEventListener("scroll", () => this.later("kinds", 120, () => this.list.askKinds()));
     el.append(this.root);
   }
 
@@ -119,7 +117,6 @@ class View {
 
   /** A page was drawn: what is beside it follows. */
   shown(answer, fresh) {
-    this.folderLabel = answer.folderLabel;
     this.drawCrumbs();
     if (this.state.selected === null) return this.preview.row === null && fresh ? this.preview.clear() : undefined;
     if (!answer.selectedFound && this.list.choice === null) return this.preview.clear(TEXT.notFound);
