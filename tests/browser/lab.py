@@ -16,9 +16,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
-__all__ = ["SETUP", "Notebook", "Server", "browser_in", "chromium", "row_of", "rows", "write_notebook"]
+__all__ = [
+    "SETUP",
+    "Notebook",
+    "Server",
+    "WebServer",
+    "browser_in",
+    "chromium",
+    "poor_contrast",
+    "row_of",
+    "rows",
+    "write_notebook",
+]
 
 expect.set_options(timeout=30_000)  # a loaded machine answers late; a right answer ends the wait at once
 
@@ -27,6 +39,11 @@ _OVERRIDES = {
     "@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"},
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
 }
+_OPTIONS = [
+    *("--no-browser", "--allow-root", "--ip=127.0.0.1", "--ServerApp.port_retries=0"),
+    *("--IdentityProvider.token=", "--ServerApp.token=", "--ServerApp.disable_check_xsrf=True"),
+    *("--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"),
+]
 _READY = """() => { const panel = window.jupyterapp && window.jupyterapp.shell.currentWidget;
     const context = panel && panel.sessionContext;
     return context && context.isReady && context.session?.kernel?.status === 'idle'; }"""
@@ -34,6 +51,26 @@ _RUN = """([index, wait]) => { const notebook = window.jupyterapp.shell.currentW
     notebook.activeCellIndex = index; notebook.deselectAll();
     const ended = window.jupyterapp.commands.execute('notebook:run-cell');
     return wait ? ended.then(() => null) : null; }"""
+_POOR_CONTRAST = """root => {
+    const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+    const rgb = (colour, under) => { canvas.fillStyle = under; canvas.fillRect(0, 0, 1, 1);
+        canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data.slice(0, 3)]; };
+    const light = c => c.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = node => { const chain = []; for (let n = node; n; n = n.parentElement) chain.unshift(n);
+        return chain.reduce((under, n) => `rgb(${rgb(getComputedStyle(n).backgroundColor, under)})`, 'white'); };
+    const bad = [];
+    for (const node of root.querySelectorAll('*')) {
+        const text = [...node.childNodes].some(c => c.nodeType === 3 && c.data.trim());
+        if (!text || !node.offsetParent || node.closest(':disabled, option, .pk-hidden')) continue;
+        const back = behind(node);
+        const [a, b] = [light(rgb(getComputedStyle(node).color, back)),
+            light(rgb(back, 'white'))].sort((x, y) => y - x);
+        const ratio = (a + 0.05) / (b + 0.05);
+        if (ratio < 4.5) bad.push(`${node.className} ${node.textContent.slice(0, 20)}: ${ratio.toFixed(2)}`);
+    }
+    return bad; }"""
 
 SETUP = r"""
 import io, json, time, zlib
@@ -72,68 +109,74 @@ hostile = {f"<img src=x onerror='{script}'>": b"1", f"</script><script>{script}<
 """
 
 
-class Server:
-    """JupyterLab or Notebook 7 without a token, its settings private; ended by its own process id."""
+class WebServer:
+    """A program that serves a page on a free loopback port; its settings are private, it ends by its own process id."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._home = Path(tempfile.mkdtemp(prefix="persistkit-lab-"))
+        self.home = Path(tempfile.mkdtemp(prefix="persistkit-"))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        settings = self._home / "config" / "labconfig"
-        settings.mkdir(parents=True)
-        (settings / "default_setting_overrides.json").write_text(json.dumps(_OVERRIDES))
-        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
-        command += [
-            f"--port={port}",
-            "--ServerApp.port_retries=0",
-            "--IdentityProvider.token=",
-            "--ServerApp.token=",
-            f"--notebook-dir={root}",
-        ]
-        command += ["--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True"]
-        command += ["--JupyterNotebookApp.expose_app_in_browser=True"]
-        with (self._home / "log").open("wb") as log:
-            self._process = subprocess.Popen(command, env=self._environment(), cwd=root, stdout=log, stderr=log)
-        self._await_answer()
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
 
-    def close(self) -> None:
-        """End the server and its kernels, and remove its settings."""
+    def start(self, module: str, options: Sequence[str], environment: dict[str, str], ready: str) -> None:
+        """Start a module of Python's, and wait until its page ``ready`` answers."""
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+        with (self.home / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *options, f"--port={self.port}"],
+                env={**os.environ, "PYTHONPATH": path, **environment},
+                cwd=self.root,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.url}/{ready}", timeout=2).close()  # noqa: S310 - our own server
+            except (urllib.error.URLError, TimeoutError, ConnectionError):
+                time.sleep(0.1)
+            else:
+                return
+        log_end = (self.home / "log").read_text(errors="replace")[-3000:]
+        self.close()
+        raise RuntimeError(f"{module} did not start:\n{log_end}")
+
+    def stop(self) -> None:
+        """End the program with what it started."""
         self._process.terminate()
         try:
             self._process.wait(15)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._home, ignore_errors=True)
 
-    def _environment(self) -> dict[str, str]:
-        private = {"CONFIG": "config", "RUNTIME": "runtime", "DATA": "data"}
-        package = str(Path(__file__).parents[2])
-        return {
-            **os.environ,
-            **{f"JUPYTER_{name}_DIR": str(self._home / folder) for name, folder in private.items()},
-            "JUPYTERLAB_SETTINGS_DIR": str(self._home / "settings"),
-            "JUPYTERLAB_WORKSPACES_DIR": str(self._home / "workspaces"),
-            "IPYTHONDIR": str(self._home / "ipython"),
-            "JUPYTER_PLATFORM_DIRS": "1",
-            "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+    def close(self) -> None:
+        """End the program, and remove its settings."""
+        self.stop()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+class Server(WebServer):
+    """JupyterLab or Notebook 7 without a token."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        settings = self.home / "config" / "labconfig"
+        settings.mkdir(parents=True)
+        (settings / "default_setting_overrides.json").write_text(json.dumps(_OVERRIDES))
+        folders = {
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTER_DATA_DIR": "data",
+            "JUPYTERLAB_SETTINGS_DIR": "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+            "IPYTHONDIR": "ipython",
         }
-
-    def _await_answer(self) -> None:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                urllib.request.urlopen(f"{self.url}/api/status", timeout=2).close()  # noqa: S310 - our own server
-            except (urllib.error.URLError, TimeoutError, ConnectionError):
-                time.sleep(0.1)
-            else:
-                return
-        log = (self._home / "log").read_text(errors="replace")[-3000:]
-        self.close()
-        raise RuntimeError(f"JupyterLab did not start:\n{log}")
+        private = {name: str(self.home / folder) for name, folder in folders.items()}
+        options = [*_OPTIONS, f"--notebook-dir={root}"]
+        self.start("jupyterlab", options, {**private, "JUPYTER_PLATFORM_DIRS": "1"}, "api/status")
 
 
 @contextmanager
@@ -148,15 +191,10 @@ def chromium() -> Iterator[Browser]:
 
 def write_notebook(path: Path, cells: Sequence[str]) -> None:
     """Write a notebook of code cells."""
-    code: dict[str, object] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    content = {
-        "cells": [{**code, "id": f"cell-{number}", "source": cell} for number, cell in enumerate(cells)],
-        "metadata": {"kernelspec": kernel},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
-    path.write_text(json.dumps(content), encoding="utf-8")
+    code = [nbformat.v4.new_code_cell(cell) for cell in cells]  # type: ignore[no-untyped-call]
+    notebook = nbformat.v4.new_notebook(cells=code, metadata={"kernelspec": kernel})  # type: ignore[no-untyped-call]
+    nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
 
 
 class Notebook:
@@ -201,6 +239,10 @@ class Notebook:
         """Count the cells, as the notebook's model knows them."""
         return int(self.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length"))
 
+    def copied(self) -> str:
+        """Return what is on the clipboard."""
+        return str(self.page.evaluate("() => navigator.clipboard.readText()"))
+
     def close(self) -> None:
         """End the kernel and the page."""
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
@@ -223,3 +265,9 @@ def rows(widget: Locator) -> Locator:
 def row_of(widget: Locator, key: str) -> Locator:
     """Return the row whose key starts with a text."""
     return rows(widget).filter(has=widget.page.locator(f'td.pk-key[title^="{key}"]'))
+
+
+def poor_contrast(widget: Locator) -> list[str]:
+    """Return the texts whose colour differs from what is behind them by less than 4.5 to 1."""
+    found: list[str] = widget.evaluate(_POOR_CONTRAST)
+    return found

@@ -1,4 +1,7 @@
-"""A JupyterLab, a Chromium and a notebook for the tests of one module; all end with it, so no event loop stays."""
+"""A JupyterLab and a Chromium for all tests in one, and a notebook for those of one module.
+
+Playwright's event loop stays until the end: these tests run apart from those that have a loop of their own.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from lab import Notebook, Server, chromium, write_notebook
 from playwright.sync_api import Browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A JupyterLab; in CI a missing Chromium fails."""
     if shutil.which("chromium") is None:
@@ -22,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     started.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chrome(server: Server) -> Iterator[Browser]:
     """The Chromium that is installed; nothing is downloaded."""
     assert server.url
@@ -33,8 +36,9 @@ def chrome(server: Server) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def notebook(server: Server, chrome: Browser, request: pytest.FixtureRequest) -> Iterator[Notebook]:
     """A notebook of the module's ``CELLS``, the first one run; each test runs the cells it is about."""
-    write_notebook(server.root / "all.ipynb", request.module.CELLS)
-    opened = Notebook(chrome, server, "all.ipynb")
+    name = f"{request.module.__name__}.ipynb"
+    write_notebook(server.root / name, request.module.CELLS)
+    opened = Notebook(chrome, server, name)
     opened.run(0)
     yield opened
     assert opened.errors == []

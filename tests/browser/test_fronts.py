@@ -97,13 +97,20 @@ def ten_steps(
 
 @pytest.mark.parametrize("app", ["lab/tree", "notebooks"])
 def test_ten_steps_in_jupyter(server: Server, chrome: Browser, app: str) -> None:
-    """JupyterLab and Notebook 7 show, find, preview and delete, and after a restart what was deleted is gone."""
+    """JupyterLab and Notebook 7 show, find, preview and delete; after a restart what was deleted is gone.
+
+    Keys typed stay in the browser: "x" would cut the cell.
+    """
     folder = server.root / app.partition("/")[0]
     folder.mkdir()
     write_notebook(folder / "ten.ipynb", JUPYTER)
     notebook = Notebook(chrome, server, f"{folder.name}/ten.ipynb", app=app)
     kernel = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
     ten_steps(notebook.page, notebook.cell, notebook.run, lambda: notebook.page.evaluate(f"() => {kernel}.restart()"))
+    before = notebook.cells()
+    rows(notebook.cell(2)).first.click()
+    notebook.page.keyboard.press("x")
+    assert notebook.cells() == before
     if app == "lab/tree":  # Notebook 7 has errors of its own as it opens
         assert notebook.errors == []
     notebook.close()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lab import SETUP, Notebook, Server, browser_in, row_of, rows
+from lab import SETUP, Notebook, Server, browser_in, poor_contrast, row_of, rows
 from playwright.sync_api import expect
 
 pytest_plugins = ["lab_fixtures"]
@@ -222,7 +222,7 @@ def test_key_and_line_can_be_copied(notebook: Notebook) -> None:
     }.items():
         widget.get_by_role("button", name=name).click()
         expect(widget.get_by_role("button", name="Copied").first).to_be_visible()
-        assert notebook.page.evaluate("() => navigator.clipboard.readText()") == text
+        assert notebook.copied() == text
         row_of(widget, "session:0004").click()
         expect(widget.locator(".pk-title")).to_contain_text("0004")
         row_of(widget, "session:0003").click()
@@ -318,28 +318,6 @@ def test_hostile_content_is_only_shown(notebook: Notebook) -> None:
     assert widget.locator("svg, script, img:not(.pk-value img)").count() == 0
 
 
-CONTRAST = r"""root => {
-    const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-    const rgb = (colour, under) => { canvas.fillStyle = under; canvas.fillRect(0, 0, 1, 1);
-        canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-        return [...canvas.getImageData(0, 0, 1, 1).data.slice(0, 3)]; };
-    const light = c => c.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    const behind = node => { const chain = []; for (let n = node; n; n = n.parentElement) chain.unshift(n);
-        return chain.reduce((under, n) => `rgb(${rgb(getComputedStyle(n).backgroundColor, under)})`, 'white'); };
-    const bad = [];
-    for (const node of root.querySelectorAll('*')) {
-        const text = [...node.childNodes].some(c => c.nodeType === 3 && c.data.trim());
-        if (!text || !node.offsetParent || node.disabled || node.tagName === 'OPTION') continue;
-        const back = behind(node);
-        const [a, b] = [light(rgb(getComputedStyle(node).color, back)),
-            light(rgb(back, 'white'))].sort((x, y) => y - x);
-        const ratio = (a + 0.05) / (b + 0.05);
-        if (ratio < 4.5) bad.push(`${node.className} ${node.textContent.slice(0, 20)}: ${ratio.toFixed(2)}`);
-    }
-    return bad; }"""
-
-
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_every_text_has_contrast(notebook: Notebook, theme: str) -> None:
     """Computed colours of every text, selected row, folders and notes included, differ by 4.5 to 1 or more."""
@@ -347,12 +325,12 @@ def test_every_text_has_contrast(notebook: Notebook, theme: str) -> None:
     notebook.theme(theme)
     row_of(widget, "json").click()
     expect(widget.locator(".pk-value")).to_contain_text("steps")
-    assert widget.evaluate(CONTRAST) == []
+    assert poor_contrast(widget) == []
     row_of(widget, "damaged").click()
     expect(widget.get_by_role("note")).to_be_visible()
     widget.get_by_label("Folders", exact=True).first.click()
     expect(widget.get_by_role("treeitem").first).to_be_visible()
-    assert widget.evaluate(CONTRAST) == []
+    assert poor_contrast(widget) == []
     notebook.theme("JupyterLab Light")
 
 

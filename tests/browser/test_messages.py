@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
+from asking import OPERATIONS, Message, npy, opened, parquet
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pyarrow.parquet import write_table  # type: ignore[import-untyped]
 
 from persistkit.browser import KeyBrowser
 from persistkit.browser.preview import Value, make_preview
-from persistkit.engine import Engine
-from persistkit.engines.memory import MemoryEngine
-
-Message = dict[str, Any]  # JSON of the page
-
-
-def parquet(table: Any, **options: Any) -> bytes:
-    """Return a table of pyarrow's as Parquet."""
-    sink = io.BytesIO()
-    write_table(table, sink, **options)
-    return sink.getvalue()
-
-
-def npy(values: np.ndarray[Any, Any]) -> bytes:
-    """Return an array as a .npy file."""
-    stream = io.BytesIO()
-    np.save(stream, values)
-    return stream.getvalue()
-
 
 REPEATED = pa.table({"t": ["text"] * 50, "n": list(range(50))})
 STORED = [
@@ -83,10 +62,6 @@ def test_any_bytes_are_shown(start: bytes, rest: bytes, key: str | None) -> None
     look(start + rest, key)
 
 
-OPERATIONS = [
-    "page", "folders", "overview", "select", "preview", "node", "find", "copy", "download", "kinds", "code",
-    "compare", "mark", "delete", "poll", "refresh",
-]  # fmt: skip
 FIELDS = [
     "view", "id", "revision", "row", "rows", "on", "count", "query", "match", "folder", "sort", "descending", "limit",
     "offset", "follow", "following", "start", "bytes", "show", "first", "places", "path", "deep", "text", "all",
@@ -114,15 +89,6 @@ VALUES = {
 }
 
 
-def listed(*, read_only: bool) -> tuple[KeyBrowser, Engine]:
-    """Return a browser over a few values, and their engine."""
-    engine = MemoryEngine()
-    engine.batch_save(VALUES)
-    browser = KeyBrowser(engine, read_only=read_only)
-    assert browser.wait(timeout_seconds=30)
-    return browser, engine
-
-
 def answers(browser: KeyBrowser, sent: list[Message]) -> None:
     """Send messages: each is answered by one that a page can read."""
     for message in sent:
@@ -138,7 +104,7 @@ def answers(browser: KeyBrowser, sent: list[Message]) -> None:
 @given(st.lists(messages, max_size=5))
 def test_any_messages_are_answered_and_change_nothing(sent: list[Message]) -> None:
     """Whatever a page sends is answered; a browser that is read only changes nothing, and goes on working."""
-    browser, engine = listed(read_only=True)
+    browser, engine = opened(VALUES)
     answers(browser, sent)
     assert dict(zip(VALUES, engine.batch_load(list(VALUES)), strict=True)) == VALUES
     page, _ = browser.handle({"op": "page", "query": "", "match": "substring"})
@@ -148,7 +114,7 @@ def test_any_messages_are_answered_and_change_nothing(sent: list[Message]) -> No
 @given(st.lists(messages, max_size=8))
 def test_only_what_was_marked_is_ever_deleted(sent: list[Message]) -> None:
     """A browser that may delete deletes what was marked just before, and nothing else."""
-    browser, engine = listed(read_only=False)
+    browser, engine = opened(VALUES, read_only=False)
     for message in sent:
         marked = set(browser.selected_keys)
         answers(browser, [message])
@@ -161,7 +127,7 @@ def test_only_what_was_marked_is_ever_deleted(sent: list[Message]) -> None:
 @pytest.mark.parametrize("make", [lambda: float("nan"), lambda: 10**400, lambda: [[]] * 10, lambda: {"a": {}}])
 def test_a_field_of_any_type_is_answered(make: Callable[[], object]) -> None:
     """Each field of each request may be anything."""
-    browser, _ = listed(read_only=False)
+    browser, _ = opened(VALUES, read_only=False)
     for operation in OPERATIONS:
         for name in FIELDS:
             answers(browser, [{"op": operation, "row": 0, "revision": 1, name: make()}])

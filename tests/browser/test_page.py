@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from lab import SETUP, Notebook, Server, browser_in, row_of, rows, write_notebook
@@ -41,11 +40,6 @@ def sides_of(widget: Locator, part: str) -> tuple[float, float]:
     return box["width"], box["height"]
 
 
-def copied(notebook: Notebook) -> str:
-    """Return what is on the clipboard."""
-    return str(notebook.page.evaluate("() => navigator.clipboard.readText()"))
-
-
 def test_json_of_any_width_opens_to_its_end(widget: Locator) -> None:
     """JSON above 64 KiB is a tree; closed nodes tell their content, and what is left out comes on demand."""
     row_of(widget, "big.json").click()
@@ -69,11 +63,11 @@ def test_text_that_is_json_opens_is_found_and_leads_back_to_python(notebook: Not
     found.hover()
     found.get_by_role("button", name="Copy code of this node").click()
     expect(found.get_by_text("Copied")).to_be_visible()
-    assert copied(notebook) == "json.loads(store['agent/step:1']['action'])['args'][0]"
+    assert notebook.copied() == "json.loads(store['agent/step:1']['action'])['args'][0]"
     expect(found.get_by_text("Copied")).to_have_count(0)
     found.get_by_role("button", name="Copy this value").click()
     expect(found.get_by_text("Copied")).to_be_visible()
-    assert copied(notebook) == "red shoes"
+    assert notebook.copied() == "red shoes"
 
 
 def test_a_folder_says_that_it_filters(widget: Locator) -> None:
@@ -193,7 +187,7 @@ def test_marks_reach_over_pages_and_become_code(notebook: Notebook, widget: Loca
     expect(widget.get_by_text("2 marked")).to_be_visible()
     widget.locator(".pk-marks").get_by_role("button", name="Copy code").click()
     expect(widget.locator(".pk-marks").get_by_text("Copied")).to_be_visible()
-    assert copied(notebook) == "store.values_frame(keys=['agent/step:1', 'agent/step:2'])"
+    assert notebook.copied() == "store.values_frame(keys=['agent/step:1', 'agent/step:2'])"
     widget.get_by_role("button", name="Compare").click()
     expect(widget.locator(".pk-removed").last).to_have_text("1")
     expect(widget.locator(".pk-added").last).to_have_text("2")
@@ -254,9 +248,3 @@ def test_one_lost_answer_blocks_no_search(widget: Locator) -> None:
     search.fill("step")
     expect(rows(widget)).to_have_count(2)
     expect(widget.get_by_role("alert")).to_be_hidden()
-
-
-def test_files_of_the_page_are_in_the_package() -> None:
-    """Each file of the page lies beside the code, so that a built package holds it."""
-    folder = Path(__file__).parents[2] / "persistkit" / "browser" / "page"
-    assert {path.suffix for path in folder.iterdir()} == {".js", ".css"}

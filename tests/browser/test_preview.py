@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
+from asking import npy, parquet
 
 from persistkit import formats
 from persistkit.browser.kinds import kind_of
@@ -24,20 +23,6 @@ LINES = b'{"step": 1, "note": "a"}\n{"step": 2, "loss": 0.5}\n'
 def shown(data: bytes, view: str | None = None, key: str | None = None, **more: Any) -> Preview:
     """Preview a value of bytes at hand."""
     return make_preview(Value.of(data, key), view, **more)
-
-
-def npy(values: np.ndarray[Any, Any], *, allow_pickle: bool = False) -> bytes:
-    """Return an array as a .npy file."""
-    stream = io.BytesIO()
-    np.save(stream, values, allow_pickle=allow_pickle)
-    return stream.getvalue()
-
-
-def parquet(table: Any, **options: Any) -> bytes:
-    """Return a table as a Parquet file."""
-    stream = io.BytesIO()
-    pq.write_table(table, stream, **options)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -121,8 +106,11 @@ def test_deep_json_is_shown_as_text(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("data", "view", "word"),
-    [(b'{"a": 1,', "text", "not JSON"), (b"PAR1" + bytes(90), "hex", "damaged"), (b"\x93NUMPYxx", "hex", "damaged")],
-)
+    [
+        (b'{"a": 1,', "text", "not JSON"), (b"PAR1" + bytes(90), "hex", "damaged"),
+        (b"\x93NUMPYxx", "hex", "damaged"), (npy(np.array(["a"]))[:-1] + b"\xff", "hex", "invalid"),
+    ],
+)  # fmt: skip
 def test_damage_is_named_and_shown(data: bytes, view: str, word: str) -> None:
     """What cannot be read as its kind is shown as text or bytes, with the reason."""
     preview = shown(data)
@@ -266,7 +254,7 @@ def test_objects_share_their_columns() -> None:
 
 def test_pickled_arrays_are_never_opened() -> None:
     """An array of objects is a pickle: its bytes are shown."""
-    preview = shown(npy(np.array([{}], dtype=object), allow_pickle=True))
+    preview = shown(npy(np.array([{}], dtype=object)))
     assert preview.view == "hex"
     assert "pickled" in preview.note
 

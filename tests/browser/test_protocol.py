@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import traitlets
-from asking import Message, ask, listed, opened
+from asking import OPERATIONS, Message, ask, listed, opened
+from ipywidgets import Widget  # type: ignore[import-untyped]
 
 from persistkit import Store, browse
 from persistkit.browser import KeyBrowser
@@ -333,6 +334,22 @@ def test_what_a_saved_notebook_keeps_is_small_and_tells_no_place(tmp_path: Path)
     assert "private" not in kept
 
 
+def test_all_that_is_sent_is_json_and_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes to the page, in answer or by itself, is plain JSON beside bytes: other front ends take nothing else."""
+    sent: list[tuple[Message, list[bytes]]] = []
+    monkeypatch.setattr(Widget, "_send", lambda _, message, buffers=None: sent.append((message, buffers or [])))
+    browser, _ = opened({"a": b'{"n": [1]}', "b": b"\x89PNG\r\n\x1a\n"}, read_only=False)
+    browser.key, browser.query, browser.selected_keys, browser.height = "a", "b", ("a", "b"), 300
+    for number, op in enumerate(OPERATIONS):
+        request = {"row": 1, "rows": [0], "on": True, "path": [], "text": "n", "count": 1, "query": ""}
+        content = {"op": op, "id": number, "view": 1, "revision": 1, **request}
+        browser._handle_msg({"content": {"data": {"method": "custom", "content": content}}, "buffers": []})
+    told = [message["content"] if message["method"] == "custom" else message["state"] for message, _ in sent]
+    assert {message["op"] for message in told if "op" in message} == {"state", *OPERATIONS}
+    json.dumps(told, allow_nan=False).encode()
+    assert {type(buffer) for _, buffers in sent for buffer in buffers} == {bytes}
+
+
 def test_hostile_keys_are_text_everywhere() -> None:
     """Markup, overrides, escapes and the longest keys stay text: escaped in HTML, bounded and written out in pages."""
     keys = ["<img src=x onerror=alert(1)>", "</script><script>", "\u202egnp.exe", "\x1b[31mred", "k" * 1024]
@@ -349,8 +366,8 @@ def test_hostile_keys_are_text_everywhere() -> None:
 
 
 def test_the_page_side_is_small_and_never_parses_markup() -> None:
-    """Script and style travel with every instance: under 64 kB together, and no way from text to markup in them."""
+    """Script and style travel with every instance: under 63 kB together, and no way from text to markup in them."""
     script, style = str(KeyBrowser._esm), str(KeyBrowser._css)
-    assert len((script + style).encode()) < 64_000
+    assert len((script + style).encode()) < 63_000
     for unsafe in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "srcdoc", "DOMParser"):
         assert unsafe not in script

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from lab import Notebook
+from lab import Notebook, poor_contrast
 from playwright.sync_api import Locator, expect
 
 pytest_plugins = ["lab_fixtures"]
@@ -81,28 +81,5 @@ def test_it_is_readable_in_both_themes(notebook: Notebook, timeline: Locator) ->
     """The text of every part stands out from what is behind it: 4.5 to 1."""
     for theme in ("JupyterLab Light", "JupyterLab Dark"):
         notebook.theme(theme)
-        poor = timeline.evaluate(_POOR_CONTRAST)
-        assert poor == [], theme
+        assert poor_contrast(timeline) == [], theme
     notebook.theme("JupyterLab Light")
-
-
-_POOR_CONTRAST = """root => {
-    const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-    const flat = (colors) => { pixel.clearRect(0, 0, 1, 1);
-        for (const color of colors) { pixel.fillStyle = color; pixel.fillRect(0, 0, 1, 1); }
-        return [...pixel.getImageData(0, 0, 1, 1).data].slice(0, 3); };
-    const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-    const light = (rgb) => { const [r, g, b] = rgb.map((c) => linear(c / 255));
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-    const found = [];
-    for (const node of root.querySelectorAll("*")) {
-        const written = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
-        if (!written || !node.offsetParent || node.closest(":disabled, .pk-hidden")) continue;
-        const behind = [];
-        for (let at = node; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
-        const [ground, text] = [light(flat(behind)), light(flat([...behind, getComputedStyle(node).color]))];
-        const ratio = (Math.max(ground, text) + 0.05) / (Math.min(ground, text) + 0.05);
-        if (ratio < 4.5) found.push(`${node.className}: ${ratio.toFixed(2)}`);
-    }
-    return found;
-}"""
