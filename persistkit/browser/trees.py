@@ -33,6 +33,12 @@ class _Pairs(list[tuple[str, object]]):
     """The members of an object, repeated names kept."""
 
 
+# json.loads with options makes a decoder for every call, and JSON Lines are many.
+_decoder: Final = json.JSONDecoder(
+    object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number, parse_constant=_Number
+)
+
+
 def parse_json(text: str) -> object:
     """Parse JSON for a tree: numbers as they are written, repeated names kept.
 
@@ -40,13 +46,7 @@ def parse_json(text: str) -> object:
         ValueError: it is not JSON, or nested too deeply.
     """
     try:
-        return json.loads(
-            text.removeprefix("\ufeff"),
-            object_pairs_hook=_Pairs,
-            parse_int=_Number,
-            parse_float=_Number,
-            parse_constant=_Number,
-        )
+        return _decoder.decode(text.removeprefix("\ufeff"))
     except RecursionError:
         raise ValueError("it is nested too deeply for a tree") from None
 
