@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from lab import SETUP, Notebook, Server, browser_in, row_of, rows, write_notebook
@@ -143,13 +144,17 @@ def test_images_say_what_is_missing_and_grow(widget: Locator) -> None:
 
 
 def test_a_download_has_the_name_of_its_key(notebook: Notebook, widget: Locator) -> None:
-    """The file is named after the key, with the extension of its format, without a hash."""
-    for key, name in {"run:1/plot.png": "run_1_plot.png", "run:1/events": "run_1_events.jsonl"}.items():
+    """The file is the value, named after the key, with the extension of its format, without a hash."""
+    for key, name, start in (
+        ("run:1/plot.png", "run_1_plot.png", b"\x89PNG"),
+        ("run:1/events", "run_1_events.jsonl", b'{"t": 0'),
+    ):
         row_of(widget, key).click()
         expect(widget.locator(".pk-title")).to_have_text(key)
         with notebook.page.expect_download() as download:
             widget.get_by_role("button", name="Download").click()
         assert download.value.suggested_filename == name
+        assert Path(download.value.path()).read_bytes().startswith(start)
 
 
 def test_markdown_is_made_of_safe_nodes(widget: Locator) -> None:
