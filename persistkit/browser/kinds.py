@@ -46,8 +46,7 @@ _BYTES: Final = Kind("bytes", "Bytes")
 _JSON: Final = Kind("json", "JSON", ("json", "text", "hex"), ".json")
 _LINES: Final = Kind("jsonl", "JSON Lines", ("table", "json", "text", "hex"), ".jsonl")
 _SVG: Final = Kind("svg", "SVG image", ("image", "text", "hex"), ".svg", "image/svg+xml")
-_WEBP: Final = _image("webp")
-_WAV: Final = _file("wav", "WAV sound")
+_RIFF: Final = {b"WEBP": _image("webp"), b"WAVE": _file("wav", "WAV sound")}
 _STARTS: Final = {
     MAGIC: Kind("langgraph", "LangGraph", ("json", "hex", "text")),
     b"\x93NUMPY": Kind("npy", "NumPy array", ("table", "hex", "text"), ".npy"),
@@ -112,8 +111,8 @@ def kind_of(data: bytes, key: str | None = None) -> Kind:
     for start, kind in _STARTS.items():
         if data.startswith(start) and (text is None or "image" in kind.views or kind.name in ("parquet", "npy")):
             return kind
-    if data.startswith(b"RIFF") and data[8:12] in (b"WEBP", b"WAVE"):
-        return _WEBP if data[8:12] == b"WEBP" else _WAV
+    if data.startswith(b"RIFF") and data[8:12] in _RIFF:
+        return _RIFF[data[8:12]]
     if text is None:
         return _file("pickle", "Python pickle", ".pkl") if _PICKLE.match(data) else _BYTES
     ending = re.search(r"\.\w+\Z", (key or "").lower())
