@@ -224,7 +224,7 @@ class StoreMapping(MutableMapping[str, T]):
         return MissingKeyError(key, partial(self._suggestions.near, key))
 
     def _encoded(self, key: str, value: Any) -> BytesLike:
-        if not isinstance(key, str):
+        if type(key) is not str:
             check_key(key)  # formats look at how a key ends; an engine checks the rest
         try:
             return self._encode(value, key)

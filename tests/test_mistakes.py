@@ -176,7 +176,7 @@ KEYS: dict[str, tuple[Mistake, type[Exception], str]] = {
     "a key that is not there": (lambda store: store["nothing like it"], KeyError, r"keys\(\) lists what is there"),
     "deleting what is not there": (lambda store: store.pop("rum/1"), KeyError, "Did you mean 'run/1'"),
     "a number as a key": (lambda store: store[1], InvalidKeyError, r"write str\(key\)"),  # type: ignore[index]
-    "a number as a new key": (lambda store: store.__setitem__(1, {}), InvalidKeyError, r"write str\(key\)"),  # type: ignore[arg-type]
+    "a number as a new key": (lambda store: store.__setitem__(1, {}), InvalidKeyError, r"write str\(key\)"),  # type: ignore[index]
     "bytes as a key": (lambda store: store[b"run/1"], InvalidKeyError, r"write key\.decode\(\)"),  # type: ignore[index]
     "a key too long": (lambda store: store.update({"k" * 1025: 1}), InvalidKeyError, "1,024 UTF-8 bytes.*shorten it"),
     "one key for many": (lambda store: store.load_many("run/1"), TypeError, r"write keys=\['run/1'\]"),
