@@ -154,7 +154,8 @@ class SQLiteEngine(SQLEngine):
         try:
             yield
         except OSError as error:
-            raise self._failure(tried, error)[0] from error
+            failure, _ = self._failure(tried, error)
+            raise failure from failure.__cause__
 
     def _failure(
         self, tried: str, error: sqlite3.Error | OSError, connection: object = None
@@ -177,7 +178,7 @@ class SQLiteEngine(SQLEngine):
         elif kind == sqlite3.SQLITE_NOTADB:
             reason += "; name another"
         failure = StorageError(f"{tried} in {self!r}: {reason}", errno=number)
-        failure.__cause__ = error
+        failure.__cause__ = None if isinstance(error, StorageError) else error  # which says the same
         return failure, seconds
 
     def _connect(self) -> sqlite3.Connection:
