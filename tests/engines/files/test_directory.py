@@ -23,12 +23,6 @@ from persistkit.errors import BatchError, StorageError
 from persistkit.keys import filename_for
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> FileEngine:
-    """An empty directory."""
-    return FileEngine(tmp_path)
-
-
 def test_a_directory_of_the_rust_runtime_opens_with_true_keys_and_whole_values() -> None:
     """A directory of the Rust runtime lists its true keys, and every value has the recorded sha256."""
     data = Path(__file__).parents[2] / "data"
@@ -243,7 +237,6 @@ def test_a_listing_during_overwrites_holds_every_key_once(tmp_path: Path) -> Non
 
 def test_engine_and_errors_survive_pickling(engine: FileEngine) -> None:
     """A worker process gets the same directory, also after a cached load, and the same error."""
-    engine = FileEngine(engine.base_dir, fsync=False)
     engine.save("key", b"value")
     engine.load_cached("key")
     again = pickle.loads(pickle.dumps(engine))  # noqa: S301 - our own bytes
