@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from persistkit.engines.foreign.rows import Source
 from persistkit.engines.postgresql import PostgreSQLEngine
 
 __all__ = ["PostgreSQLSource"]
 
 
-class PostgreSQLSource(PostgreSQLEngine):
-    """The connections of an engine, without its table; the attributes are those of ``Source``."""
+class PostgreSQLSource(Source, PostgreSQLEngine):
+    """The connections of ``PostgreSQLEngine``, without its table."""
 
     all_columns = (
         "SELECT table_name::text, column_name::text FROM information_schema.columns "
@@ -22,6 +21,3 @@ class PostgreSQLSource(PostgreSQLEngine):
     as_bytes = "{0}"
     size = "octet_length({0})"
     takes_any_text = False
-
-    def _see_table(self, connection: Any) -> None:
-        """Look for nothing."""

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, ClassVar, Final, Never, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Never, TypeAlias
 
 from persistkit.arguments import BytesLike
 from persistkit.engine import Engine
 from persistkit.engines.read_only import refusal
+from persistkit.engines.sql import SQLEngine
 from persistkit.entry import Entry
 from persistkit.errors import BatchError, StorageError
 
@@ -78,26 +79,20 @@ def present(tables: Iterable[Table], found: Mapping[str, set[str]]) -> list[Tabl
     ]
 
 
-class Source(Protocol):
+class Source(SQLEngine):
     """The database: an engine of ours without its table, and the SQL that differs; ``{0}`` stands for a column."""
 
-    place: str  # as it may be shown
-    all_columns: str  # the statement for every table's name with each of its columns' names
-    text_mark: str  # the placeholder for text, which is given in UTF-8
-    mark: ClassVar[str]  # that for a number
-    is_text: str  # the condition that a key column holds what it should
-    is_number: str  # the same of a number
-    json: str  # JSON, as the next two take it
-    as_bytes: str
-    size: str  # how many these are
-    takes_any_text: bool  # also what is not UTF-8, or holds NUL
+    all_columns: ClassVar[str]  # the statement for every table's name with each of its columns' names
+    text_mark: ClassVar[str]  # the placeholder for text, which is given in UTF-8
+    is_text: ClassVar[str]  # the condition that a key column holds what it should
+    is_number: ClassVar[str]  # the same of a number
+    json: ClassVar[str]  # JSON, as the next two take it
+    as_bytes: ClassVar[str]
+    size: ClassVar[str]  # how many these are
+    takes_any_text: ClassVar[bool]  # also what is not UTF-8, or holds NUL
 
-    def _read(self, tried: str, statement: str, parameters: Identity = ()) -> list[Any]: ...
-
-    def _change_token(self) -> object: ...
-
-    def close(self) -> None:
-        """Close the connections."""
+    def _see_table(self, connection: Any) -> None:
+        """Look for nothing: none of the tables is ours."""
 
 
 class RowsEngine(Engine):

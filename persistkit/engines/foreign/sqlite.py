@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
-
+from persistkit.engines.foreign.rows import Source
 from persistkit.engines.sqlite import SQLiteEngine
 
 __all__ = ["SQLiteSource"]
 
 
-class SQLiteSource(SQLiteEngine):
-    """The connections of an engine, without its table; the attributes are those of ``Source``."""
+class SQLiteSource(Source, SQLiteEngine):
+    """The connections of ``SQLiteEngine``, without its table."""
 
     all_columns = (
         "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table' "
@@ -23,6 +22,3 @@ class SQLiteSource(SQLiteEngine):
     as_bytes = "CAST({0} AS BLOB)"
     size = "iif(typeof({0}) = 'blob', length({0}), length(CAST({0} AS BLOB)))"  # blobs are not read for it
     takes_any_text = True
-
-    def _see_table(self, connection: sqlite3.Connection) -> None:
-        """Look for nothing."""
