@@ -97,7 +97,7 @@ np.save(npy, np.arange(12.0).reshape(4, 3))
 pd.DataFrame({"n": [1, 2], "text": ["a", "<b>"]}).to_parquet(parquet)
 png = png_of(40, 20)
 kinds = {"json": b'{"steps": [1, 2], "ok": true}', "text": "Grüße\x1b[31m".encode(), "hex": b"\xff\x00\x01",
-         "image": png, "npy": npy.getvalue(), "parquet": parquet.getvalue(), "large": b"x" * 3_000_000,
+         "image": png, "npy": npy.getvalue(), "parquet": parquet.getvalue(), "large": (b"x" * 99 + b"\n") * 30_000,
          "damaged": b"PAR1" + bytes(90), "cut off.png": png[:-20], "bomb.png": png_of(20_000, 20_000)}
 script = "window.hacked = 1"
 hostile = {f"<img src=x onerror='{script}'>": b"1", f"</script><script>{script}</script>": b"2", "\u202egnp.exe": b"3",
