@@ -116,11 +116,11 @@ def lattices_of(patterns: Integers) -> Iterator[Lattice]:
     """Iterate over the lattices of patterns of at least five exponents, one row each."""
     for start in range(0, len(patterns), _BATCH):
         weights = POWERS[patterns[start : start + _BATCH]]
+        # Lists, because making lattices and searching them in turns takes a quarter longer.
         if flint is None:
-            yield from map(Lattice, weights, *_reduced(weights))
+            yield from list(map(Lattice, weights, *_reduced(weights)))
         else:
-            for row in weights:
-                yield Lattice(row, *_reduced_by_flint(row.tolist()))
+            yield from [Lattice(row, *_reduced_by_flint(row.tolist())) for row in weights]
 
 
 def all_guesses(places: int) -> Integers:
