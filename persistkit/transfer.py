@@ -216,7 +216,8 @@ class _Copy:
 
     def _carry_together(self, keys: dict[str, None], times: dict[str, datetime]) -> None:
         values = self._load(self._source, keys)
-        self._attempt(lambda left: self._target.batch_save(left, times=times), values)
+        again = self._target.batch_is_transaction  # elsewhere all that does not fail is stored
+        self._attempt(lambda left: self._target.batch_save(left, times=times), values, again=again)
         if self._verify:
             stored = self._load(self._target, dict.fromkeys(values))
             for key in [key for key in values if stored.get(key) != values[key]]:
@@ -231,19 +232,20 @@ class _Copy:
             self.report.failures[key] = StorageError(f"copy {key!r}: it was deleted in {engine!r} meanwhile")
         return found
 
-    def _attempt(self, work: Callable[[dict[str, V]], R], pending: dict[str, V]) -> R | None:
+    def _attempt(self, work: Callable[[dict[str, V]], R], pending: dict[str, V], *, again: bool = True) -> R | None:
         """Return what comes of the keys that are ``pending``; those that fail are reported and taken out of them."""
         while pending:
             try:
                 return work(pending)
-            except BatchError as error:
-                # One key may make the whole batch fail: the others are tried once more.
-                failures = error.failures or dict.fromkeys(pending, error)
             except Exception as error:
-                failures = dict.fromkeys(pending, error)
+                named = error.failures if isinstance(error, BatchError) else {}
+                # One key may make the whole batch fail: the others are tried ``again``.
+                failures = {key: why for key, why in named.items() if key in pending} or dict.fromkeys(pending, error)
             self.report.failures |= failures
             for key in failures:
-                pending.pop(key, None)
+                del pending[key]
+            if not again:
+                break
         return None
 
     def _stream(self, key: str, time: datetime | None) -> None:
@@ -280,8 +282,11 @@ def _different(left: Engine, right: Engine, batch: list[Entry]) -> Iterator[str]
 
 
 def _digest(engine: Engine, key: str) -> bytes:
+    digest = hashlib.sha256()
     with engine.open_reader(key) or BytesIO() as reader:  # nothing, where it was deleted meanwhile
-        return hashlib.file_digest(reader, "sha256").digest()
+        while chunk := reader.read(_STREAM_BYTES):  # hashlib.file_digest asks a bucket once for each MiB
+            digest.update(chunk)
+    return digest.digest()
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

@@ -8,7 +8,9 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from errno import ETIMEDOUT
 from hashlib import sha256
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from persistkit import Engine, Entry, Store
 from persistkit.arguments import BytesLike
 from persistkit.engines.files import FileEngine
 from persistkit.engines.memory import MemoryEngine
-from persistkit.errors import MissingKeyError, ReadOnlyError, StorageError, TransferError
+from persistkit.errors import BatchError, MissingKeyError, ReadOnlyError, StorageError, TransferError
 from persistkit.transfer import CopyReport, compare, copy
 
 SAVED = datetime(2021, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
@@ -212,6 +214,54 @@ def test_a_target_that_fails_as_a_whole_stops_no_copy(
     assert all(failure is error for failure in report.failures.values())
     assert report.copied == len(ITEMS) - len(report.failures)
     assert set(report.failures) == affected
+
+
+def test_a_failure_is_not_tried_for_ever_and_what_was_stored_is_not_stored_again() -> None:
+    """An engine that stops answering is asked once a batch; failures under names of another place are those of all."""
+
+    class Stopping(DictEngine):
+        saved = 0
+
+        def _save(self, key: str, value: BytesLike) -> None:
+            self.saved += 1
+            if self.saved > 3:
+                raise StorageError(f"save {key!r}: no answer", errno=ETIMEDOUT)
+            super()._save(key, value)
+
+        def _batch_load(self, keys: list[str]) -> list[bytes | None]:
+            raise BatchError("elsewhere", {f"elsewhere/{key}": StorageError("refused") for key in keys})
+
+    source, target = MemoryEngine(), Stopping()
+    source.batch_save({f"run/{number}": b"done" for number in range(9)})
+    report = failing_copy(source, target, verify=False)
+    assert (report.copied, len(report.failures), target.saved) == (3, 6, 4)
+    assert failing_copy(target, MemoryEngine()).failures.keys() == target.stored.keys()
+
+
+def test_a_large_value_is_compared_in_few_pieces() -> None:
+    """A bucket is asked once for each piece, so they are megabytes."""
+    asked = []
+
+    class Raw(RawIOBase):
+        def __init__(self, value: bytes) -> None:
+            self._rest = BytesIO(value)
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            asked.append(len(buffer))
+            return self._rest.readinto(buffer)
+
+    class Asking(DictEngine):
+        def _open_reader(self, key: str) -> BufferedReader:
+            return BufferedReader(Raw(self.stored[key]), 1024 * 1024)
+
+    one, other = Asking(), Asking()
+    for engine in (one, other):
+        engine.save("large", b"x" * LARGE)
+    assert compare(one, other).empty
+    assert len(asked) <= 2 * (1 + LARGE // 4_000_000)
 
 
 @pytest.mark.parametrize("size", [None, -1, 10**400, "12"], ids=repr)
