@@ -7,6 +7,7 @@ import atexit
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from os import PathLike
 from typing import Any, Final, TypeVar
 
@@ -214,7 +215,12 @@ class _BackgroundLoop:
 
         def run() -> None:
             with asyncio.Runner(loop_factory=lambda: loop):  # which ends all tasks at last
-                loop.run_forever()
+                while True:
+                    # What a backend raises to end the program reaches its caller; the loop is there for all.
+                    with suppress(KeyboardInterrupt, SystemExit):
+                        loop.run_forever()
+                    if self._over:
+                        break
 
         # A daemon, stopped by atexit: any other thread is joined before atexit handlers run, so a loop for the whole
         # process could never be told to stop.

@@ -105,6 +105,8 @@ def test_each_operation_is_traced_once(caplog: pytest.LogCaptureFixture) -> None
     engine = BackendEngine(Listing())
     with caplog.at_level(logging.DEBUG, "persistkit"):
         engine.save("key", b"value")
+        engine.load("key")
+        engine.load_cached("key")
         list(engine.entries())
         reader = engine.open_reader("key")
         engine.change_token()
@@ -113,7 +115,8 @@ def test_each_operation_is_traced_once(caplog: pytest.LogCaptureFixture) -> None
     assert reader is not None
     assert [(record.__dict__["operation"], record.__dict__["size_bytes"]) for record in caplog.records] == [
         ("save", 5),
-        *[(operation, None) for operation in ("entries", "open_reader", "change_token", "exists")],
+        ("load", 5),
+        *[(operation, None) for operation in ("load_cached", "entries", "open_reader", "change_token", "exists")],
         ("batch_load", 5),
     ]
     assert all("value" not in record.getMessage() for record in caplog.records)
@@ -239,6 +242,32 @@ assert engine.list_keys() == ["key"]
 def test_no_thread_is_left_at_exit_and_a_fork_goes_on() -> None:
     """A script ends by itself after using the background loop, and a forked child opens a loop of its own."""
     run = run_script(FORKED)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+LEAVING = """
+class Leaving(Listing):
+    async def save(self, key, value):
+        if key == "leave":
+            sys.exit(7)
+        if key == "stop":
+            asyncio.get_running_loop().stop()
+        await super().save(key, value)
+
+engine = BackendEngine(Leaving())
+for key in ("leave", "stop", "leave", "key"):
+    try:
+        engine.save(key, b"value")
+    except SystemExit as error:
+        print(key, error)
+print(engine.list_keys())
+"""
+
+
+def test_a_backend_that_exits_or_stops_its_loop_takes_it_from_nobody() -> None:
+    """What ends a program reaches the one caller; the next calls work, and nothing is printed at exit."""
+    run = run_script(LEAVING)
+    assert run.stdout.splitlines() == ["leave 7", "leave 7", "['key', 'stop']"]
     assert (run.returncode, run.stderr) == (0, "")
 
 
