@@ -86,8 +86,9 @@ class StorageError(PersistenceError, OSError):
         self.errno = errno
 
     def __reduce__(self) -> tuple[object, ...]:
-        # OSError pickles its positional arguments only, and multiprocessing would lose errno.
-        return partial(type(self), errno=self.errno), (str(self),)
+        # OSError pickles its positional arguments only, and multiprocessing would lose errno. A subclass may take
+        # others; an error that cannot be unpickled would hang a pool.
+        return partial(StorageError, errno=self.errno), (str(self),)
 
 
 class ReadOnlyError(PersistenceError):

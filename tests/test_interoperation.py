@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -201,6 +202,21 @@ def test_what_cannot_be_reopened_is_not_pickled() -> None:
     for backend, advice in refused:
         with pytest.raises(TypeError, match=advice):
             pickle.dumps(backend)
+
+
+class PlaceError(StorageError):
+    """What somebody's own engine may raise, with arguments of its own."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"nothing at {place}", errno=errno.ENOENT)
+
+
+@pytest.mark.parametrize("error", [StorageError("nothing at here", errno=errno.ENOENT), PlaceError("here")])
+def test_a_storage_error_comes_back_from_a_worker(error: StorageError) -> None:
+    """Text and errno arrive, and what a subclass asks for when it is made keeps no pool waiting."""
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own bytes
+    assert isinstance(again, StorageError)
+    assert (str(again), again.errno) == (str(error), errno.ENOENT)
 
 
 def test_a_script_of_one_line_needs_no_closing(tmp_path: Path) -> None:
