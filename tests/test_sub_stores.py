@@ -154,6 +154,11 @@ def test_a_view_names_its_own_keys(tmp_path: Path) -> None:
     with pytest.raises(BatchError) as failed:
         view.update({"a>_": 2, "fine": 3})
     assert list(failed.value.failures) == ["a>_"]
+    store.engine.path_for("run/first").unlink()  # type: ignore[attr-defined]  # a directory's engine
+    store.engine.path_for("run/first").mkdir()  # type: ignore[attr-defined]
+    with pytest.raises(BatchError) as told_once:
+        persistkit.open(tmp_path, read_only=True).engine.batch_load(["run/first", "fine"])
+    assert not isinstance(told_once.value.__cause__, BatchError)
     with pytest.raises(InvalidKeyError):
         view["x" * 1_022] = 1
     with pytest.raises(TypeError, match="prefix"):

@@ -47,7 +47,7 @@ class EngineView(Engine):
             yield
         except BatchError as error:
             failures: dict[str, Any] = {key.removeprefix(self.prefix): why for key, why in error.failures.items()}
-            raise BatchError(str(error), failures) from error
+            raise BatchError(str(error), failures) from error.__cause__  # or it would be told twice
 
     def _load(self, key: str) -> bytes | None:
         return self.engine._load(self._whole(key))
