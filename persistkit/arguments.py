@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Mapping
+from itertools import takewhile
 from math import inf
 from typing import Any, Final, TypeAlias
 
@@ -136,7 +136,8 @@ def collect_items(items: Items, limit_bytes: int | None) -> dict[str, BytesLike]
 
 def shared_start(keys: Collection[str]) -> str:
     """Return the text every one of ``keys`` starts with."""
-    return os.path.commonprefix(list(keys))  # noqa: RUF071 - character by character is meant
+    pairs = zip(min(keys, default=""), max(keys, default=""), strict=False)
+    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _shortened(given: object, limit: int = 80) -> str:

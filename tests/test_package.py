@@ -45,7 +45,7 @@ LAYERS = [
 ]
 FACADE = "__init__"
 # What serves several engines; other programs' tables are read through our own connections.
-SHARED = ("addresses", "locks", "postgresql", "prefix", "read_only", "sql", "sqlite", "sqlite_read_only")
+SHARED = ("addresses", "postgresql", "prefix", "read_only", "sql", "sqlite", "sqlite_read_only")
 
 
 def layer_of(name: str) -> int:
