@@ -226,7 +226,8 @@ class RedisEngine(Engine):
         self, operation: str, chunks: Iterable[Collection[str]], command: Callable[[str], Command]
     ) -> dict[str, Any]:
         """Send the command of each key, a chunk of them together; return the answers."""
-        verb, answered = operation.removeprefix("batch_"), dict[str, Any]()
+        verb = "look for" if operation == "existing" else operation.removeprefix("batch_")
+        answered: dict[str, Any] = {}
         attempt_chunks(operation, chunks, lambda chunk: self._each(verb, chunk, command, answered))
         return answered
 
@@ -272,8 +273,8 @@ class RedisEngine(Engine):
 
     def _make_pool(self) -> ConnectionPool:
         defaults = {"protocol": 2, "max_connections": 2**31, "password": os.environ.get("REDISCLI_AUTH")}
-        limits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), self._timeout_seconds)
-        return ConnectionPool(**defaults | self._options | limits)
+        ours = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), self._timeout_seconds)
+        return ConnectionPool(**defaults | self._options | ours | {"decode_responses": False})
 
     def _failure(self, tried: str, error: Exception) -> StorageError:
         secrets = [value for name, value in self._options.items() if "password" in name]
@@ -324,12 +325,14 @@ def _options_of(address: str) -> dict[str, Any]:
             "an address is redis://host:6379/0, with valkey://, and with TLS rediss:// or valkeys:// alike, 0 being "
             f"the database: this one, of the scheme {url.scheme!r}, has no host after //, or no number after /"
         )
-    known = url._replace(scheme=_SCHEMES[url.scheme], fragment="")
+    known, given = url._replace(scheme=_SCHEMES[url.scheme], fragment=""), parse_qsl(url.query)
     try:
         options: dict[str, Any] = parse_url(known.geturl())  # type: ignore[no-untyped-call]
+        # Some versions of redis-py decode what stands after the ? twice.
+        options |= {name: value for name, value in given if options.get(name) == unquote(value)}
         ConnectionPool(**options).make_connection()  # looks at the options, and connects nowhere
     except (TypeError, ValueError, RedisError) as error:
-        secrets = [url.password, unquote(url.password or ""), *(value for _, value in parse_qsl(url.query))]
+        secrets = [url.password, unquote(url.password or ""), *(value for _, value in given)]
         refused = hidden(str(error), secrets)
     else:
         return options

@@ -141,6 +141,8 @@ def test_a_refused_item_leaves_the_others_stored(valkey_address: str, client: Re
         with pytest.raises(BatchError) as caught:
             engine.batch_load(["good:1", "bad"])
         assert set(caught.value.failures) == {"bad"}
+        with pytest.raises(BatchError, match="look for 'bad'"):
+            engine.existing(["good:1", "bad"])
 
 
 def test_replace_needs_no_right_to_run_scripts(valkey_address: str, client: Redis) -> None:
@@ -167,6 +169,17 @@ def test_the_password_may_come_from_the_environment(
             again.load("key")
         monkeypatch.setenv("REDISCLI_AUTH", "s3cret")
         assert again.load("key") == b"value"
+
+
+@pytest.mark.parametrize("address", ["valkey://me:100%2541@{}", "valkey://me@{}?password=100%2541"])
+def test_an_address_is_decoded_once(valkey_address: str, client: Redis, address: str) -> None:
+    """Wherever the password stands; and what other programs want of redis-py, text for bytes, spoils no value."""
+    client.acl_setuser("me", enabled=True, passwords="+100%41", keys=["*"], categories=["+@all"])
+    address = address.format(valkey_address.removeprefix("valkey://"))
+    with RedisEngine(f"{address}{'&' if '?' in address else '?'}decode_responses=true") as engine:
+        engine.save("key", b"\xff")
+        assert engine.load("key") == b"\xff"
+        assert engine.list_keys() == ["key"]
 
 
 def test_an_add_whose_answer_was_lost_is_not_sent_again() -> None:
