@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import servers
 
+from persistkit.backend import open_backend
 from persistkit.batches import UNANSWERED
 from persistkit.engine import Engine
 from persistkit.engines import open_engine
@@ -67,6 +69,32 @@ def test_a_server_that_hangs_is_an_error_within_the_timeout(
             with server.stopped():
                 check_failures(engine, [name], "no answer within 0.5 s")
         assert engine.load("key") in {b"old", b"new"}
+
+
+@pytest.mark.parametrize("place", ["valkey"], indirect=True)
+async def test_awaited_calls_to_a_server_that_hangs_fail_together_in_time(
+    place: tuple[str, dict[str, Any]], server: servers.Server
+) -> None:
+    """More calls than there are threads do not wait one for the other; one that is cancelled ends, and all is well."""
+    async with open_backend(place[0], timeout_seconds=0.5, **place[1]) as backend:
+        await backend.save("key", b"old")
+        with server.stopped():
+            began = time.monotonic()
+            cancelled = asyncio.create_task(backend.load("key"))
+            calls: list[Callable[[], Awaitable[object]]] = [
+                lambda: backend.load("key"),
+                lambda: backend.save("key", b"new"),
+                lambda: backend.batch_load(KEYS),
+            ]
+            waiting = asyncio.gather(*(call() for call in calls * 4), return_exceptions=True)
+            await asyncio.sleep(0.1)
+            cancelled.cancel()
+            failures = await waiting
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            assert time.monotonic() - began < 4
+        assert [type(failure) for failure in failures] == [StorageError, StorageError, BatchError] * 4
+        assert await backend.load("key") in {b"old", b"new"}
 
 
 @pytest.mark.parametrize("address", ["postgresql://me:s3cret@{}/state", "redis://:s3cret@{}", "s3://state/x"])
