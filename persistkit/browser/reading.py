@@ -61,7 +61,11 @@ class Reader:
         )
         self._tree = None if shown.tree is None else (entry, shown.tree)
         body = {"view": shown.view, "views": shown.views, "note": shown.note, **shown.body}
-        details = {"row": request["row"], **self._details(entry, value.size, shown.kind.label)}
+        details = {
+            "row": request["row"],
+            "revision": request["revision"],
+            **self._details(entry, value.size, shown.kind.label),
+        }
         return {"details": details, "preview": body}, [shown.data]
 
     def node(self, entry: Entry, request: Message) -> Answer:

@@ -11,7 +11,7 @@ import traitlets as t
 
 from persistkit.background import engine_of
 from persistkit.browser.index import KeyIndex, Query
-from persistkit.browser.listing import Listing
+from persistkit.browser.listing import Listing, Snapshot
 from persistkit.browser.page_widget import Answer, Message, PageWidget, joined
 from persistkit.browser.reading import Reader
 from persistkit.browser.rows import LABEL, folders_of, overview_of, row_of, static_table, why_empty
@@ -44,6 +44,7 @@ _RELISTED_KEYS: Final = 20_000
 _KIND_ROWS: Final = 25
 _MARKS: Final = 100_000
 _TOLD_MARKS: Final = 1_000
+_TOLD_ROWS: Final = 1_000
 _MIMEBUNDLE_SECONDS: Final = 2
 
 
@@ -118,6 +119,7 @@ class KeyBrowser(PageWidget):
         self._read_only = read_only or inner is not self._engine
         self._seen: Entry | None = None
         self._marks: dict[str, Entry] = {}
+        self._told: dict[tuple[int, int], Entry] = {}  # by revision and row, what pages show: a click may come late
         self._found = Query()
         self._listing = Listing(self._engine, selection or Selection(), self._listed)
         self.observe(self._tell, ["key", "selected_keys", "query", "match"])
@@ -185,8 +187,8 @@ class KeyBrowser(PageWidget):
     def _index(self) -> KeyIndex:
         return self._listing.snapshot.index
 
-    def _state(self) -> Message:
-        snapshot = self._listing.snapshot
+    def _state(self, snapshot: Snapshot | None = None) -> Message:
+        snapshot = snapshot or self._listing.snapshot
         return {
             "revision": snapshot.revision,
             "total": len(snapshot.index),
@@ -201,7 +203,7 @@ class KeyBrowser(PageWidget):
             "query": self.query,
             "match": self.match,
             "marked": len(self.selected_keys),
-            "selected": None if self._seen is None else self._row_of(self._seen),
+            "selected": None if self._seen is None else _row_of(snapshot.index, self._seen),
         }
 
     def _listed(self) -> None:
@@ -218,10 +220,6 @@ class KeyBrowser(PageWidget):
                 self._marks = {key: entry for key, entry in found.items() if entry is not None}
             self.send({"op": "state", "cause": change["name"], "by": self._asking, **self._state()})
 
-    def _row_of(self, entry: Entry) -> int | None:
-        name = entry.filename if entry.key is None else entry.key
-        return self._index.find(name, known=entry.key is not None)
-
     def _entry_of(self, key: str | None) -> Entry | None:
         if key is None:
             return None
@@ -233,39 +231,52 @@ class KeyBrowser(PageWidget):
         if "query" in request:
             self.match = request.get("match", "substring")
             self.query = request["query"]
-        sort = request.get("sort", "key")
-        if sort not in ("key", "size", "modified"):
-            raise ValueError(f"cannot sort by {sort!r}")
-        query = Query(self.query, self.match, request.get("folder", ""), sort, bool(request.get("descending")))
-        index, rows = self._index, self._index.rows(query)
+        query = self._query_of(request)
+        snapshot = self._listing.snapshot
+        index, rows = snapshot.index, snapshot.index.rows(query)
         self._found = query
         limit = max(1, min(int(request.get("limit", 50)), _PAGE_ROWS))
         offset = int(request.get("offset", 0))
-        state = self._state()
+        state = self._state(snapshot)
         places = [] if state["selected"] is None else (rows == state["selected"]).nonzero()[0].tolist()
         if request.get("follow") and places:
             offset = places[0]
         offset = max(0, min(offset, len(rows) - 1)) // limit * limit
         shown = [row_of(index, int(row), self._marks) for row in rows[offset : offset + limit]]
+        for row, *_ in shown:
+            self._told.pop((snapshot.revision, row), None)
+            self._told[snapshot.revision, row] = index.entry(row)
+        self._told = dict(list(self._told.items())[-_TOLD_ROWS:])
         text = f"{len(rows):,} of {keys_and_size(len(index), index.size_of(rows))}"
         found = {"found": len(rows), "foundText": text if query.text or query.folder else "", "offset": offset}
         folder = {"folder": query.folder, "folderLabel": visible(query.folder), "selectedFound": bool(places)}
         empty = ("", 0) if shown else why_empty(index, state, query)
         return {**state, **found, **folder, "rows": shown, "empty": empty[0], "elsewhere": empty[1]}, []
 
+    def _query_of(self, request: Message) -> Query:
+        sort = request.get("sort", "key")
+        if sort not in ("key", "size", "modified"):
+            raise ValueError(f"cannot sort by {sort!r}")
+        text, match = request.get("query", self.query), request.get("match", self.match)
+        return Query(text, match, request.get("folder", ""), sort, bool(request.get("descending")))
+
     def _folders(self, request: Message) -> Answer:
         return folders_of(self._index, request.get("folder", ""), int(request.get("following", 0))), []
 
     def _overview(self, request: Message) -> Answer:
-        return overview_of(self._index, request.get("folder", ""), self._marks), []
+        snapshot = self._listing.snapshot
+        told = overview_of(snapshot.index, request.get("folder", ""), self._marks)
+        return {**told, "revision": snapshot.revision}, []
 
     def _entry_at(self, request: Message) -> Entry:
-        if request["revision"] != self._listing.snapshot.revision:
+        snapshot, revision, row = self._listing.snapshot, request["revision"], request["row"]
+        if revision != snapshot.revision:
+            if (entry := self._told.get((revision, row))) is not None:
+                return entry
             raise PersistenceError("the listing was refreshed meanwhile: choose the key again")
-        row = request["row"]
-        if not isinstance(row, int) or not 0 <= row < len(self._index):
+        if not isinstance(row, int) or not 0 <= row < len(snapshot.index):
             raise IndexError(f"no row {row!r}")
-        return self._index.entry(row)
+        return snapshot.index.entry(row)
 
     def _select(self, request: Message) -> Answer:
         if request["row"] is None:
@@ -298,7 +309,10 @@ class KeyBrowser(PageWidget):
         marks = dict(self._marks) if request["on"] or request.get("rows") else {}
         rows = request.get("rows", [])
         if "between" in request or request.get("all"):
-            found = self._index.rows(self._shown())
+            snapshot = self._listing.snapshot
+            if request["revision"] != snapshot.revision:
+                raise PersistenceError("the listing was refreshed meanwhile: mark the keys again")
+            found = snapshot.index.rows(self._query_of(request) if "sort" in request else self._shown())
             first, last = sorted(request.get("between", (0, len(found))))
             rows = found[max(0, first) : last + 1].tolist()
         if len(rows) > _MARKS:
@@ -335,3 +349,8 @@ class KeyBrowser(PageWidget):
     def _refresh(self, _request: Message) -> Answer:
         self.refresh()
         return self._state(), []
+
+
+def _row_of(index: KeyIndex, entry: Entry) -> int | None:
+    name = entry.filename if entry.key is None else entry.key
+    return index.find(name, known=entry.key is not None)

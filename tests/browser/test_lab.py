@@ -43,6 +43,9 @@ CELLS = [
     "ipywidgets.VBox([composed, mirror, read])",
     "from IPython.display import HTML; from persistkit import Store\n"
     "priced = Store(MemoryEngine()); priced['from $1 to $2'] = 0; display(HTML('<p>$y^2$</p>'), priced)",
+    "growing = MemoryEngine(); growing.batch_save({'b': b'1', 'c': b'2'}); replaced = KeyBrowser(growing); replaced",
+    "growing.save('a', b'0'); replaced.refresh(); replaced.wait()",
+    "print('told:', replaced.key, *replaced.selected_keys)",
 ]
 
 
@@ -322,3 +325,24 @@ def test_a_late_answer_is_announced(notebook: Notebook, server: Server) -> None:
     (server.root / "answer").touch()
     expect(widget.locator(".pk-value")).to_have_text("late")
     expect(widget).not_to_have_class(re.compile("pk-late"))
+
+
+def test_a_click_on_a_row_that_is_being_replaced_is_on_its_key(notebook: Notebook) -> None:
+    """Between a new listing and its rows those of the old one are marked and chosen by their own keys."""
+    widget = browser_in(notebook, 11)
+    hold = """() => { const send = WebSocket.prototype.send; const held = [];
+        const text = (data) => typeof data === 'string' ? data : new TextDecoder().decode(data);
+        window.letGo = () => { WebSocket.prototype.send = send; for (const [to, data] of held) send.call(to, data); };
+        WebSocket.prototype.send = function (data) {
+            if (text(data).includes('"op":"page"')) held.push([this, data]); else send.call(this, data); }; }"""
+    notebook.page.evaluate(hold)
+    notebook.run(12)
+    expect(widget.locator(".pk-summary")).to_have_attribute("title", re.compile("3 keys"))
+    rows(widget).nth(0).get_by_label("Mark", exact=True).click()
+    rows(widget).nth(1).click()
+    expect(widget.locator(".pk-title")).to_have_text("c")
+    notebook.page.evaluate("() => window.letGo()")
+    expect(rows(widget)).to_have_count(3)
+    expect(widget.locator("tr[aria-selected=true] .pk-key")).to_have_text("c")
+    notebook.run(13)
+    expect(notebook.cell(13).locator(".jp-OutputArea-output")).to_have_text("told: c b")

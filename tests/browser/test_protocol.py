@@ -115,13 +115,17 @@ def test_each_failed_deletion_is_shown() -> None:
     assert engine.list_keys() == ["stuck"]
 
 
-def test_a_stale_row_is_refused() -> None:
-    """After a refresh a row number of the old listing selects nothing."""
+def test_a_row_is_the_key_that_was_shown_there() -> None:
+    """After a refresh a row of the old listing is its old key; a range of it, and a row nobody saw, are refused."""
     browser, engine = opened({"b": b"1"})
     engine.save("a", b"0")
     browser.refresh()
     browser.wait(timeout_seconds=10)
-    assert "refreshed meanwhile" in ask(browser, "select", row=0)["error"]
+    assert ask(browser, "select", row=0)["details"]["key"] == "b"
+    ask(browser, "mark", rows=[0], on=True)
+    assert (browser.key, browser.selected_keys) == ("b", ("b",))
+    assert "refreshed meanwhile" in ask(browser, "mark", between=[0, 0], on=True)["error"]
+    assert "refreshed meanwhile" in ask(browser, "select", row=1)["error"]
     assert ask(browser, "select", row=0, revision=2)["details"]["key"] == "a"
 
 

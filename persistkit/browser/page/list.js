@@ -40,6 +40,8 @@ class List {
     this.descending = false;
     this.offset = 0;
     this.found = 0;
+    this.revision = -1; // of the rows that are shown: others may be listed already
+    this.asked = {}; // what they were asked by
     this.drawn = 0; // the offset of the rows that are shown
     this.goal = null; // the position the keyboard is on its way to, on a page that is not here yet
     this.choice = null; // a row chosen here whose answer is not here yet: until then Python's word is older
@@ -64,7 +66,8 @@ class List {
     this.empty = h("div.empty", { hidden: true });
     this.scroller = h("div.scroll", { keydown: (e) => this.key(e), scroll: () => this.soonKinds() }, this.grid, this.empty);
     this.marks = h("div.marks", { hidden: true });
-    this.pageInput = h("input.page", { type: "number", min: "1", label: TEXT.page, change: () => this.turn((Number(this.pageInput.value) || 1) - 1) });
+    this.pageInput = h("input.page", { type: "number", min: "1", label: TEXT.page, input: () => { this.typing = true; }, blur: () => { this.typing = false; },
+      change: () => { this.typing = false; this.turn((Number(this.pageInput.value) || 1) - 1); } });
     this.pages = h("span.dim");
     const turns = [() => 0, () => this.page - 1, () => this.page + 1, () => this.found];
     [this.first, this.previous, this.nextPage, this.last] = turns.map((page, n) => icon("«‹›»"[n], TEXT.pages[n], () => this.turn(page())));
@@ -85,6 +88,7 @@ class List {
     view.line.ask("page", asked, (answer) => {
       if (answer.error) return this.say(answer.error);
       const fresh = answer.revision !== view.state.revision;
+      this.asked = { sort: asked.sort, descending: asked.descending, folder: asked.folder, query: answer.query, match: answer.match };
       this.draw(answer);
       view.shown(answer, fresh);
       if (answer.listing) view.later("listing", 300, () => this.load({ follow }));
@@ -92,10 +96,11 @@ class List {
   }
 
   draw(answer) {
-    if (answer.revision !== this.view.state.revision) {
+    if (answer.revision !== this.revision) {
       this.kinds.clear();
       this.anchor = null;
     }
+    this.revision = answer.revision;
     this.view.take(answer);
     Object.assign(this, { offset: answer.offset, drawn: answer.offset, found: answer.found });
     this.words = answer.match === "glob" ? [] : answer.query.split(/\s+/).filter(Boolean);
@@ -105,7 +110,7 @@ class List {
     this.rows.replaceChildren(...answer.rows.map((row, i) => this.row(row, i)));
     this.grid.setAttribute("aria-rowcount", this.found + 1);
     const pages = Math.max(1, Math.ceil(this.found / ROWS));
-    this.pageInput.value = this.page + 1;
+    if (!this.typing) this.pageInput.value = this.page + 1;
     this.pageInput.max = pages;
     this.pages.textContent = TEXT.of(count(pages));
     this.first.disabled = this.previous.disabled = this.page === 0;
@@ -157,9 +162,9 @@ class List {
     const lines = [...this.rows.children].filter((tr) => !this.kinds.has(Number(tr.dataset.row)));
     const seen = lines.filter((tr) => { const box = tr.getBoundingClientRect(); return box.bottom > top && box.top < bottom; });
     if (!seen.length || !this.view.visible) return;
-    const { revision } = this.view.state;
+    const { revision } = this;
     this.view.line.ask("kinds", { rows: seen.slice(0, 25).map((tr) => Number(tr.dataset.row)), revision }, (answer) => {
-      if (answer.error || revision !== this.view.state.revision) return;
+      if (answer.error || revision !== this.revision) return;
       for (const [row, name, label] of answer.kinds) this.kinds.set(row, [name, label]);
       for (const tr of this.rows.children) {
         const row = Number(tr.dataset.row);
@@ -193,9 +198,13 @@ class List {
     }
     this.reveal(tr);
     const row = Number(tr.dataset.row);
-    if (this.view.state.selected === row && this.view.preview.row === row) return;
-    this.view.state.selected = row;
-    this.choice = { row };
+    const { state, preview } = this.view;
+    const { revision } = this;
+    if (state.revision === revision) {
+      if (state.selected === row && preview.row === row && preview.revision === revision) return;
+      state.selected = row;
+    }
+    this.choice = { row, revision };
     this.view.later("choosing", 60, () => this.sendChoice());
   }
 
@@ -204,7 +213,7 @@ class List {
     const { choice } = this;
     if (!choice || choice.sent) return;
     choice.sent = true;
-    this.view.askPreview({ op: "select", done: () => { if (this.choice === choice) this.choice = null; } });
+    this.view.askPreview({ op: "select", row: choice.row, revision: choice.revision, done: () => { if (this.choice === choice) this.choice = null; } });
   }
 
   /** Choose the row at a position of all that was found, on its own page. */
@@ -259,11 +268,11 @@ class List {
   }
 
   mark(asked) {
-    this.view.line.ask("mark", { ...asked, revision: this.view.state.revision }, (answer) => {
+    this.view.line.ask("mark", { ...this.asked, ...asked, revision: this.revision }, (answer) => {
       this.view.tell();
       if (answer.error) this.view.dialog.tell(TEXT.failed, [answer.error]);
-      if (answer.error || !asked.rows) this.load({}); // of a range or all that is found Python knows which
-    });
+      if (answer.error) this.load({});
+    }, () => { if (!asked.rows) this.load({}); }); // of a range or all that is found Python knows which
   }
 
   drawMarks() {

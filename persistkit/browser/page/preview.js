@@ -16,7 +16,7 @@ class JsonTree {
       button("", () => this.openAll(), {}, TEXT.expandAll), button("", () => this.closeAll(), {}, TEXT.collapseAll)), this.body);
   }
 
-  ask(op, more) { return this.view.request(op, { row: this.view.preview.row, ...more }); }
+  ask(op, more) { return this.view.request(op, { row: this.view.preview.row, revision: this.view.preview.revision, ...more }); }
 
   node([kind, value, rest, extra], name, path) {
     const label = name === undefined ? null : h("span.name", name, h("span.dim", ": "));
@@ -251,16 +251,16 @@ class Preview {
       if (answer.error || this.row !== null || !hint.isConnected) return;
       const bars = answer.folders.map(([path, label, summary, share]) => button("", () => view.enter(path), { title: summary },
         h("span.meter", { style: `width:${Math.max(1, share * 100)}%` }), h("bdi.barname", label), h("span.dim", summary)));
-      const newest = answer.newest.map(([row, label, , , time]) => button("", () => this.open(row), { title: label },
+      const newest = answer.newest.map(([row, label, , , time]) => button("", () => this.open(row, answer.revision), { title: label },
         h("div.barname.keytext", ...keyParts(label, view.list.prefix)), h("span.dim", time)));
       this.root.replaceChildren(hint, bars.length ? h("div.overview", h("strong", TEXT.space), ...bars) : "",
         newest.length ? h("div.overview", h("strong", TEXT.newest), ...newest) : "", view.state.readOnly ? h("div.dim", TEXT.readOnly) : "");
     });
   }
 
-  open(row) {
-    this.view.state.selected = row;
-    this.view.askPreview({ op: "select" });
+  open(row, revision) {
+    if (revision === this.view.state.revision) this.view.state.selected = row;
+    this.view.askPreview({ op: "select", row, revision });
   }
 
   draw(details, shown, data) {
@@ -268,6 +268,7 @@ class Preview {
     this.forget();
     const wasOpen = this.root.querySelector(".pk-facts")?.open;
     this.row = details.row;
+    this.revision = details.revision;
     this.root.dataset.row = details.row;
     const waited = this.root.matches(":focus");
     const ask = (asked) => view.askPreview({ show: shown.view, ...asked });
@@ -282,7 +283,7 @@ class Preview {
       h("div.tools", h("span.tabs", { role: "group", label: TEXT.showAs }, ...tabs), shown.view === "text" ? this.wrapButton() : "", h("span.grow"),
         details.key === null ? "" : copier(TEXT.copyKey, () => details.key, TEXT.copyKey, details.key),
         details.line ? copier(TEXT.copyCode, () => details.line, TEXT.copyCode, details.line) : "",
-        button("", () => this.download(details.row), { title: details.download, disabled: Boolean(details.download) }, TEXT.download)),
+        button("", () => this.download(details), { title: details.download, disabled: Boolean(details.download) }, TEXT.download)),
       ...notes, part, this.value);
     this.value.append(this.body(shown, data, ask));
     if (waited) this.focus();
@@ -330,8 +331,8 @@ class Preview {
     return box;
   }
 
-  download(row) {
-    this.view.line.ask("download", { row, revision: this.view.state.revision }, (answer, buffers) => {
+  download({ row, revision }) {
+    this.view.line.ask("download", { row, revision }, (answer, buffers) => {
       if (answer.error) return this.root.prepend(h("div.note.problem", { role: "alert" }, answer.error));
       const url = URL.createObjectURL(new Blob([buffers[0]], { type: "application/octet-stream" }));
       h("a", { href: url, download: answer.filename }).click();

@@ -88,9 +88,9 @@ class View {
   /** Take Python's state; a choice it has not answered yet stays. */
   take(state) {
     const { list } = this;
-    if (state.revision !== this.state.revision) list.choice = null;
-    this.state = list.choice ? { ...state, selected: list.choice.row } : state;
-    if (this.search.getRootNode().activeElement === this.search) return;
+    if (state.revision !== this.state.revision) list.sendChoice(); // Python knows it by its key, whatever row that has now
+    this.state = list.choice?.revision === state.revision ? { ...state, selected: list.choice.row } : state;
+    if (this.searching || this.search.getRootNode().activeElement === this.search) return;
     this.search.value = state.query;
     this.match.value = state.match;
   }
@@ -186,7 +186,7 @@ class View {
   }
 
   askPreview({ op = "preview", done, ...asked }) {
-    const row = this.state.selected;
+    const row = asked.row ?? this.state.selected;
     if (row === null) return;
     this.line.ask(op, { row, revision: this.state.revision, ...asked }, (answer, buffers) => {
       if (answer.error) return this.preview.fail(answer.error);
@@ -208,7 +208,8 @@ class View {
 
   confirmDelete() {
     const n = this.state.marked;
-    this.dialog.confirmDelete(n, () => this.line.ask("delete", { count: n }, (answer) => {
+    let sent = false; // a second click would be refused, and hide what the first one did
+    this.dialog.confirmDelete(n, () => sent || (sent = true) && this.line.ask("delete", { count: n }, (answer) => {
       if (answer.error) return this.dialog.tell(TEXT.notDeleted, [answer.error]);
       if (!answer.failed) return this.dialog.close();
       return this.dialog.tell(TEXT.deleted(count(answer.deleted), count(answer.failed)), answer.failures.map(([key, why]) => `${key}: ${why}`));
