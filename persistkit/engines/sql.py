@@ -153,7 +153,7 @@ class SQLEngine(Engine):
         if version != _SCHEMA_VERSION:
             raise StorageError(
                 f"the table {self.table!r} has version {version}, and this persistkit knows {_SCHEMA_VERSION}; "
-                "install a newer persistkit"
+                "install a newer persistkit, or name another table"
             )
 
     @abstractmethod

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -80,11 +81,11 @@ class SQLiteEngine(SQLEngine):
         scheme, _, path = address.partition(":///")
         if scheme != "sqlite" or path in {"", ":memory:"}:
             raise ValueError("a SQLite address names a file, sqlite:///state.db; for values in memory open memory:")
-        if "?" in path:
-            raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
         self._path = Path(path).expanduser().absolute()
+        if "?" in path and not os.path.exists(self._path):  # noqa: PTH110 - it never raises
+            raise ValueError("a SQLite address, sqlite:///state.db, takes no options after a ?; write them as keywords")
         self.place = f"sqlite:///{self._path}"
-        with self._told("open"):
+        with self._told("look for the file"):
             self._see_file()
         return self.place
 

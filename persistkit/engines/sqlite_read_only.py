@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, NamedTuple, TypeVar
 
+from persistkit.errors import StorageError
+
 __all__ = ["ReadOnlyDatabase", "connect"]
 
 T = TypeVar("T")
@@ -76,19 +78,19 @@ class ReadOnlyDatabase:
         """Return what ``work`` returns of a connection.
 
         Raises:
-            FileNotFoundError: there is no file.
+            StorageError: there is no file.
             sqlite3.Error: it cannot be read; with the code ``SQLITE_BUSY`` where that passes, because it is locked or
                 was changed meanwhile.
         """
-        before = self._look()
+        before, opened = self._look(), None
         try:
             with self._lock:
                 is_kept = False  # after an error a transaction may be open
                 try:
                     if self._opened is None or self._opened.state != before:
                         self._close()
-                        self._opened = _open(before)
-                        self._check(self._opened.connection)
+                        self._opened = opened = _open(before)
+                        self._check(opened.connection)
                     opened = self._opened
                     answer = work(opened.connection)
                     is_kept = opened.is_kept
@@ -97,8 +99,10 @@ class ReadOnlyDatabase:
                         self._close()
             if opened.is_locking or (not before.is_young() and self._look() == before):
                 return answer
-        except Exception:
-            if self._look() == before:
+        except Exception as error:
+            # Under locks what is not there is not there, however much is written; opening may fail in passing.
+            is_sure = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
+            if (opened is not None and opened.is_locking and is_sure) or self._look() == before:
                 raise
         changed = sqlite3.OperationalError("it was changed")
         changed.sqlite_errorcode = sqlite3.SQLITE_BUSY
@@ -120,7 +124,7 @@ class ReadOnlyDatabase:
             path = os.path.realpath(path)
         file, *others = (_identity(path + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
         if file is None:
-            raise FileNotFoundError(ENOENT, "there is no such file")
+            raise StorageError("there is no such file", errno=ENOENT)
         return _State(path, file, *others)
 
     def _close(self) -> None:

@@ -76,6 +76,22 @@ def test_a_file_is_what_its_tables_say(tmp_path: Path, script: str, spelling: Ca
     assert contents(tmp_path) == before
 
 
+def test_errors_name_what_was_opened(tmp_path: Path) -> None:
+    """The path, also one with a question mark in it, and none of the classes that read it."""
+    path = tmp_path / "done?" / "state.db"
+    path.parent.mkdir()
+    write(path, LANGGRAPH)
+    with open_engine(path) as engine:
+        write(path, "DROP TABLE writes")
+        with pytest.raises(StorageError) as caught:
+            engine.list_keys()
+        assert str(caught.value) == f"list keys starting with '' in 'sqlite:///{path}': no such table: writes"
+        path.unlink()
+        with pytest.raises(StorageError) as caught:
+            engine.load(f"thread//{ID}")
+        assert str(caught.value) == f"load 'thread//{ID}' in 'sqlite:///{path}': there is no such file"
+
+
 def test_what_is_at_a_path_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory opens whatever it is called; what does not exist is a directory to be, but by the name of a file."""
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from errno import ENOENT
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
@@ -63,6 +64,17 @@ while time.monotonic() < end:
         connection.execute("COMMIT")
     connection.close()
     time.sleep(0.03)
+"""
+
+GROWING = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=OFF", "PRAGMA wal_autocheckpoint=0"):
+    connection.execute(statement)
+connection.execute("CREATE TABLE other (number)")
+print("ready", flush=True)
+while True:
+    connection.execute("INSERT INTO other VALUES (1)")
 """
 
 
@@ -194,8 +206,27 @@ def test_later_commits_are_seen(path: Path) -> None:
             assert engine.change_token() != before
         path.unlink()
         for call in (engine.change_token, engine.key_count):
-            with pytest.raises(StorageError, match="no such file"):
+            with pytest.raises(StorageError, match=r"'\): there is no such file$") as caught:
                 call()
+            assert caught.value.errno == ENOENT
+
+
+def test_a_writer_that_never_pauses_hides_no_error(path: Path) -> None:
+    """Each look finds a longer log: that the table is not there is told all the same, and not only in the end."""
+    with subprocess.Popen([sys.executable, "-c", GROWING, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            began = time.monotonic()
+            for _ in range(20):
+                with (
+                    open_engine(f"sqlite:///{path}", read_only=True, timeout_seconds=10) as engine,
+                    pytest.raises(StorageError, match="no table 'persistkit'"),
+                ):
+                    engine.load("key")
+            assert time.monotonic() - began < 1
+        finally:
+            process.kill()
 
 
 def test_a_link_leads_to_the_log_beside_the_file(path: Path) -> None:

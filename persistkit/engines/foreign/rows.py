@@ -56,7 +56,7 @@ class Payload:
     stored_in: str = ""  # the column, where it has another name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """A table of another program, and what of it makes key and value."""
 
@@ -90,6 +90,9 @@ class Source(SQLEngine):
     as_bytes: ClassVar[str]
     size: ClassVar[str]  # how many these are
     takes_any_text: ClassVar[bool]  # also what is not UTF-8, or holds NUL
+
+    def __repr__(self) -> str:
+        return repr(self.place)  # in errors: whoever opened the database knows no source
 
     def _see_table(self, connection: Any) -> None:
         """Look for nothing: none of the tables is ours."""
@@ -199,7 +202,7 @@ class RowsEngine(Engine):
         return sorted(key for _, key, _ in self._rows(prefix, sizes=None))
 
     def _key_count(self) -> int:
-        return len(self._list_keys(""))
+        return sum(1 for _ in self._rows("", sizes=None))
 
     def _change_token(self) -> object:
         return self._source._change_token()
