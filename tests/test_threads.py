@@ -46,7 +46,7 @@ def use(store):
     del store["run/1"]
 
 def use_batches(store):
-    store.update({f"step/{number}": number for number in range(600)})
+    store.update({f"step/{number}": number for number in range(600)}, progress=False)
     assert len(list(store.values())) == 603
     store.engine.batch_delete(store.engine.list_keys())
     assert len(store) == 0
